@@ -1,0 +1,49 @@
+# What a newcomer needs: `make demo`, `make test`. Only Python and make are assumed on the PATH.
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+STAMP := $(VENV)/.installed
+ARGS ?=
+
+.DEFAULT_GOAL := help
+.PHONY: help install demo test test-all lint format bench clean
+
+help: ## show this list
+	@$(PYTHON) -c 'import re; print(*(f"make {n:9} {t}" for n, t in re.findall(r"^([a-z-]+):.*?## (.*)", open("Makefile").read(), re.M)), sep="\n")'
+
+install: $(STAMP) ## create .venv and install the project and its tools there
+
+demo: $(STAMP) ## sweep on this machine's CPU, 15 min at most; again: make demo ARGS="name=demo2"
+	@$(BIN)/python -m booster_ray.tune tune_configs/demo.yaml $(ARGS)
+
+test: $(STAMP) ## the tests, without the slow ones; ARGS go to pytest
+	@$(BIN)/python -m pytest -q $(ARGS)
+
+test-all: $(STAMP) ## every test
+	@$(BIN)/python -m pytest -q -m "" $(ARGS)
+
+lint: $(STAMP) ## ruff and mypy; changes nothing
+	@$(BIN)/ruff check .
+	@$(BIN)/ruff format --check .
+	@$(BIN)/mypy booster_ray
+
+format: $(STAMP) ## put the code into the house's format
+	@$(BIN)/ruff format .
+	@$(BIN)/ruff check --fix .
+
+bench: $(STAMP) ## run every benchmarks/*.py
+	@for file in benchmarks/*.py; do \
+		[ -e "$$file" ] || { echo "no benchmarks yet"; break; }; \
+		echo "== $$file"; $(BIN)/python "$$file" $(ARGS) || exit 1; \
+	done
+
+clean: ## remove .venv and caches; results/ stays
+	rm -rf $(VENV) build .cache .hypothesis .mypy_cache .pytest_cache .ruff_cache *.egg-info
+	find booster_ray tests -name __pycache__ -prune -exec rm -rf {} +
+
+$(STAMP): pyproject.toml constraints.txt
+	@$(PYTHON) -c 'import sys; v = sys.version_info; sys.exit(0 if (3, 11) <= v < (3, 14) else f"booster_ray needs Python 3.11 to 3.13, $(PYTHON) is {v[0]}.{v[1]}: run make with PYTHON=/path/to/python3.12")'
+	@echo "Installing into $(VENV) (once; a few minutes) …"
+	@$(PYTHON) -m venv $(VENV)
+	@$(BIN)/python -m pip install -qq --disable-pip-version-check -c constraints.txt -e '.[dev]'
+	@: > $@

@@ -1,0 +1,1 @@
+"""Learners. They know arrays, not soccer."""

@@ -1,0 +1,362 @@
+"""From YAML files and `key=value` overrides to a sweep, or one line that says what is wrong."""
+
+from __future__ import annotations
+
+import itertools
+import os
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from pydantic import ValidationError
+from pydantic_core import ErrorDetails
+
+from booster_ray.config import space, yaml12
+from booster_ray.config.errors import ConfigError, Problem, choices, hint, near, show
+from booster_ray.config.explain import explain, findings
+from booster_ray.config.schema import Config, Section
+from booster_ray.config.space import Distribution, FloatRange
+
+PRESETS = Path("tune_configs")
+"""Folder, under the current one, where bare preset names are looked up."""
+
+Key = tuple[str, ...]
+Tree = dict[str, Any]
+
+
+@dataclass(frozen=True)
+class Sweep:
+    """A checked config whose searched settings are still open.
+
+    `raw` holds what was set, searches included; `space` maps each searched setting's dotted
+    key, sorted, to its distribution.
+    """
+
+    source: str
+    raw: Tree
+    space: dict[str, Distribution]
+
+    @classmethod
+    def from_raw(cls, raw: Mapping[str, Any], source: str) -> Sweep:
+        """Checks a merged tree, such as another sweep's `raw`. Raises ConfigError."""
+        return _checked(raw, source, ())
+
+    def resolve(self, values: Mapping[str, object]) -> Config:
+        """The config with a value for every searched key. Raises ConfigError."""
+        for key in values:
+            if key not in self.space:
+                text = f"is not searched, expected {choices(self.space or ['no value'])}"
+                raise ConfigError(self.source, str(key), text + hint(key, self.space))
+        tree = self.raw
+        for key, found in self.space.items():
+            if key not in values:
+                raise ConfigError(
+                    self.source, key, f"has no value, expected a sample of its {found.kind} search"
+                )
+            try:
+                value = found.cast(values[key])
+            except (TypeError, ValueError, OverflowError):
+                text = f"is {show(values[key])}, expected a sample of its {found.kind} search"
+                raise ConfigError(self.source, key, text) from None
+            tree = _put(tree, tuple(key.split(".")), value)
+        try:
+            return Config.model_validate(tree)
+        except ValidationError as error:
+            problems = [_problem(one, {}, {}) for one in findings(error)]
+            raise _error(problems, self.source, ()) from None
+
+    def base(self) -> Config:
+        """The config with each searched setting at its low end or first value."""
+        return self.resolve({key: _first(found) for key, found in self.space.items()})
+
+    def to_yaml(self) -> str:
+        """`raw` as YAML that `load` reads back."""
+        return yaml12.dump(self.raw)
+
+
+def load(path: str | os.PathLike[str], overrides: Iterable[str] = ()) -> Sweep:
+    """Reads a config file, its bases and `key=value` overrides, and checks all of it.
+
+    A bare name such as `demo` means `tune_configs/demo.yaml`, where that exists. Raises
+    ConfigError when anything is wrong, at either end of any search range included.
+    """
+    file = _find(os.fspath(path))
+    layers = [*_files(file, ()), *map(_override, overrides)]
+    tree: Tree = {}
+    for layer in layers:
+        tree = _put(tree, layer.key, layer.value) if layer.key else _merge(tree, layer.value)
+    return _checked(tree, str(file), layers)
+
+
+@dataclass(frozen=True)
+class _Layer:
+    """What one file (`key` is empty) or one override sets, and how errors name it."""
+
+    place: str
+    key: Key
+    value: Any
+
+    def sets(self, key: Key) -> bool:
+        """Whether `key`, or something inside it, was written here."""
+        if key[: len(self.key)] != self.key[: len(key)]:
+            return False
+        node = self.value
+        for name in key[len(self.key) :]:
+            if not isinstance(node, dict) or name not in node:
+                return False
+            node = node[name]
+        return True
+
+
+# --- files and overrides ---
+
+
+def _find(path: str) -> Path:
+    preset = PRESETS / f"{path}.yaml"
+    bare = bool(path) and not Path(path).suffix and Path(path).name == path
+    try:
+        if bare and preset.is_file():
+            return preset
+        if path and Path(path).exists():
+            return Path(path)
+    except (OSError, ValueError) as error:
+        raise ConfigError(path, _reason(error)) from None
+    raise ConfigError(path or "''", "no such file, expected a config" + _nearby(path))
+
+
+def _nearby(path: str) -> str:
+    """What a missing path may have meant, from its own folder and the presets'."""
+    folder = Path(path).parent
+    wanted = Path(path).stem
+    found = {p.stem: str(p) for at in (PRESETS, folder) for p in sorted(_listing(at))}
+    if close := near(wanted, found):
+        return f"; did you mean '{found[close]}'?"
+    return f"; found {', '.join(sorted(found.values())[:8])}" if found else ""
+
+
+def _listing(folder: Path) -> list[Path]:
+    try:
+        return [p for p in folder.iterdir() if p.suffix in (".yaml", ".yml")]
+    except (OSError, ValueError):
+        return []
+
+
+def _files(file: Path, above: Sequence[Path]) -> list[_Layer]:
+    """The file and its bases, the lowest base first; `above` are the files that led here."""
+    tree = _read(file)
+    layer = _Layer(str(file), (), {key: value for key, value in tree.items() if key != "base"})
+    if "base" not in tree:
+        return [layer]
+    base = tree["base"]
+    if not isinstance(base, str) or not base or not base.isprintable():
+        text = f"is {show(base)}, expected the name or the path of a config"
+        raise ConfigError(str(file), "base", text)
+    named = file.parent / base
+    below = named if named.suffix in (".yaml", ".yml") else named.with_name(f"{named.name}.yaml")
+    chain = [*above, file]
+    if any(os.path.realpath(below) == os.path.realpath(seen) for seen in chain):
+        text = " -> ".join(str(p) for p in [*chain, below])
+        raise ConfigError(str(file), "base", f"goes in a circle, {text}, expected a last base")
+    if not os.path.exists(below):
+        text = f"no file {below}, expected a config{_nearby(str(below))}"
+        raise ConfigError(str(file), "base", text)
+    return [*_files(below, chain), layer]
+
+
+def _read(file: Path) -> Tree:
+    try:
+        tree = yaml12.read(file.read_text(encoding="utf-8"))
+    except UnicodeDecodeError:
+        raise ConfigError(str(file), "not UTF-8, expected a text file in YAML") from None
+    except OSError as error:
+        raise ConfigError(str(file), _reason(error)) from None
+    except yaml12.YamlError as error:
+        place = f"{file}:{error.line}" if error.line else str(file)
+        raise ConfigError(place, f"{error.text}, expected YAML") from None
+    if not isinstance(tree, dict):
+        is_ = "is empty" if tree is None else f"is {show(tree)}"
+        raise ConfigError(str(file), f"{is_}, expected a mapping of settings")
+    return tree
+
+
+def _reason(error: Exception) -> str:
+    text = error.strerror if isinstance(error, OSError) and error.strerror else str(error)
+    return f"{text[:1].lower()}{text[1:]}, expected a readable config file"
+
+
+def _override(text: str) -> _Layer:
+    name, equals, value = text.partition("=")
+    name = name.strip()
+    if not equals or not all(name.split(".")) or name.count(".") > 8:
+        raise ConfigError("command line", f"{show(text)} is no override, expected key=value")
+    if name == "base":
+        raise ConfigError("command line", name, "cannot be overridden, expected in a file")
+    try:
+        return _Layer("command line", tuple(name.split(".")), yaml12.read(value))
+    except yaml12.YamlError as error:
+        raise ConfigError("command line", name, f"{error.text}, expected YAML") from None
+
+
+# --- trees ---
+
+
+def _merge(below: Tree, above: Tree) -> Tree:
+    merged = dict(below)
+    for name, value in above.items():
+        under = below.get(name)
+        # A search replaces a search: keys of two kinds do not mix.
+        nested = isinstance(under, dict) and isinstance(value, dict) and "search" not in value
+        merged[name] = _merge(under, value) if nested else value  # type: ignore[arg-type]
+    return merged
+
+
+def _put(tree: Any, key: Key, value: Any) -> Tree:
+    """A copy of the tree with one value replaced; the rest is shared."""
+    copy: Tree = dict(tree) if isinstance(tree, dict) else {}
+    copy[key[0]] = _put(copy.get(key[0]), key[1:], value) if len(key) > 1 else value
+    return copy
+
+
+def _plain(value: Any) -> Any:
+    """Plain mappings, lists and scalars, sharing nothing with the caller's."""
+    if isinstance(value, Mapping):
+        for key in value:
+            if not isinstance(key, str):
+                raise Problem((), f"key {show(key)} is not a name, expected a string")
+        return {str(key): _plain(item) for key, item in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [_plain(item) for item in value]
+    for kind in (bool, int, float, str):
+        if isinstance(value, kind):
+            return kind(value)
+    return value
+
+
+# --- checks ---
+
+
+def _checked(raw: Any, source: str, layers: Sequence[_Layer]) -> Sweep:
+    if not isinstance(raw, Mapping):
+        raise ConfigError(source, f"is {show(raw)}, expected a mapping of settings")
+    try:
+        tree = _plain(raw)
+        found, problems = _searches(tree)
+        problems += _probe(tree, found)
+    except Problem as problem:
+        problems = [problem]
+    except RecursionError:
+        raise ConfigError(source, "nested too deeply, expected a config") from None
+    if problems:
+        raise _error(problems, source, layers)
+    return Sweep(source, tree, {".".join(key): found[key] for key in sorted(found)})
+
+
+def _searches(tree: Tree) -> tuple[dict[Key, Distribution], list[Problem]]:
+    found: dict[Key, Distribution] = {}
+    problems = []
+    for key, raw in list(_candidates(Config, tree, ())):
+        try:
+            found[key] = space.parse(raw)
+        except Problem as problem:
+            problems.append(Problem(key + problem.path, problem.text))
+    return found, problems
+
+
+def _candidates(model: type[Section], tree: Tree, key: Key) -> Iterator[tuple[Key, Tree]]:
+    """Search mappings on known settings; those elsewhere are left for the schema to refuse."""
+    for name, value in tree.items():
+        field = model.model_fields.get(name)
+        if field is None or not isinstance(value, dict):
+            continue
+        if section := _section(field.annotation):
+            yield from _candidates(section, value, (*key, name))
+        elif "search" in value:
+            yield (*key, name), value
+
+
+def _section(annotation: Any) -> type[Section] | None:
+    is_section = isinstance(annotation, type) and issubclass(annotation, Section)
+    return annotation if is_section else None
+
+
+def _probe(tree: Tree, found: dict[Key, Distribution]) -> list[Problem]:
+    """What the schema says with every search at its first end, and with others at each end."""
+    for key, _ in list(_candidates(Config, tree, ())):
+        # A search that could not be read has been reported; the default stands in for it.
+        tree = _put(tree, key, _first(found[key])) if key in found else _drop(tree, key)
+    seen: dict[tuple[Key, str], Problem] = {}
+    for ends in _probes(found):
+        probe = tree
+        for key, end in ends.items():
+            probe = _put(probe, key, found[key].ends()[end])
+        try:
+            Config.model_validate(probe)
+        except ValidationError as error:
+            for one in findings(error):
+                problem = _problem(one, found, ends)
+                seen.setdefault((problem.path, problem.text), problem)
+    return list(seen.values())
+
+
+def _probes(found: dict[Key, Distribution]) -> Iterator[dict[Key, str]]:
+    """Ends to try: none, each alone, and both where a rule ties two searched settings."""
+    yield {}
+    for key in found:
+        yield from ({key: end} for end in list(found[key].ends())[1:])
+    for first, second in _tied(Config, ()):
+        if first in found and second in found:
+            for one, two in itertools.product(found[first].ends(), found[second].ends()):
+                yield {first: one, second: two}
+
+
+def _tied(model: type[Section], key: Key) -> Iterator[tuple[Key, Key]]:
+    for rule in model.rules:
+        first, second = ((*key, *name.split(".")) for name in rule.keys)
+        yield first, second
+    for name, field in model.model_fields.items():
+        if section := _section(field.annotation):
+            yield from _tied(section, (*key, name))
+
+
+def _problem(
+    error: ErrorDetails, found: Mapping[Key, Distribution], ends: Mapping[Key, str]
+) -> Problem:
+    path = tuple(map(str, error["loc"]))
+    if error["type"] == "rule":
+        either = tuple((*path, *key.split(".")) for key in error["ctx"]["keys"])
+        return Problem(either[0], explain(error), either)
+    for key, search in found.items():
+        if path[: len(key)] == key:
+            if isinstance(search, FloatRange) and error["type"] == "int_type":
+                whole = "logint" if search.log else "int"
+                text = f"a {search.kind} search gives fractions, expected search: {whole}"
+                return Problem((*key, "search"), text)
+            end = ends.get(key, next(iter(search.ends())))
+            return Problem((*key, *end.split("."), *path[len(key) :]), explain(error))
+    return Problem(path, explain(error))
+
+
+def _error(problems: Sequence[Problem], source: str, layers: Sequence[_Layer]) -> ConfigError:
+    first = problems[0]
+    path = max(first.either, key=lambda key: _last(layers, key), default=first.path)
+    # A setting that nothing sets is blamed on what set something beside it.
+    beside = (path[:size] for size in range(len(path), 0, -1))
+    layer = next((i for key in beside if (i := _last(layers, key)) >= 0), None)
+    place = source if layer is None else layers[layer].place
+    more = f" (and {len(problems) - 1} more)" if len(problems) > 1 else ""
+    return ConfigError(place, ".".join(path), first.text + more)
+
+
+def _last(layers: Sequence[_Layer], key: Key) -> int:
+    return max((i for i, layer in enumerate(layers) if layer.sets(key)), default=-1)
+
+
+def _drop(tree: Tree, key: Key) -> Tree:
+    if len(key) > 1:
+        return {**tree, key[0]: _drop(tree[key[0]], key[1:])}
+    return {name: value for name, value in tree.items() if name != key[0]}
+
+
+def _first(found: Distribution) -> Any:
+    return next(iter(found.ends().values()))

@@ -1,0 +1,69 @@
+"""What a world tells the rules after a physics step."""
+
+from __future__ import annotations
+
+from typing import Any, NamedTuple
+
+Array = Any
+"""A NumPy or JAX array. Rules ask the array for its namespace, so both work."""
+
+
+class Frame(NamedTuple):
+    """One instant of a batch of worlds, every array with the same leading dimensions ``...``.
+
+    SI units, world frame unless said otherwise. As in the official environment, joint
+    positions, joint velocities and all linear velocities are those after the step; positions
+    of sites, orientations, sensors and contacts are those of the step's first half
+    (``mj_step1``), 2 ms older.
+    """
+
+    task: Array
+    """int32 (...): index into ``game.TASKS``."""
+    joint_pos: Array
+    """(..., 12) rad."""
+    joint_vel: Array
+    """(..., 12) rad/s."""
+    imu_pos: Array
+    """(..., 3) m, site ``robot_0:imu``."""
+    imu_quat: Array
+    """(..., 4) w x y z, body to world."""
+    gyro: Array
+    """(..., 3) rad/s, body frame."""
+    accelerometer: Array
+    """(..., 3) m/s², body frame, gravity included."""
+    velocimeter: Array
+    """(..., 3) m/s, body frame."""
+    root_vel: Array
+    """(..., 3) m/s of the imu site."""
+    ball_pos: Array
+    """(..., 3) m of the ball's site, which sits on its surface, not at its centre."""
+    ball_vel: Array
+    """(..., 3) m/s of that site."""
+    ball_angvel: Array
+    """(..., 3) rad/s."""
+    root_angvel: Array
+    """(..., 3) rad/s of the imu site."""
+    keeper_pos: Array
+    """(..., 2, 3) m of the keepers of team 0 and 1; the imu's where there is none."""
+    keeper_vel: Array
+    """(..., 2, 3) m/s; the robot's where there is none."""
+    target_pos: Array
+    """(..., 3) m: goal sphere (obstacle), target (kick_to_target), the imu's otherwise."""
+    target_vel: Array
+    """(..., 3) m/s; zero for a real target, the robot's where there is none."""
+    defender_pos: Array
+    """(..., 3, 3) m, absolute; the imu's three times where there are none."""
+    foot_pos: Array
+    """(..., 2, 3) m of the left and right foot sites."""
+    foot_vel: Array
+    """(..., 2, 3) m/s."""
+    foot_contact: Array
+    """bool (..., 2): the foot touches anything."""
+    ball_contact: Array
+    """bool (...): the robot touches the ball."""
+    ball_blocked: Array
+    """bool (...): the ball touches the keeper of team 0 or a defender."""
+    ball_hits: Array
+    """int32 (...): contacts begun between robot and ball since the reset."""
+    torque: Array
+    """(..., 12) N·m applied in the step."""

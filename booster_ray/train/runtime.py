@@ -1,0 +1,21 @@
+"""What a process must have in its environment before JAX loads."""
+
+from __future__ import annotations
+
+from booster_ray.config import Config
+
+_ONE_THREAD = "--xla_cpu_multi_thread_eigen=false"
+
+
+def process_environment(config: Config, cpus: int) -> dict[str, str]:
+    """Environment variables for a process that may use ``cpus`` cores.
+
+    Thread pools of XLA and BLAS would otherwise take a thread for every core of the machine,
+    in each of several trials.
+    """
+    environment = config.runtime.environment()
+    environment |= {"NPROC": str(cpus), "OMP_NUM_THREADS": str(cpus)}
+    if cpus == 1:
+        flags = environment.get("XLA_FLAGS", "")
+        environment["XLA_FLAGS"] = f"{flags} {_ONE_THREAD}".strip()
+    return environment

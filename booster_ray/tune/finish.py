@@ -1,0 +1,91 @@
+"""The end of a sweep: the best policy against the official game, leaderboard, report."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import shutil
+from pathlib import Path
+
+import numpy as np
+from rich.console import Console
+
+from booster_ray.soccer import game
+from booster_ray.train.evaluation import TaskScores, gains, summarize
+from booster_ray.train.policy import load_policy
+from booster_ray.train.run import replace_text
+from booster_ray.tune.leaderboard import (
+    comparison_table,
+    leaderboard_json,
+    leaderboard_markdown,
+    leaderboard_table,
+)
+from booster_ray.tune.records import TrialRecord, rank
+from booster_ray.tune.report import importances, write_report
+from booster_ray.tune.sweep import SweepRunner, facts
+from booster_ray.worlds.official import make_official, play_official
+
+SEED_OFFSET = 1000
+"""Official episodes are played on seeds that no training evaluation used."""
+
+
+def play_all(path: Path, episodes: int, *, untrained: bool) -> TaskScores:
+    """Official scores of a checkpoint's policy, ``episodes`` a task, in sai_mujoco itself."""
+    config, policy = load_policy(path, untrained=untrained)
+    control, scores = config.control, {}
+    for index, task in enumerate(game.TASKS):
+        env = make_official(task)
+        played = [
+            play_official(
+                env, task, policy, gains(config), control.decimation, control.mode, SEED_OFFSET + i
+            )
+            for i in range(episodes)
+        ]
+        env.close()
+        scores[task] = summarize([{**p, "task": index} for p in played], index)
+    return scores
+
+
+def write_best(root: Path, record: TrialRecord, scores: TaskScores) -> Path:
+    """``best/``: the checkpoint, config and official scores of the best trial."""
+    source = Path(record.checkpoint or "")
+    temp, best = root / ".best.tmp", root / "best"
+    shutil.rmtree(temp, ignore_errors=True)
+    shutil.copytree(source, temp / "checkpoint")
+    shutil.copy(source.parent / "config.yaml", temp / "config.yaml")
+    mean = float(np.mean([s["score"] for s in scores.values()]))
+    summary = {"trial": record.trial_id, "params": record.params, "score": mean, "tasks": scores}
+    replace_text(temp / "scores.json", json.dumps(summary, indent=2) + "\n")
+    shutil.rmtree(best, ignore_errors=True)
+    temp.rename(best)
+    return best
+
+
+def finish(runner: SweepRunner, console: Console) -> None:
+    """Print the leaderboard, play the best policy officially, write best/ and the report."""
+    records, root = runner.records(), runner.root
+    console.print(leaderboard_table(records))
+    replace_text(root / "leaderboard.md", leaderboard_markdown(records))
+    replace_text(root / "leaderboard.json", json.dumps(leaderboard_json(records), indent=2) + "\n")
+    winner = next((r for r in rank(records) if r.checkpoint), None)
+    comparison = None
+    if winner is not None and winner.checkpoint:
+        episodes = runner.config.evaluation.episodes_per_task
+        console.print(f"Playing trial {winner.trial_id} in the official environment …")
+        checkpoint = Path(winner.checkpoint)
+        comparison = {
+            "untrained": play_all(checkpoint, episodes, untrained=True),
+            "trained": play_all(checkpoint, episodes, untrained=False),
+        }
+        console.print(comparison_table(comparison["untrained"], comparison["trained"]))
+        write_best(root, winner, comparison["trained"])
+    digest = hashlib.sha256((root / "sweep.yaml").read_bytes()).hexdigest()[:12]
+    write_report(
+        root / "report.html",
+        runner.config.name,
+        records,
+        importances(runner.study),
+        comparison,
+        facts(runner.config, records, digest),
+    )
+    console.print(f"Leaderboard, best policy and report: {root}/report.html")

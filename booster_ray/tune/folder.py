@@ -1,0 +1,105 @@
+"""A sweep's folder: begun once, resumed by name, never overwritten.
+
+``sweep.yaml`` the checked config; ``study.db`` the Optuna study; ``trials/NNNN/`` the runs;
+``ray/`` Ray's own logs; at the end ``best/``, ``leaderboard.md``, ``leaderboard.json`` and
+``report.html``.
+"""
+
+from __future__ import annotations
+
+import errno
+import fcntl
+import os
+import shutil
+from pathlib import Path
+from typing import IO
+
+from booster_ray.config import ConfigError, Sweep, load
+from booster_ray.config.errors import choices, hint
+from booster_ray.train.run import replace_text
+
+SWEEP = "sweep.yaml"
+MIN_FREE_BYTES = 256 * 2**20
+"""Less free space than this is refused before anything starts."""
+
+FIXED = ("name", "storage", "trainer.", "tune.", "runtime.")
+"""Settings that hold for a whole sweep and cannot be searched."""
+
+
+def begin(sweep: Sweep) -> Path:
+    """Create the folder of a new sweep.
+
+    Raises:
+        ConfigError: the name is taken, the storage cannot be written or is full, or the search
+            space holds a setting that must be the same for all trials.
+    """
+    for key in sweep.space:
+        if key.startswith(FIXED):
+            raise ConfigError(sweep.source, key, "is searched, expected one value for the sweep")
+    config = sweep.base()
+    storage = Path(config.storage)
+    root = storage / config.name
+    _check_storage(storage, sweep.source)
+    try:
+        root.mkdir()
+    except FileExistsError:
+        raise ConfigError(
+            sweep.source,
+            "name",
+            f"run '{config.name}' exists in {storage}; "
+            f"go on with --resume {config.name}, or choose another with name=…",
+        ) from None
+    except OSError as error:
+        raise ConfigError(
+            sweep.source, "storage", f"cannot write {root}: {error.strerror}"
+        ) from None
+    replace_text(root / SWEEP, sweep.to_yaml())
+    return root
+
+
+def _check_storage(storage: Path, source: str) -> None:
+    try:
+        storage.mkdir(parents=True, exist_ok=True)
+        probe = storage / f".probe-{os.getpid()}"
+        probe.write_bytes(b"x")
+        probe.unlink()
+    except OSError as error:
+        text = os.strerror(error.errno or errno.EIO)
+        raise ConfigError(source, "storage", f"cannot write {storage}: {text}") from None
+    free = shutil.disk_usage(storage).free
+    if free < MIN_FREE_BYTES:
+        need = MIN_FREE_BYTES // 2**20
+        raise ConfigError(
+            source, "storage", f"{storage} has {free // 2**20} MiB free, expected at least {need}"
+        )
+
+
+def reopen(name: str, storage: Path) -> tuple[Sweep, Path]:
+    """The config and folder of an earlier sweep.
+
+    Raises:
+        ConfigError: there is none of that name; the message lists those there are.
+    """
+    root = storage / name
+    if not (root / SWEEP).is_file():
+        names = sorted(path.parent.name for path in storage.glob(f"*/{SWEEP}"))
+        found = f"expected {choices(names)}{hint(name, names)}" if names else "there are no runs"
+        raise ConfigError("command line", "--resume", f"no run '{name}' in {storage}, {found}")
+    sweep = load(root / SWEEP)
+    _check_storage(storage, str(root / SWEEP))
+    return sweep, root
+
+
+def lock(root: Path) -> IO[str]:
+    """Hold the sweep for this process; freed by closing, or by the process's death.
+
+    Raises:
+        ConfigError: another driver runs this sweep.
+    """
+    held = (root / ".lock").open("w")
+    try:
+        fcntl.flock(held, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError:
+        held.close()
+        raise ConfigError(str(root), "is being run by another process") from None
+    return held

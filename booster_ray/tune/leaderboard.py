@@ -1,0 +1,194 @@
+"""The sweep's result as a terminal table, JSON and Markdown."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
+
+from rich import box
+from rich.table import Table
+from rich.text import Text
+
+from booster_ray.tune.records import TASKS, TrialRecord, finite, json_ready, rank
+
+Scores = Mapping[str, Mapping[str, float]]
+"""Task -> `score` (official), `survival` (mean seconds) and `fall_rate` (0 to 1)."""
+
+BLANK = "–"
+STYLES = {
+    "PENDING": "dim",
+    "RUNNING": "cyan",
+    "TERMINATED": "green",
+    "STOPPED": "yellow",
+    "ERROR": "bold red",
+    "PAUSED": "magenta",
+}
+"""rich style of each trial status."""
+
+METRICS = {
+    "score": ("score", ".2f"),
+    "survival": ("survival s", ".1f"),
+    "fall_rate": ("falls", ".0%"),
+}
+"""Metric of `Scores` -> its heading and number format."""
+
+
+def leaderboard_table(records: Iterable[TrialRecord]) -> Table:
+    """Ranked trials in 80 columns; a task's cell is the official score over the survival in s."""
+    ranked = rank(records)
+    names = short_names(key for record in ranked for key in record.params)
+    table = Table(
+        title="Leaderboard",
+        caption="per task: official score, below it the mean survival in seconds",
+        box=box.SIMPLE_HEAD,
+        padding=(0, 1, 0, 0),
+        pad_edge=False,
+    )
+    table.add_column("#", justify="right", no_wrap=True)
+    table.add_column("trial\nstatus", overflow="fold")
+    for heading in ("score", *(task.replace("_to_", " to\n") for task in TASKS), "env steps"):
+        table.add_column(heading.replace("env ", "env\n"), justify="right", no_wrap=True)
+    table.add_column("params", overflow="fold")
+    for place, record in enumerate(ranked, start=1):
+        best = record.best_report
+        table.add_row(
+            str(place),
+            Text.assemble(record.trial_id, "\n", (record.status, STYLES[record.status])),
+            Text(number(record.best_score, ".3f"), style="bold"),
+            *(
+                f"{number(best.get(f'score/{task}'), '.2f')}\n"
+                f"{number(best.get(f'survival/{task}'), '.1f')}"
+                for task in TASKS
+            ),
+            count(record.env_steps),
+            Text("\n".join(f"{names[key]} {value(v)}" for key, v in record.params.items())),
+        )
+    return table
+
+
+def leaderboard_json(records: Iterable[TrialRecord]) -> list[dict[str, Any]]:
+    """Ranked trials as strict JSON data; what is unknown is None."""
+    return [
+        {
+            "rank": place,
+            "trial": record.trial_id,
+            "number": record.number,
+            "status": record.status,
+            "score": record.best_score,
+            "best_env_steps": json_ready(record.best_report.get("env_steps")),
+            "env_steps": record.env_steps,
+            "target_env_steps": record.target_env_steps,
+            "tasks": best_scores(record),
+            "params": json_ready(record.params),
+            "checkpoint": record.checkpoint,
+            "error": record.error,
+        }
+        for place, record in enumerate(rank(records), start=1)
+    ]
+
+
+def leaderboard_markdown(records: Iterable[TrialRecord]) -> str:
+    """Ranked trials as a Markdown table that ends with a newline."""
+    ranked = rank(records)
+    names = short_names(key for record in ranked for key in record.params)
+    header = ["rank", "trial", "status", "score"]
+    header += [f"{task} {unit}" for task in TASKS for unit in ("score", "survival s")]
+    header += ["env steps", *names.values()]
+    rows = [
+        [
+            str(place),
+            record.trial_id,
+            record.status,
+            number(record.best_score, ".3f"),
+            *(
+                number(scores[metric], METRICS[metric][1])
+                for scores in best_scores(record).values()
+                for metric in ("score", "survival")
+            ),
+            f"{record.env_steps:,}",
+            *(value(record.params[key]) if key in record.params else BLANK for key in names),
+        ]
+        for place, record in enumerate(ranked, start=1)
+    ]
+    lines = [header, ["---"] * len(header), *rows]
+    return "".join(f"| {' | '.join(map(_markdown_cell, line))} |\n" for line in lines)
+
+
+def comparison_table(untrained: Scores, trained: Scores) -> Table:
+    """The untrained and the best policy side by side, a row for each task and their mean."""
+    table = Table(title="Untrained and best policy", box=box.SIMPLE_HEAD)
+    table.add_column("task", no_wrap=True)
+    for heading, _ in METRICS.values():
+        table.add_column(f"{heading}\nuntrained", justify="right", no_wrap=True)
+        table.add_column("\nbest", justify="right", no_wrap=True, style="bold")
+    for task, *cells in comparison_rows(untrained, trained):
+        table.add_row(Text(task), *cells)
+    return table
+
+
+def comparison_rows(untrained: Scores, trained: Scores) -> list[list[str]]:
+    """Rows of text: task, then each of METRICS untrained and best; the last row is the mean."""
+    tasks = list(dict.fromkeys((*untrained, *trained)))
+    columns = [
+        (form, [finite(side.get(task, {}).get(metric)) for task in tasks])
+        for metric, (_, form) in METRICS.items()
+        for side in (untrained, trained)
+    ]
+    rows = [
+        [task, *(number(values[row], form) for form, values in columns)]
+        for row, task in enumerate(tasks)
+    ]
+    return [*rows, ["mean", *(number(_mean(values), form) for form, values in columns)]]
+
+
+def best_scores(record: TrialRecord) -> dict[str, dict[str, float | None]]:
+    """`Scores` of the trial's best report, with None for what it lacks."""
+    best = record.best_report
+    return {
+        task: {metric: finite(best.get(f"{metric}/{task}")) for metric in METRICS} for task in TASKS
+    }
+
+
+def short_names(keys: Iterable[str]) -> dict[str, str]:
+    """Dotted key -> its shortest trailing part that no other key ends with."""
+    parts = {key: key.split(".") for key in keys}
+
+    def tail(key: str) -> str:
+        own = parts[key]
+        for length in range(1, len(own)):
+            if sum(other[-length:] == own[-length:] for other in parts.values()) == 1:
+                return ".".join(own[-length:])
+        return key
+
+    return {key: tail(key) for key in parts}
+
+
+def number(value: object, form: str) -> str:
+    """The number in format `form`, or a dash when it is not finite."""
+    known = finite(value)
+    return BLANK if known is None else format(known, form)
+
+
+def count(steps: float) -> str:
+    """A step count in three significant digits: 950, 12.8k, 500k, 1.25M."""
+    for size, suffix in ((1e9, "G"), (1e6, "M"), (1e3, "k")):
+        # 0.9995: what would round up to 1000 belongs to the next suffix.
+        if steps >= 0.9995 * size:
+            return f"{float(f'{steps / size:.3g}'):g}{suffix}"
+    return f"{steps:.0f}"
+
+
+def value(param: object) -> str:
+    """A swept value in three significant digits, or as it is when it is no float."""
+    plain = json_ready(param)
+    return f"{plain:.3g}" if isinstance(plain, float) else str(plain)
+
+
+def _mean(values: Sequence[float | None]) -> float | None:
+    known = [v for v in values if v is not None]
+    # A mean over some of the tasks would look better or worse than the policy is.
+    return sum(known) / len(known) if known and len(known) == len(values) else None
+
+
+def _markdown_cell(text: str) -> str:
+    return " ".join(text.replace("|", "\\|").split())

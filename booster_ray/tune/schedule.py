@@ -1,0 +1,78 @@
+"""ASHA that a new driver can bring up to date."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from types import SimpleNamespace
+from typing import Any
+
+from ray.tune.schedulers import AsyncHyperBandScheduler, FIFOScheduler, TrialScheduler
+
+from booster_ray.config import Config
+from booster_ray.tune.records import TrialRecord
+
+
+class SweepASHA(AsyncHyperBandScheduler):
+    """Asynchronous successive halving (Li et al. 2020) over ``env_steps`` and ``score``.
+
+    Trials are known by their number in the study rather than by Ray's id, which changes with
+    every driver; :meth:`replay` enters what earlier drivers saw.
+    """
+
+    def replay(self, records: Iterable[TrialRecord]) -> None:
+        """Enter the reports of earlier trials, as if they had just been made."""
+        for record in records:
+            stub = _Numbered(record.number)
+            self.on_trial_add(None, stub)
+            for report in record.history:
+                self.on_trial_result(None, stub, report)
+
+    def on_trial_add(self, tune_controller: Any, trial: Any) -> None:
+        """Give a new number its bracket; a resumed one keeps its own."""
+        known = _by_number(trial)
+        if known.trial_id not in self._trial_info:
+            super().on_trial_add(tune_controller, known)
+
+    def on_trial_result(self, tune_controller: Any, trial: Any, result: dict[str, Any]) -> str:
+        """Continue, or stop a trial that is not among the best of its rung."""
+        # Only reports with an evaluation count, and an untrained policy's does not.
+        if not result.get("env_steps"):
+            return TrialScheduler.CONTINUE
+        return super().on_trial_result(tune_controller, _by_number(trial), result)
+
+    def on_trial_complete(self, tune_controller: Any, trial: Any, result: dict[str, Any]) -> None:
+        """Enter the last report of a trial that ran to its end."""
+        super().on_trial_result(tune_controller, _by_number(trial), result)
+
+    def on_trial_remove(self, tune_controller: Any, trial: Any) -> None:
+        """A trial that failed keeps its place; it may be retried."""
+
+
+class _Numbered(SimpleNamespace):
+    """As much of a Tune trial as ASHA looks at."""
+
+    def __init__(self, number: int) -> None:
+        super().__init__(trial_id=f"trial-{number}")
+
+
+def _by_number(trial: Any) -> _Numbered:
+    return trial if isinstance(trial, _Numbered) else _Numbered(trial.config["number"])
+
+
+def make_scheduler(config: Config, records: Iterable[TrialRecord]) -> TrialScheduler:
+    """The scheduler of a sweep, brought up to date with the trials that earlier drivers ran."""
+    if config.tune.scheduler == "none":
+        return FIFOScheduler()
+    budget = config.training.env_steps
+    scheduler = SweepASHA(
+        time_attr="env_steps",
+        metric="score",
+        mode="max",
+        # Never stop at the budget: the loop ends there by itself, after its last checkpoint.
+        max_t=budget,
+        stop_last_trials=False,
+        grace_period=min(config.tune.grace_env_steps, budget),
+        reduction_factor=config.tune.reduction_factor,
+    )
+    scheduler.replay(records)
+    return scheduler

@@ -1,0 +1,119 @@
+"""sai_mujoco itself: the truth that every other world is measured against."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import mujoco
+import numpy as np
+
+from booster_ray.soccer import game
+from booster_ray.soccer.control import Gains, pd_target, pd_torque
+from booster_ray.soccer.geometry import rotate_inverse
+from booster_ray.soccer.scoring import WEIGHTS
+
+Policy = Callable[[np.ndarray], np.ndarray]
+"""Observations (n, 89) float32 to actions (n, 12) in [-1, 1]."""
+
+
+@contextmanager
+def unprefixed_attach() -> Iterator[None]:
+    """Let ``MjSpec.attach`` keep names when no prefix is given, as sai_mujoco expects.
+
+    Since MuJoCo 3.4 a missing prefix turns ``soccer_ball`` into ``/soccer_ball``, and making
+    the environment fails. Only calls within this context are affected; drop it when
+    ``test_official_needs_the_name_fix`` fails.
+    """
+    original = mujoco.MjSpec.attach
+
+    def attach(self: Any, child: Any, prefix: str | None = None, **kwargs: Any) -> Any:
+        return original(self, child, prefix=prefix or "", **kwargs)
+
+    mujoco.MjSpec.attach = attach
+    try:
+        yield
+    finally:
+        mujoco.MjSpec.attach = original
+
+
+def make_official(task: str, **kwargs: Any) -> Any:
+    """The official gymnasium environment of ``task`` (see ``game.TASKS``).
+
+    Raises:
+        KeyError: unknown task.
+    """
+    import gymnasium
+    import sai_mujoco  # noqa: F401  (registers the environments)
+
+    with unprefixed_attach():
+        return gymnasium.make(game.ENV_IDS[task], **kwargs)
+
+
+def observe_official(observation: np.ndarray, info: dict[str, Any], task: str) -> np.ndarray:
+    """The competition preprocessor's 89 numbers for one official state. Shape: (89,) float32."""
+    x, y, z, w = info["robot_quat"]
+    gravity = rotate_inverse(np.array([w, x, y, z]), np.array([0.0, 0.0, -1.0], np.float32))
+    one_hot = np.arange(len(game.TASKS)) == game.TASKS.index(task)
+    return np.concatenate(
+        [
+            observation[:24],
+            gravity,
+            info["robot_gyro"],
+            info["robot_accelerometer"],
+            info["robot_velocimeter"],
+            info["goal_team_0_rel_robot"],
+            info["goal_team_1_rel_robot"],
+            info["goal_team_0_rel_ball"],
+            info["goal_team_1_rel_ball"],
+            info["ball_xpos_rel_robot"],
+            info["ball_velp_rel_robot"],
+            info["ball_velr_rel_robot"],
+            info["player_team"],
+            info["goalkeeper_team_0_xpos_rel_robot"],
+            info["goalkeeper_team_0_velp_rel_robot"],
+            info["goalkeeper_team_1_xpos_rel_robot"],
+            info["goalkeeper_team_1_velp_rel_robot"],
+            info["target_xpos_rel_robot"],
+            info["target_velp_rel_robot"],
+            info["defender_xpos"],
+            one_hot,
+        ],
+        dtype=np.float32,
+    )
+
+
+def score_official(terms: dict[str, Any], task: str) -> float:
+    """Official score of an episode that ends with these raw reward terms."""
+    return float(sum(w * float(terms.get(name, 1.0)) for name, w in WEIGHTS[task].items()))
+
+
+def play_official(
+    env: Any, task: str, policy: Policy, gains: Gains, decimation: int, mode: str, seed: int
+) -> dict[str, float]:
+    """Play one episode; the record has score, seconds, fallen and success.
+
+    ``decimation`` is the number of 2 ms environment steps per action; ``mode`` is pd or torque.
+    """
+    observation, info = env.reset(seed=seed)
+    for step in range(game.EPISODE_STEPS):
+        if step % decimation == 0:
+            action = policy(observe_official(observation, info, task)[None])[0].astype(np.float64)
+        if mode == "pd":
+            # The 12 joints come last in qpos and qvel; float64, unlike the observation.
+            data = env.unwrapped.sim.data
+            q, v = data.qpos[-game.ACTION_SIZE :], data.qvel[-game.ACTION_SIZE :]
+            torque = pd_torque(pd_target(action, gains), q, v, gains)
+        else:
+            torque = action * gains.torque_limit
+        observation, _, terminated, truncated, info = env.step(torque)
+        if terminated or truncated:
+            break
+    height = env.unwrapped.sim.data.get_site_xpos("robot_0:imu")[2]
+    return {
+        "score": score_official(info["reward_terms"], task),
+        "seconds": (step + 1) * game.TIMESTEP,
+        "fallen": float(not height > game.FALL_HEIGHT),
+        "success": float(info["success"]),
+    }

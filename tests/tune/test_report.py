@@ -1,0 +1,194 @@
+import html
+import json
+import math
+import re
+import warnings
+from pathlib import Path
+from typing import Any
+
+import optuna
+import pytest
+
+from booster_ray.tune.records import Status, TrialRecord
+from booster_ray.tune.report import MAX_POINTS, importances, write_report
+
+optuna.logging.set_verbosity(optuna.logging.WARNING)
+
+
+def trial(number: int, status: Status = "TERMINATED", error: str | None = None) -> TrialRecord:
+    history = [
+        {"env_steps": 100.0 * i, "episode_return": i, "critic_loss": 1 / i, "score": number - 1 / i}
+        | {"survival/goalie": 0.1 * i, "score/goalie": math.nan}
+        for i in range(1, 5)
+    ]
+    params: dict[str, object] = {
+        "sac.actor_lr": 10.0 ** -(number + 2),
+        "sac.kind": "<i>" if number else "b",
+    }
+    return TrialRecord(f"t{number}", number, status, params, history, 400, None, error, True)
+
+
+def write(path: Path, records: list[TrialRecord], **changes: Any) -> str:
+    context: dict[str, Any] = {
+        "title": "demo",
+        "importances": {},
+        "comparison": None,
+        "facts": {},
+    }
+    write_report(path, records=records, **(context | changes))
+    return path.read_text(encoding="utf-8")
+
+
+def charts(page: str) -> dict[str, dict[str, Any]]:
+    found = (json.loads(html.unescape(raw)) for raw in re.findall(r'data-chart="([^"]*)"', page))
+    return {chart["title"]: chart for chart in found}
+
+
+def test_the_page_holds_every_part(tmp_path: Path) -> None:
+    scores = {"goalie": {"score": -2.125, "survival": 1.0, "fall_rate": 1.0}}
+    page = write(
+        tmp_path / "new" / "report.html",
+        [trial(0), trial(1), trial(2, "ERROR", "ValueError: NaN in critic_loss")],
+        importances={"sac.actor_lr": 0.7, "sac.kind": 0.3},
+        comparison={"untrained": scores, "trained": scores},
+        facts={"seed": "7"},
+    )
+    body = page.replace("\n", "")
+    for part in ("<dt>seed</dt><dd>7</dd>", "-2.12", "NaN in critic_loss", "<title>demo</title>"):
+        assert part in body
+    drawn = charts(page)
+    assert list(drawn) == [
+        "Mean of the tasks",
+        "Survival of the best trial, t2",
+        "Episode return (shaped reward)",
+        "critic_loss",
+        "Share in reaching the best quarter of the trials (PED-ANOVA)",
+        "sac.actor_lr",
+        "sac.kind",
+    ]
+    assert drawn["Mean of the tasks"]["traces"][-1]["name"] == "t2"
+    assert drawn["sac.actor_lr"]["xtype"] == "log"
+    assert drawn["sac.kind"]["xtype"] == "category"
+
+
+def test_the_page_needs_no_network_and_inlines_plotly_once(tmp_path: Path) -> None:
+    page = write(tmp_path / "report.html", [trial(0)])
+    assert len(re.findall(r"plotly\.js v\d", page)) == 1
+    assert not re.search(r"<(script|link|img|iframe)[^>]*(src|href)=", page)
+    assert "default-src 'none'" in page
+
+
+def test_markup_is_text_wherever_it_comes_from(tmp_path: Path) -> None:
+    evil = '</script><script>alert(1)</script><b onclick="x">\''
+    record = TrialRecord(
+        evil,
+        0,
+        "ERROR",
+        {evil: evil},
+        [{"env_steps": 1.0, "score": 1.0, evil.replace("/", ""): 1.0}],
+        1,
+        None,
+        evil,
+        True,
+    )
+    page = write(
+        tmp_path / "report.html",
+        [record],
+        title=evil,
+        importances={evil: 1.0},
+        comparison={"untrained": {evil: {}}, "trained": {}},
+        facts={evil: evil},
+    )
+    assert "<b onclick" not in page
+    assert "<script>alert" not in page
+    # Plotly reads tags in its own labels, so they are escaped once more for it.
+    for chart in charts(page).values():
+        for trace in chart["traces"]:
+            assert "<b" not in json.dumps([trace.get(key) for key in ("name", "text", "x", "y")])
+
+
+@pytest.mark.parametrize(
+    "records", [[], [TrialRecord("a", 0, "PENDING", {}, [], 1, None, None, False)]]
+)
+def test_a_sweep_without_reports_has_a_page(tmp_path: Path, records: list[TrialRecord]) -> None:
+    page = write(tmp_path / "report.html", records)
+    assert "No report yet" in page
+    assert charts(page) == {}
+
+
+def test_curves_are_thinned_keep_the_newest_point_and_heal_restores(tmp_path: Path) -> None:
+    steps = [*range(1, 2001), *range(1990, 2011)]
+    history = [{"env_steps": float(s), "score": float(i)} for i, s in enumerate(steps)]
+    record = TrialRecord("a", 0, "RUNNING", {}, history, 1, None, None, True)
+    trace = charts(write(tmp_path / "report.html", [record]))["Mean of the tasks"]["traces"][0]
+    assert len(trace["x"]) <= MAX_POINTS
+    assert trace["x"] == sorted(set(trace["x"]))
+    assert (trace["x"][-1], trace["y"][-1]) == (2010, 2020)
+
+
+def test_a_failed_write_leaves_the_old_page(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = tmp_path / "report.html"
+    path.write_text("old")
+
+    def full(*_: object) -> None:
+        raise OSError("no space left")
+
+    monkeypatch.setattr(Path, "replace", full)
+    with pytest.raises(OSError, match="no space"):
+        write(path, [trial(0)])
+    assert path.read_text() == "old"
+    assert list(tmp_path.iterdir()) == [path]
+
+
+def study_of(points: list[tuple[dict[str, float], float]]) -> optuna.Study:
+    study = optuna.create_study(direction="maximize")
+    for params, value in points:
+        space = {key: optuna.distributions.FloatDistribution(0, 1) for key in params}
+        study.add_trial(
+            optuna.trial.create_trial(params=params, distributions=space, value=value)  # type: ignore[arg-type]
+        )
+    return study
+
+
+def test_importances_find_the_parameter_that_matters() -> None:
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        points = [({"x": i / 20, "y": i * 7 % 20 / 20}, i / 20) for i in range(20)]
+        found = importances(study_of(points))
+    assert sum(found.values()) == pytest.approx(1)
+    assert found["x"] > found["y"]
+
+
+@pytest.mark.parametrize(
+    "points",
+    [
+        [],
+        [({"x": 0.1 * i}, 0.1 * i) for i in range(3)],
+        [({"x": 0.5}, 0.1 * i) for i in range(8)],
+        [({"x": 0.1 * i}, 1.0) for i in range(8)],
+        [({}, 0.1 * i) for i in range(8)],
+        [({"x": 0.1 * i}, math.inf) for i in range(8)],
+    ],
+    ids=["empty", "three trials", "one value", "equal scores", "no parameter", "infinite"],
+)
+def test_degenerate_studies_have_no_importances(
+    points: list[tuple[dict[str, float], float]],
+) -> None:
+    assert importances(study_of(points)) == {}
+
+
+def test_importances_with_failed_categorical_and_conditional_parameters() -> None:
+    def objective(t: optuna.Trial) -> float:
+        kind = t.suggest_categorical("kind", ["a", "b"])
+        fixed = t.suggest_int("fixed", 3, 3)
+        if t.number % 3 == 0:
+            raise optuna.TrialPruned
+        return fixed + (t.suggest_float("only_a", 0, 1) if kind == "a" else -1.0)
+
+    study = optuna.create_study(sampler=optuna.samplers.RandomSampler(seed=0))
+    study.optimize(objective, n_trials=15)
+    found = importances(study)
+    assert set(found) == {"kind", "only_a"}
+    assert all(math.isfinite(v) for v in found.values())
