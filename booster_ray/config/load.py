@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import itertools
+import operator
 import os
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import reduce
 from pathlib import Path
 from typing import Any
 
@@ -69,6 +71,14 @@ class Sweep:
     def base(self) -> Config:
         """The config with each searched setting at its low end or first value."""
         return self.resolve({key: _first(found) for key, found in self.space.items()})
+
+    def complete(self) -> Sweep:
+        """The same sweep with every default written out, so that new defaults do not change it."""
+        tree = self.base().to_dict()
+        for key in self.space:
+            path = tuple(key.split("."))
+            tree = _put(tree, path, reduce(operator.getitem, path, self.raw))
+        return Sweep(self.source, tree, self.space)
 
     def to_yaml(self) -> str:
         """`raw` as YAML that `load` reads back."""

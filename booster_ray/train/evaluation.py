@@ -56,9 +56,12 @@ class Evaluator:
         """Mean outcome per task over seeds 0, 1, …"""
         observation = self._world.reset(0, env_seeds=self._seeds)
         episodes: list[dict[str, float]] = []
-        while len(episodes) < self._world.num_envs:
+        over = np.zeros(self._world.num_envs, bool)
+        # Not the number of records: an episode whose physics is lost leaves none.
+        while not over.all():
             result = self._world.step(policy(observation))
             observation = result.observation
+            over = over | result.terminated | result.truncated
             episodes += result.episodes
         return {task: summarize(episodes, i) for i, task in enumerate(game.TASKS)}
 

@@ -76,13 +76,14 @@ class Pretraining:
         self._rng = np.random.default_rng([config.seed, 1])
         self._env_steps = 0
         self._observation = self._world.reset(config.seed)
+        self._resumed = restored is not None
         if restored is not None:
             self._restore(restored)
 
     def __iter__(self) -> Loop:
         config = self._config
         metrics: dict[str, Any] = {}
-        if not self._env_steps:
+        if not self._resumed:
             yield self._report(self._evaluate(), saved=0)
         saved, started, began = self._env_steps, time.monotonic(), self._env_steps
         while self._env_steps < config.training.env_steps:
@@ -116,6 +117,9 @@ class Pretraining:
         observation = self._observation
         self._state, action = self._learner.act(self._state, observation)
         action = np.asarray(action)
+        if not np.isfinite(action).all():
+            # Reports are rare: parameters that a loss has spoilt show here first.
+            raise self._diverged("the policy's action is not finite")
         result = self._world.step(action)
         self._replay.add(
             Batch(
@@ -140,14 +144,17 @@ class Pretraining:
         numbers = {name: float(value) for name, value in metrics.items()}
         for name in ("critic_loss", "actor_loss"):
             if not np.isfinite(numbers.get(name, 0.0)):
-                raise TrainingDiverged(
-                    f"{name} is {numbers[name]} after {self._env_steps} env steps; "
-                    "lower sac.critic_lr and sac.actor_lr or check the reward weights"
-                )
+                raise self._diverged(f"{name} is {numbers[name]}")
         if self._episodes:
             numbers["episode_return"] = float(np.mean([e["return"] for e in self._episodes]))
             numbers["episode_seconds"] = float(np.mean([e["seconds"] for e in self._episodes]))
         return numbers
+
+    def _diverged(self, what: str) -> TrainingDiverged:
+        return TrainingDiverged(
+            f"{what} after {self._env_steps} env steps; "
+            "lower sac.critic_lr and sac.actor_lr or check the reward weights"
+        )
 
     def _evaluate(self) -> dict[str, float]:
         def policy(observation: np.ndarray) -> np.ndarray:

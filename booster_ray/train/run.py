@@ -10,7 +10,7 @@ import fcntl
 import json
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +19,10 @@ from booster_ray.config import Config, ConfigError
 
 PROGRESS = "progress.jsonl"
 CONFIG = "config.yaml"
+STOP_FILE = "stop-requested"
+"""While this file stands in a run's or sweep's folder, runs save a checkpoint and end early."""
+
+_POLL_SECONDS = 0.5
 
 
 class Run:
@@ -123,6 +127,28 @@ class Run:
         if not path.exists():
             checkpoint.save(path, {"learner": learner}, self._metadata(metrics))
         checkpoint.prune(self.directory, 1, pattern="best_*")
+
+
+def train_reporting(
+    config: Config, directory: Path, stop_file: Path, report: Callable[[dict[str, Any]], object]
+) -> None:
+    """Run to the end, or until ``stop_file`` appears, passing every report on.
+
+    Reports carry ``finished``: whether the budget is spent.
+    """
+    interrupt, ended = threading.Event(), threading.Event()
+
+    def watch() -> None:
+        while not ended.wait(_POLL_SECONDS):
+            if stop_file.exists():
+                interrupt.set()
+
+    threading.Thread(target=watch, daemon=True).start()
+    try:
+        for metrics in Run(config, directory, interrupt):
+            report({**metrics, "finished": metrics["env_steps"] >= config.training.env_steps})
+    finally:
+        ended.set()
 
 
 def replace_text(path: Path, text: str) -> None:

@@ -27,16 +27,18 @@ def parser() -> argparse.ArgumentParser:
 
 def main(argv: list[str]) -> int:
     """Run or resume a sweep; exit code 0 complete, 2 bad input, 130 stopped."""
-    from booster_ray.tune import folder
+    from booster_ray.train import folder
+    from booster_ray.train.run import replace_text
 
     args = parser().parse_args(argv)
     if args.resume:
         if args.config:
             raise ConfigError("command line", "--resume", "takes no config, expected only a name")
-        sweep, root = folder.reopen(args.resume, Path(args.storage))
+        sweep, root = folder.reopen(args.resume, Path(args.storage), folder.SWEEP)
     elif args.config:
         sweep = load(args.config, args.overrides)
         root = folder.begin(sweep)
+        replace_text(root / folder.SWEEP, sweep.complete().to_yaml())
     else:
         raise ConfigError("command line", "", "expected a config, or --resume NAME")
     with folder.lock(root):

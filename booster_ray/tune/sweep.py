@@ -17,13 +17,13 @@ from ray import tune
 from rich.console import Console
 
 from booster_ray.config import Config, Sweep
-from booster_ray.train.run import best_checkpoint, read_progress
-from booster_ray.train.runtime import process_environment
+from booster_ray.train.ray_train import available_cpus, connect
+from booster_ray.train.run import STOP_FILE, best_checkpoint, read_progress
 from booster_ray.tune.live import LiveTable
 from booster_ray.tune.records import Status, TrialRecord
 from booster_ray.tune.schedule import make_scheduler
 from booster_ray.tune.search import StudySearch, decode, open_study
-from booster_ray.tune.trial import STOP_FILE, run_trial, trial_directory
+from booster_ray.tune.trial import run_trial, trial_directory
 
 ERROR_FILE = "error.txt"
 REDRAW_SECONDS = 2.0
@@ -123,20 +123,12 @@ class SweepRunner:
     @contextmanager
     def _ray(self) -> Iterator[None]:
         """A cluster of this process's own, or the one that RAY_ADDRESS names."""
-        address = os.environ.get("RAY_ADDRESS") or "local"
-        own = {"include_dashboard": False, "num_cpus": available_cpus()}
         os.environ |= {
             "TUNE_DISABLE_SIGINT_HANDLER": "1",  # ours lets trials save first
             "TUNE_DISABLE_STRICT_METRIC_CHECKING": "1",  # only evaluations report a score
             "RAY_AIR_NEW_OUTPUT": "0",
         }
-        ray.init(
-            address=address,
-            log_to_driver=False,
-            logging_level="ERROR",
-            runtime_env={"env_vars": process_environment(self.config, self.config.trainer.cpus)},
-            **(own if address == "local" else {}),
-        )
+        connect(self.config, os.environ.get("RAY_ADDRESS"))
         try:
             yield
         finally:
@@ -204,11 +196,6 @@ class _View(tune.Callback):
         self._records[number] = self._runner._record(frozen, status)
         if status != "RUNNING":
             self._table.update(list(self._records.values()))
-
-
-def available_cpus() -> int:
-    """Cores that this process may run on, which can be fewer than the machine has."""
-    return len(os.sched_getaffinity(0))
 
 
 def facts(config: Config, records: list[TrialRecord], digest: str) -> dict[str, str]:

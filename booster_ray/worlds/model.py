@@ -56,6 +56,8 @@ def soccer_model(task: str) -> SoccerModel:
     _strip_visuals(spec)
     _add_sensors(spec, task)
     model = spec.compile()
+    # MuJoCo would silently put a world whose state is lost back to qpos0; a world must see it.
+    model.opt.disableflags |= mujoco.mjtDisableBit.mjDSBL_AUTORESET
     return _index(model, task)
 
 

@@ -261,9 +261,9 @@ class NativeWorld:
         done = ended & ~lost
         truncated = (self._steps >= self._episode_steps) & ~ended
         moment = Moment(frame, action, self._action, self._default_pose, done | truncated)
-        # A world whose state is not finite ends without a verdict of the rules.
+        # A world whose state is lost ends without a verdict of the rules, and shows zeros.
         dense = np.where(lost, 0.0, reward(moment, self._weights)).astype(np.float32)
-        observation = np.nan_to_num(self._noisy(observe(frame)))
+        observation = np.where(lost[:, None], np.float32(0), self._noisy(observe(frame)))
         self._returns += dense
         self._action = action
         over = (ended | truncated) & ~self._ended
@@ -349,8 +349,9 @@ class NativeWorld:
 
         Shapes: bool (num_envs,), bool (num_envs,), int (num_envs,).
         """
-        lost = ~np.isfinite(self._record[..., :_SENSORS]).all(axis=-1)
-        over: np.ndarray = terminated(frames) | lost
+        # The bound is MuJoCo's own for a state that is bad; NaN is not below it either.
+        lost = np.asarray(~(np.abs(self._record[..., :_SENSORS]) < mujoco.mjMAXVAL).all(axis=-1))
+        over = terminated(frames) | lost
         clock = self._steps[:, None] + np.arange(1, self._decimation + 1)
         stop = over | (clock >= self._episode_steps)
         last = np.where(stop.any(axis=1), stop.argmax(axis=1), self._decimation - 1)

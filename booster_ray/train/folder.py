@@ -1,8 +1,9 @@
-"""A sweep's folder: begun once, resumed by name, never overwritten.
+"""The folder of a sweep or run below its storage: begun once, resumed by name, never overwritten.
 
-``sweep.yaml`` the checked config; ``study.db`` the Optuna study; ``trials/NNNN/`` the runs;
-``ray/`` Ray's own logs; at the end ``best/``, ``leaderboard.md``, ``leaderboard.json`` and
-``report.html``.
+A sweep keeps ``sweep.yaml`` (the checked config), ``study.db`` (the Optuna study),
+``trials/NNNN/`` (the runs), ``ray/`` (Ray's own logs) and at the end ``best/``,
+``leaderboard.md``, ``leaderboard.json`` and ``report.html``. A single run keeps what
+:mod:`booster_ray.train.run` says.
 """
 
 from __future__ import annotations
@@ -16,9 +17,9 @@ from typing import IO
 
 from booster_ray.config import ConfigError, Sweep, load
 from booster_ray.config.errors import choices, hint
-from booster_ray.train.run import replace_text
 
 SWEEP = "sweep.yaml"
+"""What marks a sweep's folder, as ``run.CONFIG`` marks a single run's."""
 MIN_FREE_BYTES = 256 * 2**20
 """Less free space than this is refused before anything starts."""
 
@@ -27,7 +28,7 @@ FIXED = ("name", "storage", "trainer.", "tune.", "runtime.")
 
 
 def begin(sweep: Sweep) -> Path:
-    """Create the folder of a new sweep.
+    """Create the folder of a new sweep or run; the caller writes what marks it.
 
     Raises:
         ConfigError: the name is taken, the storage cannot be written or is full, or the search
@@ -53,7 +54,6 @@ def begin(sweep: Sweep) -> Path:
         raise ConfigError(
             sweep.source, "storage", f"cannot write {root}: {error.strerror}"
         ) from None
-    replace_text(root / SWEEP, sweep.to_yaml())
     return root
 
 
@@ -74,27 +74,27 @@ def _check_storage(storage: Path, source: str) -> None:
         )
 
 
-def reopen(name: str, storage: Path) -> tuple[Sweep, Path]:
-    """The config and folder of an earlier sweep.
+def reopen(name: str, storage: Path, marker: str) -> tuple[Sweep, Path]:
+    """The config and folder of an earlier sweep or run, which holds the file ``marker``.
 
     Raises:
         ConfigError: there is none of that name; the message lists those there are.
     """
     root = storage / name
-    if not (root / SWEEP).is_file():
-        names = sorted(path.parent.name for path in storage.glob(f"*/{SWEEP}"))
+    if not (root / marker).is_file():
+        names = sorted(path.parent.name for path in storage.glob(f"*/{marker}"))
         found = f"expected {choices(names)}{hint(name, names)}" if names else "there are no runs"
         raise ConfigError("command line", "--resume", f"no run '{name}' in {storage}, {found}")
-    sweep = load(root / SWEEP)
-    _check_storage(storage, str(root / SWEEP))
+    sweep = load(root / marker)
+    _check_storage(storage, str(root / marker))
     return sweep, root
 
 
 def lock(root: Path) -> IO[str]:
-    """Hold the sweep for this process; freed by closing, or by the process's death.
+    """Hold a folder for this process; freed by closing, or by the process's death.
 
     Raises:
-        ConfigError: another driver runs this sweep.
+        ConfigError: another process holds it.
     """
     held = (root / ".lock").open("w")
     try:

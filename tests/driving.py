@@ -1,0 +1,116 @@
+"""Drives the real command in its own process, and kills what it started."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import optuna
+import psutil
+
+ROOT = Path(__file__).parents[1]
+
+
+def command(*args: str, module: str = "tune") -> list[str]:
+    """The command line of a booster_ray module."""
+    return [sys.executable, "-m", f"booster_ray.{module}", *args]
+
+
+_started: list[subprocess.Popen[str]] = []
+
+
+def clean_up() -> None:
+    """Kill whatever a failed test left running."""
+    while _started:
+        process = _started.pop()
+        if process.poll() is None:
+            kill_all(process.pid)
+            process.communicate()
+
+
+def start(*args: str, module: str = "tune", **environment: str) -> subprocess.Popen[str]:
+    """Start the command; its output is kept for ``communicate``."""
+    process = subprocess.Popen(
+        command(*args, module=module),
+        cwd=ROOT,
+        env={**os.environ, **environment},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+    )
+    _started.append(process)
+    return process
+
+
+def finish(process: subprocess.Popen[str], timeout: float = 240) -> tuple[int, str]:
+    """Exit code and output; kills everything should it hang."""
+    try:
+        output, _ = process.communicate(timeout=timeout)
+    except subprocess.TimeoutExpired:
+        kill_all(process.pid)
+        output, _ = process.communicate()
+        raise AssertionError(f"still running after {timeout} s:\n{output}") from None
+    return process.returncode, output
+
+
+def run(*args: str, module: str = "tune", timeout: float = 240) -> tuple[int, str]:
+    """Run the command to its end."""
+    return finish(start(*args, module=module), timeout)
+
+
+def family(pid: int) -> list[psutil.Process]:
+    """A process and all that descend from it."""
+    parent = psutil.Process(pid)
+    return [*parent.children(recursive=True), parent]
+
+
+def kill_all(pid: int) -> None:
+    """``kill -9`` of a process and every one of its children, at once, and wait for them."""
+    processes = family(pid)
+    for process in processes:
+        process.send_signal(signal.SIGSTOP)  # so that none can restart another
+    for process in processes:
+        process.kill()
+    psutil.wait_procs(processes[:-1], timeout=30)
+
+
+def trial_processes(pid: int) -> list[psutil.Process]:
+    """The Ray workers below ``pid`` that run a trial now."""
+    return [p for p in family(pid) if "ImplicitFunc" in " ".join(p.cmdline())]
+
+
+def wait_for(condition: Callable[[], Any], timeout: float = 120) -> Any:
+    """The first true value of ``condition``."""
+    deadline = time.monotonic() + timeout
+    while time.monotonic() < deadline:
+        value = condition()
+        if value:
+            return value
+        time.sleep(0.2)
+    raise AssertionError(f"not within {timeout} s: {condition}")
+
+
+def progress(sweep: Path, number: int) -> list[dict[str, float]]:
+    """The recorded reports of one trial."""
+    path = sweep / "trials" / f"{number:04d}" / "progress.jsonl"
+    if not path.exists():
+        return []
+    return [json.loads(line) for line in path.read_text().splitlines() if line.endswith("}")]
+
+
+def study(sweep: Path) -> list[optuna.trial.FrozenTrial]:
+    """The trials of a sweep's study."""
+    url = f"sqlite:///{sweep / 'study.db'}"
+    return optuna.load_study(study_name=sweep.name, storage=url).get_trials()
+
+
+def checkpoints(sweep: Path, number: int) -> list[Path]:
+    """The full checkpoints of one trial, oldest first."""
+    return sorted((sweep / "trials" / f"{number:04d}").glob("step_*"))

@@ -1,0 +1,396 @@
+"""Observation, scoring and reward terms on hand-made and on random frames."""
+
+from typing import Any
+
+import jax
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from booster_ray.config.schema import Rewards
+from booster_ray.soccer import control, game, geometry, rewards, scoring
+from booster_ray.soccer.frame import Frame
+from booster_ray.soccer.observation import observe, projected_gravity
+from booster_ray.soccer.rewards import TERMS, Moment, reward
+
+TRIPLES = (
+    "imu_pos", "gyro", "accelerometer", "velocimeter", "root_vel", "ball_pos", "ball_vel",
+    "ball_angvel", "root_angvel", "target_pos", "target_vel",
+)  # fmt: skip
+SHAPES = {
+    **dict.fromkeys(TRIPLES, (3,)),
+    **dict.fromkeys(("joint_pos", "joint_vel", "torque"), (12,)),
+    **dict.fromkeys(("keeper_pos", "keeper_vel", "foot_pos", "foot_vel"), (2, 3)),
+    "imu_quat": (4,),
+    "defender_pos": (3, 3),
+}
+BATCH = 64
+POSE = np.tile([-0.2, 0.0, 0.0, 0.4, -0.25, 0.0], 2).astype(np.float32)
+GAINS = control.Gains(
+    default_pose=POSE,
+    action_scale=np.full(12, 0.5, np.float32),
+    kp=np.full(12, 200, np.float32),
+    kd=np.full(12, 5, np.float32),
+    torque_limit=np.array(game.TORQUE_LIMITS, np.float32),
+)
+
+
+def moment(task: str = "goalie", **changes: Any) -> Moment:
+    """A robot at rest in its default pose, 2 m from a ball at rest, facing it; float64."""
+    parts = {name: np.zeros(shape) for name, shape in SHAPES.items()}
+    parts |= {
+        "task": np.array(game.TASKS.index(task)),
+        "imu_quat": np.array([1.0, 0.0, 0.0, 0.0]),
+        "imu_pos": np.array([-6.77, 0.0, rewards.STANDING_HEIGHT]),
+        "ball_pos": np.array([-8.77, 0.0, 0.11]),
+        "target_pos": np.array([-8.77, 3.0, 0.0]),
+        "joint_pos": POSE.astype(np.float64),
+        "foot_contact": np.ones(2, bool),
+        "ball_contact": np.array(False),
+        "ball_blocked": np.array(False),
+        "ball_hits": np.array(0, np.int32),
+    }
+    action = np.zeros(12)
+    outer = {"action": action, "previous_action": action, "default_pose": POSE, "ended": False}
+    outer = {key: np.asarray(changes.pop(key, value)) for key, value in outer.items()}
+    parts |= {key: np.asarray(value) for key, value in changes.items()}
+    return Moment(frame=Frame(**parts), **outer)
+
+
+def random_moment(seed: int, scale: float) -> Moment:
+    """``BATCH`` float32 worlds: balls anywhere, at the target and about the goal."""
+    rng = np.random.default_rng(seed)
+
+    def uniform(*shape: int) -> np.ndarray:
+        return rng.uniform(-scale, scale, (BATCH, *shape)).astype(np.float32)
+
+    parts: dict[str, np.ndarray] = {name: uniform(*shape) for name, shape in SHAPES.items()}
+    parts["imu_quat"] /= np.linalg.norm(parts["imu_quat"], axis=-1, keepdims=True)
+    parts["imu_pos"][:, 2] = rng.uniform(0, 1, BATCH)
+    third = BATCH // 3
+    near = rng.uniform(-0.4, 0.4, (third, 3))
+    parts["ball_pos"][:third] = parts["target_pos"][:third] + near
+    about = rng.uniform([-13, -2, 0], [-10, 2, 2.5], (third, 3))
+    parts["ball_pos"][third : 2 * third] = about
+    frame = Frame(
+        **parts,
+        task=rng.integers(0, 3, BATCH).astype(np.int32),
+        foot_contact=rng.random((BATCH, 2)) < 0.5,
+        ball_contact=rng.random(BATCH) < 0.5,
+        ball_blocked=rng.random(BATCH) < 0.2,
+        ball_hits=rng.integers(0, 4, BATCH).astype(np.int32),
+    )
+    actions = rng.uniform(-1, 1, (2, BATCH, 12)).astype(np.float32)
+    return Moment(frame, *actions, POSE, rng.random(BATCH) < 0.5)
+
+
+def judge(m: Moment) -> dict[str, Any]:
+    """Everything that the rules say."""
+    f = m.frame
+    target = control.pd_target(m.action, GAINS)
+    return {
+        "observation": observe(f),
+        "score": scoring.official_score(f),
+        "terminated": scoring.terminated(f),
+        "fallen": scoring.fallen(f),
+        "in goal": scoring.ball_in_goal(f),
+        "outside": scoring.outside_field(f),
+        "heading": geometry.yaw(f.imu_quat),
+        "torque": control.pd_torque(target, f.joint_pos, f.joint_vel, GAINS),
+        "reward": reward(m, dict.fromkeys(TERMS, 0.5)),
+        **{f"raw {name}": value for name, value in scoring.raw_terms(f).items()},
+        **{f"term {name}": term(m) for name, term in TERMS.items()},
+    }
+
+
+jit_judge = jax.jit(judge)
+
+random_moments = st.builds(
+    random_moment, st.integers(0, 2**32 - 1), st.sampled_from([0.01, 0.5, 3.0, 12.0, 300.0])
+)
+
+
+# -- NumPy, JAX, batches -----------------------------------------------------------------------
+
+
+@settings(max_examples=20, deadline=None, derandomize=True)
+@given(random_moments)
+def test_numpy_equals_jax(m: Moment) -> None:
+    ours = judge(m)
+    theirs = jit_judge(m)
+    for name, value in ours.items():
+        assert np.isfinite(value).all(), name
+        assert value.dtype == theirs[name].dtype, name
+        if value.dtype == bool:
+            np.testing.assert_array_equal(value, theirs[name], err_msg=name)
+        else:
+            np.testing.assert_allclose(value, theirs[name], rtol=1e-4, atol=1e-5, err_msg=name)
+
+
+@settings(max_examples=5, deadline=None, derandomize=True)
+@given(random_moments)
+def test_batched_equals_single(m: Moment) -> None:
+    whole = judge(m)
+    for i in range(0, BATCH, 7):
+        frame = Frame(*(np.asarray(part[i]) for part in m.frame))
+        one = judge(Moment(frame, m.action[i], m.previous_action[i], POSE, m.ended[i]))
+        for name, value in one.items():
+            np.testing.assert_allclose(
+                value, whole[name][i], rtol=1e-6, atol=1e-6, err_msg=name, strict=False
+            )
+
+
+def test_two_batch_axes() -> None:
+    m = random_moment(0, 3.0)
+    folded = Frame(*(part.reshape(4, BATCH // 4, *part.shape[1:]) for part in m.frame))
+    np.testing.assert_array_equal(observe(folded).reshape(BATCH, 89), observe(m.frame))
+    np.testing.assert_array_equal(
+        scoring.official_score(folded).ravel(), scoring.official_score(m.frame)
+    )
+
+
+# -- geometry and observation ------------------------------------------------------------------
+
+
+def test_projected_gravity_of_known_rotations() -> None:
+    s = np.sqrt(0.5)
+    rotations = {  # w x y z
+        (1.0, 0.0, 0.0, 0.0): (0, 0, -1),
+        (s, 0.0, 0.0, s): (0, 0, -1),  # turned left: still upright
+        (s, s, 0.0, 0.0): (0, -1, 0),  # rolled by +90°: on the right side, y axis up
+        (s, 0.0, s, 0.0): (1, 0, 0),  # pitched by +90°: on the face, x axis down
+        (0.0, 1.0, 0.0, 0.0): (0, 0, 1),  # upside down
+    }
+    got = projected_gravity(np.array(list(rotations)))
+    np.testing.assert_allclose(got, np.array(list(rotations.values())), atol=1e-12)
+
+
+def test_rotations_invert_each_other() -> None:
+    m = random_moment(1, 1.0)
+    quat, vector = m.frame.imu_quat.astype(float), m.frame.gyro.astype(float)
+    there = geometry.rotate(quat, vector)
+    np.testing.assert_allclose(geometry.rotate_inverse(quat, there), vector, atol=1e-6)
+    np.testing.assert_allclose(geometry.norm(there), geometry.norm(vector), atol=1e-6)
+    np.testing.assert_allclose(geometry.cross(quat[:, 1:], vector), np.cross(quat[:, 1:], vector))
+
+
+def test_yaw() -> None:
+    angle = np.array([-3.0, -1.0, 0.0, 2.0])
+    zero = np.zeros(4)
+    quat = np.stack([np.cos(angle / 2), zero, zero, np.sin(angle / 2)], axis=-1)
+    np.testing.assert_allclose(geometry.yaw(quat), angle)
+
+
+def test_observation_layout() -> None:
+    frame = moment("kick_to_target", ball_vel=[1.0, 2, 3], root_vel=[0.5, 0, 0]).frame
+    seen = observe(frame)
+    assert seen.shape == (89,) and seen.dtype == np.float32
+    np.testing.assert_allclose(seen[24:27], [0, 0, -1])
+    np.testing.assert_allclose(seen[36:39], [-10.97 + 6.77, 0, -rewards.STANDING_HEIGHT], rtol=1e-6)
+    np.testing.assert_allclose(seen[48:54], [-2, 0, 0.11 - 0.66, 0.5, 2, 3], rtol=1e-5)
+    np.testing.assert_allclose(seen[57:59], [1, 0])  # team
+    np.testing.assert_allclose(seen[71:74], [-2, 3, -0.66], rtol=1e-5)  # target
+    np.testing.assert_allclose(seen[86:], [0, 0, 1])  # task
+
+
+# -- official score ----------------------------------------------------------------------------
+
+
+def score(task: str = "goalie", **changes: Any) -> float:
+    return float(scoring.official_score(moment(task, **changes).frame))
+
+
+def test_weights() -> None:
+    # SPEC section 2, the table of the competition's evaluation functions.
+    assert scoring.WEIGHTS["kick_to_target"] == {
+        "offside": -1.0, "success": 2.0, "distance": 0.5, "steps": -0.3,
+    }  # fmt: skip
+    assert scoring.WEIGHTS["goalie"] == scoring.WEIGHTS["obstacle"] == {
+        "robot_distance_ball": 0.25, "ball_vel_twd_goal": 1.5, "goal_scored": 2.5, "offside": -3.0,
+        "ball_hits": -0.2, "robot_fallen": -1.5, "ball_blocked": -0.5, "steps": -1.0,
+    }  # fmt: skip
+
+
+def test_scores_of_doing_nothing() -> None:
+    # Measured in the official environment: standing still -0.99, falling over -2.49.
+    down = {"imu_pos": [-6.77, 0.0, 0.4]}
+    for task in ("goalie", "obstacle"):
+        assert score(task) == pytest.approx(-0.99, abs=0.005)
+        assert score(task, **down) == pytest.approx(-2.49, abs=0.005)
+    assert score("kick_to_target") == pytest.approx(-0.3 + 0.5 * np.exp(-np.hypot(3, 0.11)))
+    assert score("kick_to_target", **down) == score("kick_to_target")
+
+
+def test_scores_of_events() -> None:
+    still = score()
+    # Once touched the distance term is 1.5; each further contact costs 0.2 ln(1 + n).
+    touched = score(ball_hits=1)
+    assert touched == pytest.approx(-1 + 0.25 * 1.5)
+    assert score(ball_hits=3) == pytest.approx(touched - 0.2 * np.log(3))
+    assert score(ball_blocked=True) == pytest.approx(still - 0.5)
+    # 6 m/s towards -x are worth 9 in the penalty tasks and nothing in the other.
+    assert score(ball_vel=[-6.0, 3, 0]) == pytest.approx(still + 9)
+    assert score("kick_to_target", ball_vel=[-6.0, 3, 0]) == score("kick_to_target")
+    far = {"imu_pos": [100.0, 0, 1], "ball_pos": [-11.0, 0, 0.2]}
+    assert score(**far) == pytest.approx(2.5 - 1)
+    assert score(**far | {"ball_pos": [-11.0, 1.7, 0.2]}) == pytest.approx(-3 - 1)
+    at = {"target_pos": [1.0, 1, 0], "ball_pos": [1.0, 1, 0.1]}
+    assert score("kick_to_target", **at) == pytest.approx(2 - 0.3 + 0.5 * np.exp(-0.1))
+
+
+@pytest.mark.parametrize(
+    ("task", "ball", "ends", "scores"),
+    [
+        ("goalie", (-10.9, 0, 0.2), False, False),
+        ("goalie", (-10.98, 0, 0.2), True, True),
+        ("goalie", (-10.98, 1.59, 1.89), True, True),
+        ("goalie", (-10.98, 1.61, 0.2), True, False),  # beside the post
+        ("goalie", (-10.98, 0, 1.91), True, False),  # over the bar
+        ("goalie", (-12.58, 0, 0.2), True, False),  # behind the net
+        ("goalie", (10.98, 0, 0.2), True, False),  # their own goal
+        ("goalie", (0, -6.88, 0.2), True, False),
+        ("goalie", (0, -6.86, 0.2), False, False),
+        ("obstacle", (-10.98, 0, 0.2), True, False),  # a ground ball passes under the sphere
+        ("obstacle", (-10.97, 0.5, 1.29), True, True),
+        ("obstacle", (-10.97, 0.5, 1.31), False, False),
+        ("kick_to_target", (-10.97, 0.5, 1.39), True, True),
+        ("kick_to_target", (-10.98, 0.5, 1.0), True, True),
+        ("kick_to_target", (-10.97, 0.5, 1.41), False, False),
+    ],
+)
+def test_goals_and_lines(task: str, ball: tuple, ends: bool, scores: bool) -> None:
+    frame = moment(task, ball_pos=np.array(ball, float), target_pos=[-10.97, 0.5, 1.0]).frame
+    assert scoring.terminated(frame) == ends
+    assert scoring.ball_in_goal(frame) == scores
+    # A goal forgives leaving the field, except in kick_to_target.
+    beyond = abs(ball[0]) > 10.97 or abs(ball[1]) > 6.87
+    assert scoring.outside_field(frame) == (beyond and (task == "kick_to_target" or not scores))
+
+
+def test_falling_and_blocks_end_an_episode() -> None:
+    assert scoring.terminated(moment(imu_pos=[0, 0, 0.4]).frame)
+    assert not scoring.terminated(moment(imu_pos=[0, 0, 0.4001]).frame)
+    assert scoring.terminated(moment(imu_pos=[0, 0, np.nan]).frame)
+    for task, ends in (("goalie", True), ("obstacle", True), ("kick_to_target", False)):
+        assert scoring.terminated(moment(task, ball_blocked=True).frame) == ends
+
+
+# -- dense terms -------------------------------------------------------------------------------
+
+
+def term(name: str, task: str = "goalie", **changes: Any) -> float:
+    return float(TERMS[name](moment(task, **changes)))
+
+
+def test_terms_are_the_configs() -> None:
+    assert set(TERMS) == set(Rewards.model_fields)
+
+
+def tilt(degrees: float) -> list[float]:
+    half = np.radians(degrees) / 2
+    return [np.cos(half), 0.0, np.sin(half), 0.0]
+
+
+def test_posture_terms() -> None:
+    assert term("upright") == 1
+    assert term("upright", imu_quat=tilt(24)) == pytest.approx(0.5, abs=0.02)
+    assert term("upright", imu_quat=tilt(-24)) == term("upright", imu_quat=tilt(24))
+    assert term("upright", imu_quat=tilt(90)) == pytest.approx(np.exp(-4))
+    assert term("height") == 1
+    for z in (0.56, 0.76):
+        assert term("height", imu_pos=[0, 0, z]) == pytest.approx(np.exp(-1))
+    assert term("pose") == 1
+    assert term("pose", joint_pos=POSE + 1) == pytest.approx(np.exp(-12))
+    assert term("vertical_velocity", root_vel=[5, 5, -2]) == 4
+    assert (term("alive"), term("fall")) == (1, 0)
+    down = {"imu_pos": [0, 0, 0.4]}
+    assert (term("alive", **down), term("fall", **down)) == (0, 1)
+
+
+def test_approach() -> None:
+    # The ball lies 2 m away towards -x.
+    assert term("approach") == 0
+    assert term("approach", root_vel=[-0.4, 0, 0]) == pytest.approx(0.5, rel=1e-5)
+    assert term("approach", root_vel=[0.4, 0, 0]) == pytest.approx(-0.5, rel=1e-5)
+    assert term("approach", root_vel=[0, 3, 3]) == pytest.approx(0, abs=1e-9)
+    assert term("approach", root_vel=[-9, 0, 0]) == 1
+    assert term("approach", root_vel=[9, 0, 0]) == -1
+    assert term("approach", root_vel=[9, 0, 0], ball_hits=1) == 1
+    assert term("approach", root_vel=[9, 0, 0], ball_pos=[-6.77, 0, 0]) == 0  # over the ball
+
+
+def test_ball_velocity_points_where_the_task_wants_it() -> None:
+    # The goal lies towards -x, the target towards +y of the ball.
+    for task in ("obstacle", "kick_to_target"):
+        assert term("ball_velocity", task, ball_vel=[7, 3, 9]) == pytest.approx(3, rel=1e-5)
+        assert term("ball_velocity", task, ball_vel=[7, -3, 9]) == pytest.approx(-3, rel=1e-5)
+    assert term("ball_velocity", ball_vel=[-7, 3, 9]) == 7
+    assert term("ball_velocity", ball_vel=[7, 3, 9]) == -7
+    assert term("ball_contact") == 0
+    assert term("ball_contact", ball_contact=True) == 1
+
+
+def test_effort_terms() -> None:
+    assert term("torque") == term("smoothness") == term("joint_velocity") == 0
+    limits = np.array(game.TORQUE_LIMITS)
+    assert term("torque", torque=-limits) == 1
+    assert term("torque", torque=limits * (np.arange(12) == 0)) == pytest.approx(1 / 12)
+    assert term("smoothness", action=np.full(12, 0.5)) == 0.25
+    steady = np.full(12, 0.5)
+    assert term("smoothness", action=steady, previous_action=steady) == 0
+    assert term("joint_velocity", joint_vel=np.full(12, -3.0)) == 9
+
+
+def test_joint_limits() -> None:
+    low, high = np.array(game.JOINT_RANGES).T
+    margin = 0.05 * (high - low)
+    assert term("joint_limits", joint_pos=low + margin + 1e-9) == 0
+    assert term("joint_limits", joint_pos=high - margin - 1e-9) == 0
+    assert term("joint_limits", joint_pos=high) == pytest.approx(margin.sum())
+    one = (low + high) / 2
+    one[3] = low[3] - 0.1
+    assert term("joint_limits", joint_pos=one) == pytest.approx(margin[3] + 0.1)
+
+
+def test_feet_slip_only_in_contact() -> None:
+    speed = {"foot_vel": [[3.0, 4, 9], [1, 0, 9]]}
+    assert term("foot_slip", **speed) == 26
+    assert term("foot_slip", **speed, foot_contact=[False, True]) == 1
+    assert term("foot_slip", **speed, foot_contact=[False, False]) == 0
+
+
+@pytest.mark.parametrize("task", game.TASKS)
+def test_official_is_paid_at_the_end_only(task: str) -> None:
+    assert term("official", task) == 0
+    assert term("official", task, ended=True) == score(task) != 0
+
+
+def test_reward_is_the_weighted_sum() -> None:
+    m = random_moment(2, 3.0)
+    weights = {name: 0.1 * i - 0.5 for i, name in enumerate(TERMS)}
+    expected = sum(w * TERMS[name](m).astype(float) for name, w in weights.items())
+    np.testing.assert_allclose(reward(m, weights), expected, rtol=1e-4, atol=1e-4)
+    assert (reward(m, {}) == 0).all() and reward(m, {}).shape == (BATCH,)
+    assert (reward(m, {"alive": 0.0}) == 0).all()
+
+
+@pytest.mark.parametrize("weight", [1.0, 0.0])
+def test_an_unknown_weight_is_refused(weight: float) -> None:
+    with pytest.raises(KeyError, match="alvie"):
+        reward(moment(), {"alvie": weight})
+
+
+# -- control -----------------------------------------------------------------------------------
+
+
+def test_pd_pulls_towards_the_target_within_the_limits() -> None:
+    gains = GAINS._replace(kp=np.full(12, 10.0), kd=np.full(12, 2.0))
+    target = control.pd_target(np.ones(12), gains)
+    np.testing.assert_allclose(target, POSE + 0.5)
+    torque = control.pd_torque(target, POSE, np.full(12, 1.0), gains)
+    np.testing.assert_allclose(torque, 10 * 0.5 - 2 * 1.0, rtol=1e-6)
+    wild = control.pd_torque(target + 100, POSE, np.zeros(12), gains)
+    np.testing.assert_array_equal(wild, game.TORQUE_LIMITS)
+    wild = control.pd_torque(target - 100, POSE, np.zeros(12), gains)
+    np.testing.assert_array_equal(-wild, game.TORQUE_LIMITS)

@@ -1,0 +1,238 @@
+"""The pretraining loop: reproducible, restorable bit for bit, and honest when it diverges."""
+
+import threading
+from collections.abc import Iterator
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from booster_ray import checkpoint
+from booster_ray.agents.sac.learner import Sac
+from booster_ray.checkpoint.leaves import flatten
+from booster_ray.config import SAC, Config, load
+from booster_ray.train import pretrain
+from booster_ray.train.pretrain import Pretraining, restore_learner
+from booster_ray.train.report import Report, TrainingDiverged, Tree
+
+DEBUG = Path(__file__).parents[2] / "tune_configs/debug.yaml"
+CLOCKS = {"env_steps_per_second", "wall_seconds"}
+
+
+def configured(*overrides: str) -> Config:
+    return load(
+        DEBUG,
+        [
+            "training.env_steps=300",
+            "training.report_every=30",
+            "evaluation.every=150",
+            "checkpoint.every_env_steps=60",
+            # The ring wraps, episodes end and are randomized within the budget.
+            "sac.replay_size=128",
+            "world.episode_seconds=0.3",
+            "randomization.level=3",
+            *overrides,
+        ],
+    ).base()
+
+
+CONFIG = configured()
+
+
+@cache
+def compiled(sac: SAC) -> Sac:
+    return Sac(sac, 89, 12)
+
+
+@pytest.fixture(autouse=True)
+def _compile_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A learner holds no state, so one serves every loop of its config."""
+    monkeypatch.setattr(pretrain, "make_learner", lambda config: compiled(config.sac))
+
+
+def loop(
+    config: Config = CONFIG, restored: Tree | None = None, interrupt: threading.Event | None = None
+) -> Iterator[tuple[Pretraining, Report]]:
+    training = Pretraining(config, restored, interrupt)
+    try:
+        for report in training:
+            yield training, report
+    finally:
+        training.close()
+
+
+def numbers(report: Report) -> dict[str, float]:
+    return {k: v for k, v in report.metrics.items() if k not in CLOCKS}
+
+
+def leaves(tree: Tree) -> dict[str, Any]:
+    """Everything in a state, arrays as their type and bytes."""
+    return {
+        name: (leaf.dtype.str, leaf.shape, leaf.tobytes()) if isinstance(leaf, np.ndarray) else leaf
+        for name, leaf in flatten(tree)
+    }
+
+
+def differing(first: Tree, second: Tree) -> list[str]:
+    one, other = leaves(first), leaves(second)
+    return sorted(k for k in one.keys() | other.keys() if one.get(k) != other.get(k))
+
+
+@pytest.fixture(scope="module")
+def undisturbed() -> tuple[list[dict[str, float]], Tree, np.ndarray]:
+    """Reports, final state and the action that would follow."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(pretrain, "make_learner", lambda config: compiled(config.sac))
+        return to_the_end()
+
+
+def to_the_end(
+    restored: Tree | None = None, interrupt: threading.Event | None = None
+) -> tuple[list[dict[str, float]], Tree, np.ndarray]:
+    reports = []
+    for training, report in loop(restored=restored, interrupt=interrupt):
+        reports.append(numbers(report))
+        last = training
+    _, action = last._learner.act(last._state, last._observation)
+    return reports, last._capture(), np.asarray(action)
+
+
+def test_reports_and_their_cadence(undisturbed: Any) -> None:
+    reports, tree, _ = undisturbed
+    assert [r["env_steps"] for r in reports] == list(range(0, 301, 30))
+    assert [r["env_steps"] for r in reports if "score" in r] == [0, 150, 300]
+    for name in ("score/goalie", "survival/obstacle", "fall_rate/kick_to_target"):
+        assert name in reports[0]
+    # Learning starts after 64 transitions, in the 11th step of 6 worlds.
+    assert [r["env_steps"] for r in reports if "critic_loss" in r] == list(range(90, 301, 30))
+    assert tree["learner"]["updates"] == 300 // 6 - 10
+    assert tree["replay"]["filled"] == 128 // 6
+    assert reports[-1]["episode_seconds"] <= 0.3
+    due = [r.metrics["env_steps"] for _, r in loop() if r.checkpoint_due]
+    assert due == list(range(60, 301, 60))
+
+
+def test_the_same_seed_and_budget_give_the_same_run(undisturbed: Any) -> None:
+    reports, tree, action = to_the_end()
+    assert reports == undisturbed[0]
+    assert differing(tree, undisturbed[1]) == []
+    np.testing.assert_array_equal(action, undisturbed[2])
+
+
+def test_another_seed_gives_another_run(undisturbed: Any) -> None:
+    for _, report in loop(configured("seed=1", "training.env_steps=30")):
+        tree = report.capture()
+    assert any(name.startswith("learner/") for name in differing(tree, undisturbed[1]))
+    assert not np.array_equal(tree["observation"], undisturbed[1]["observation"])
+
+
+# 0 untouched, 60 before the first update, 120 the ring just full, 270 wrapped, 300 at the end.
+@pytest.mark.parametrize("env_steps", [0, 60, 120, 150, 270, 300])
+def test_resume_from_disk_is_bit_exact(undisturbed: Any, env_steps: int, tmp_path: Path) -> None:
+    path = tmp_path / f"step_{env_steps}"
+    for _, report in loop():
+        if report.metrics["env_steps"] == env_steps:
+            checkpoint.save(path, report.capture())
+            break
+    tree, _ = checkpoint.load(path)
+    assert tree["env_steps"] == env_steps
+    if env_steps == 300:
+        training = Pretraining(CONFIG, tree)
+        assert training.finished
+        assert list(training) == []
+        assert differing(training._capture(), undisturbed[1]) == []
+        training.close()
+        return
+    reports, end, action = to_the_end(tree)
+    assert reports == [r for r in undisturbed[0] if r["env_steps"] > env_steps]
+    assert differing(end, undisturbed[1]) == []
+    np.testing.assert_array_equal(action, undisturbed[2])
+
+
+def test_resume_between_reports_and_twice(undisturbed: Any) -> None:
+    """Interrupted off the cadence, at 102, and again at 108."""
+    interrupt = threading.Event()
+    interrupt.set()
+    tree: Tree | None = None
+    for stop in (102, 108):
+        for _, report in loop(restored=tree, interrupt=interrupt):
+            if report.metrics["env_steps"] == stop:
+                tree = report.capture()
+                break
+    reports, end, _ = to_the_end(tree)
+    assert reports == [r for r in undisturbed[0] if r["env_steps"] > 108]
+    assert differing(end, undisturbed[1]) == []
+
+
+def test_a_capture_stays_as_it_was_taken() -> None:
+    """Updates take over the learner's buffers, the world and the replay go on in place."""
+    captured: list[tuple[Tree, dict[str, Any]]] = []
+    for _, report in loop(configured("training.env_steps=180")):
+        tree = report.capture()
+        captured.append((tree, leaves(tree)))
+    for tree, before in captured:
+        assert leaves(tree) == before
+
+
+def test_a_restored_tree_stays_as_it_was_given() -> None:
+    config = configured("training.env_steps=150")
+    tree = next(r.capture() for _, r in loop(config) if r.metrics["env_steps"] == 90)
+    tree = {k: v for k, v in tree.items()}
+    before = leaves(tree)
+    for _ in loop(config, tree):
+        pass
+    assert leaves(tree) == before
+
+
+def test_a_state_of_another_network_is_refused() -> None:
+    tree = next(r.capture() for _, r in loop())
+    wider = CONFIG.model_copy(update={"sac": CONFIG.sac.model_copy(update={"actor_hidden": (48,)})})
+    with pytest.raises(
+        ValueError, match=r"leaf actor\.params\.\S+ is of shape .*32.*expected .*48"
+    ):
+        Pretraining(wider, tree)
+    learner = dict(tree["learner"])
+    del learner["log_alpha"]
+    with pytest.raises(ValueError, match="leaf log_alpha is missing"):
+        restore_learner(compiled(CONFIG.sac).init(0), learner)
+
+
+@pytest.mark.parametrize("report_every", [6, 300])
+def test_a_loss_that_overflows_stops_the_run(report_every: int) -> None:
+    """Squared, such rewards overflow float32; soon the policy's actions are NaN, too."""
+    config = configured("rewards.height=1.0e+30", f"training.report_every={report_every}")
+    with pytest.raises(TrainingDiverged, match=r"not finite|is (inf|nan)") as caught:
+        for _, report in loop(config):
+            assert np.isfinite(report.metrics.get("critic_loss", 0.0))
+    for part in ("env steps", "sac.critic_lr", "sac.actor_lr", "reward weights"):
+        assert part in str(caught.value)
+
+
+@pytest.mark.parametrize("name", ["critic_loss", "actor_loss"])
+def test_the_message_names_the_loss_and_the_step(
+    name: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    learner = compiled(CONFIG.sac)
+    update = learner.update
+
+    def poisoned(*args: Any) -> Any:
+        state, metrics = update(*args)
+        return state, metrics | {name: np.nan}
+
+    monkeypatch.setattr(learner, "update", poisoned)
+    with pytest.raises(TrainingDiverged, match=f"{name} is nan after 90 env steps"):
+        list(loop())
+
+
+def test_an_interrupt_is_answered_at_the_next_control_step() -> None:
+    interrupt = threading.Event()
+    seen = []
+    for _, report in loop(configured("training.env_steps=90"), interrupt=interrupt):
+        seen.append(report.metrics["env_steps"])
+        if seen[-1] == 30:
+            interrupt.set()
+        if seen[-1] == 42:
+            interrupt.clear()
+    assert seen == [0, 30, 36, 42, 60, 90]
