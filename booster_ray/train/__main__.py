@@ -35,7 +35,7 @@ def main(argv: list[str]) -> int:
     if args.resume:
         if args.config:
             raise ConfigError("command line", "--resume", "takes no config, expected only a name")
-        sweep, root = folder.reopen(args.resume, Path(args.storage), CONFIG)
+        sweep, root = folder.reopen(args.resume, args.storage, CONFIG)
     elif args.config:
         sweep = load(args.config, args.overrides)
         if sweep.space:

@@ -27,6 +27,17 @@ FIXED = ("name", "storage", "trainer.", "tune.", "runtime.")
 """Settings that hold for a whole sweep and cannot be searched."""
 
 
+def storage_path(storage: str) -> Path:
+    """The folder of the runs.
+
+    A relative one lies below the current folder; in a Ray job, whose current folder is a copy
+    that goes with the cluster, below the home folder.
+    """
+    path = Path(storage).expanduser()
+    in_job = "RAY_JOB_CONFIG_JSON_ENV_VAR" in os.environ
+    return Path.home() / path if in_job else path
+
+
 def begin(sweep: Sweep) -> Path:
     """Create the folder of a new sweep or run; the caller writes what marks it.
 
@@ -38,7 +49,7 @@ def begin(sweep: Sweep) -> Path:
         if key.startswith(FIXED):
             raise ConfigError(sweep.source, key, "is searched, expected one value for the sweep")
     config = sweep.base()
-    storage = Path(config.storage)
+    storage = storage_path(config.storage)
     root = storage / config.name
     _check_storage(storage, sweep.source)
     try:
@@ -74,19 +85,20 @@ def _check_storage(storage: Path, source: str) -> None:
         )
 
 
-def reopen(name: str, storage: Path, marker: str) -> tuple[Sweep, Path]:
+def reopen(name: str, storage: str, marker: str) -> tuple[Sweep, Path]:
     """The config and folder of an earlier sweep or run, which holds the file ``marker``.
 
     Raises:
         ConfigError: there is none of that name; the message lists those there are.
     """
-    root = storage / name
+    folder = storage_path(storage)
+    root = folder / name
     if not (root / marker).is_file():
-        names = sorted(path.parent.name for path in storage.glob(f"*/{marker}"))
+        names = sorted(path.parent.name for path in folder.glob(f"*/{marker}"))
         found = f"expected {choices(names)}{hint(name, names)}" if names else "there are no runs"
-        raise ConfigError("command line", "--resume", f"no run '{name}' in {storage}, {found}")
+        raise ConfigError("command line", "--resume", f"no run '{name}' in {folder}, {found}")
     sweep = load(root / marker)
-    _check_storage(storage, str(root / marker))
+    _check_storage(folder, str(root / marker))
     return sweep, root
 
 

@@ -1,13 +1,15 @@
 """One run in its own directory: restore, train, record, save. Knows neither Ray nor trackers.
 
 Layout of a run directory: ``config.yaml`` what is trained; ``progress.jsonl`` one line a report;
-``step_N/`` the newest full checkpoints; ``best_N/`` the learner at the best official score.
+``step_N/`` the newest full checkpoints; ``best_N/`` the learner at the best official score;
+``error.txt`` one line, when the last attempt failed.
 """
 
 from __future__ import annotations
 
 import fcntl
 import json
+import shutil
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -19,6 +21,7 @@ from booster_ray.config import Config, ConfigError
 
 PROGRESS = "progress.jsonl"
 CONFIG = "config.yaml"
+ERROR = "error.txt"
 STOP_FILE = "stop-requested"
 """While this file stands in a run's or sweep's folder, runs save a checkpoint and end early."""
 
@@ -54,10 +57,21 @@ class Run:
         """Whether iteration ended early, on request."""
 
     def __iter__(self) -> Iterator[dict[str, float]]:
+        self.directory.mkdir(parents=True, exist_ok=True)
+        with (self.directory / ".lock").open("w") as lock:
+            # A run whose driver died may still be writing for a moment: wait until it is gone.
+            fcntl.flock(lock, fcntl.LOCK_EX)
+            self._begin()
+            try:
+                yield from self._train()
+            except Exception as error:
+                replace_text(self.directory / ERROR, one_line(error))
+                raise
+
+    def _train(self) -> Iterator[dict[str, float]]:
         # JAX loads here, after the caller has set the runtime's environment.
         from booster_ray.train.pretrain import Pretraining
 
-        self._begin()
         found = checkpoint.load_newest(self.directory)
         tree, metadata = (found[0], found[1]) if found else (None, {})
         history = self._rewind(metadata.get("env_steps") if found else None)
@@ -86,19 +100,15 @@ class Run:
                 began = time.monotonic()
         finally:
             loop.close()
-            self._lock.close()
 
     def _begin(self) -> None:
-        self.directory.mkdir(parents=True, exist_ok=True)
-        # A run whose driver died may still be writing for a moment: wait until it is gone.
-        self._lock = (self.directory / ".lock").open("w")
-        fcntl.flock(self._lock, fcntl.LOCK_EX)
         written = self.directory / CONFIG
         text = self._config.to_yaml()
         if not written.exists():
             replace_text(written, text)
         elif written.read_text(encoding="utf-8") != text:
             raise ConfigError(str(written), "holds a run of another config; choose another name")
+        (self.directory / ERROR).unlink(missing_ok=True)
 
     def _rewind(self, env_steps: int | None) -> list[dict[str, float]]:
         """Keep the recorded reports up to ``env_steps`` (none without a checkpoint)."""
@@ -118,8 +128,9 @@ class Run:
 
     def _save(self, tree: dict[str, Any], metrics: dict[str, float]) -> None:
         path = self.directory / f"step_{int(metrics['env_steps']):012d}"
-        if not path.exists():
-            checkpoint.save(path, tree, self._metadata(metrics))
+        if path.exists():
+            shutil.rmtree(path)  # damaged: the run was restored from one before it
+        checkpoint.save(path, tree, self._metadata(metrics))
         checkpoint.prune(self.directory, self._config.checkpoint.keep)
 
     def _save_best(self, learner: dict[str, Any], metrics: dict[str, float]) -> None:
@@ -149,6 +160,11 @@ def train_reporting(
             report({**metrics, "finished": metrics["env_steps"] >= config.training.env_steps})
     finally:
         ended.set()
+
+
+def one_line(error: BaseException) -> str:
+    """An error's type and the first line of what it says."""
+    return f"{type(error).__name__}: {error}".splitlines()[0]
 
 
 def replace_text(path: Path, text: str) -> None:

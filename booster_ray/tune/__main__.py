@@ -34,7 +34,7 @@ def main(argv: list[str]) -> int:
     if args.resume:
         if args.config:
             raise ConfigError("command line", "--resume", "takes no config, expected only a name")
-        sweep, root = folder.reopen(args.resume, Path(args.storage), folder.SWEEP)
+        sweep, root = folder.reopen(args.resume, args.storage, folder.SWEEP)
     elif args.config:
         sweep = load(args.config, args.overrides)
         root = folder.begin(sweep)

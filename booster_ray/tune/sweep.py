@@ -18,15 +18,22 @@ from rich.console import Console
 
 from booster_ray.config import Config, Sweep
 from booster_ray.train.ray_train import available_cpus, connect
-from booster_ray.train.run import STOP_FILE, best_checkpoint, read_progress
+from booster_ray.train.run import (
+    ERROR,
+    STOP_FILE,
+    best_checkpoint,
+    read_progress,
+    replace_text,
+)
 from booster_ray.tune.live import LiveTable
 from booster_ray.tune.records import Status, TrialRecord
 from booster_ray.tune.schedule import make_scheduler
 from booster_ray.tune.search import StudySearch, decode, open_study
 from booster_ray.tune.trial import run_trial, trial_directory
 
-ERROR_FILE = "error.txt"
 REDRAW_SECONDS = 2.0
+WAITING_BYTES = 256 * 2**20
+"""Memory that a trial's own process claims when a Ray Train worker does its work."""
 
 
 class SweepRunner:
@@ -58,7 +65,7 @@ class SweepRunner:
             TrialState.COMPLETE: "TERMINATED" if done else "STOPPED",
             TrialState.FAIL: "ERROR",
         }
-        error = directory / ERROR_FILE
+        error = directory / ERROR
         best = best_checkpoint(directory)
         return TrialRecord(
             trial_id=f"{trial.number:04d}",
@@ -94,10 +101,10 @@ class SweepRunner:
             self._stop_file.exists,
         )  # fmt: skip
         trainer = self.config.trainer
-        # Under Ray Train the trial only waits for its worker, which holds the resources.
-        resources = {"cpu": 0 if trainer.workers else trainer.cpus}
+        # Under Ray Train the trial only waits for its worker, which holds the cores.
+        bundle = {"memory": WAITING_BYTES} if trainer.workers else {"CPU": trainer.cpus}
         tuner = tune.Tuner(
-            tune.with_resources(run_trial, resources),
+            tune.with_resources(run_trial, tune.PlacementGroupFactory([bundle])),
             param_space={"root": str(self.root)},
             tune_config=tune.TuneConfig(
                 search_alg=search,
@@ -177,18 +184,16 @@ class _View(tune.Callback):
         self._refresh(trial, "RUNNING")
 
     def on_trial_complete(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
-        self._error_file(trial).unlink(missing_ok=True)
         self._refresh(trial, "TERMINATED")
 
     def on_trial_error(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
-        error = getattr(trial.get_error(), "cause", None) or trial.get_error()
-        path = self._error_file(trial)
-        path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_text(f"{type(error).__name__}: {error}".splitlines()[0], encoding="utf-8")
+        directory = trial_directory(self._runner.root, trial.config["number"])
+        directory.mkdir(parents=True, exist_ok=True)
+        # The run says itself why it failed, unless it was killed; then Ray's last word must do.
+        if not (directory / ERROR).exists():
+            lines = str(trial.get_error() or "the trial's process died").strip().splitlines()
+            replace_text(directory / ERROR, lines[-1])
         self._refresh(trial, "ERROR")
-
-    def _error_file(self, trial: Any) -> Path:
-        return trial_directory(self._runner.root, trial.config["number"]) / ERROR_FILE
 
     def _refresh(self, trial: Any, status: Status) -> None:
         number = trial.config["number"]

@@ -453,6 +453,7 @@ class NativeWorld:
         for i, (slot, size) in enumerate(zip(self._slots, self._state_sizes(), strict=True)):
             mujoco.mj_getState(slot.model, slot.data, physics[i, :size], _PHYSICS)
         return {
+            "task": self.task.copy(),
             "physics": physics,
             "factors": {k: v.copy() for k, v in self._factors._asdict().items()},
             "counters": {name: getattr(self, f"_{name}").copy() for name in self._COUNTERS},
@@ -479,6 +480,8 @@ class NativeWorld:
             raise ValueError(
                 f"world state has shape {state['physics'].shape}; this world needs {expected}"
             )
+        if not np.array_equal(state["task"], self.task):
+            raise ValueError(f"world state is of tasks {state['task']}; this world's: {self.task}")
         self._factors = randomization.Factors(
             **{k: np.array(v) for k, v in state["factors"].items()}
         )

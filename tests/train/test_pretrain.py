@@ -179,7 +179,6 @@ def test_a_capture_stays_as_it_was_taken() -> None:
 def test_a_restored_tree_stays_as_it_was_given() -> None:
     config = configured("training.env_steps=150")
     tree = next(r.capture() for _, r in loop(config) if r.metrics["env_steps"] == 90)
-    tree = {k: v for k, v in tree.items()}
     before = leaves(tree)
     for _ in loop(config, tree):
         pass
