@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+
 from booster_ray.config import Config
 
 _ONE_THREAD = "--xla_cpu_multi_thread_eigen=false"
@@ -14,7 +16,12 @@ def process_environment(config: Config, cpus: int) -> dict[str, str]:
     in each of several trials.
     """
     environment = config.runtime.environment()
+    # Trials start one after another with the same small programs: cache them all.
+    environment["JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS"] = "0"
     environment |= {"NPROC": str(cpus), "OMP_NUM_THREADS": str(cpus)}
+    # A program from the compilation cache makes XLA:CPU log an "error" about tuning hints that
+    # the host lacks, some thousand characters for each, though it runs.
+    environment["TF_CPP_MIN_LOG_LEVEL"] = os.environ.get("TF_CPP_MIN_LOG_LEVEL", "3")
     if cpus == 1:
         flags = environment.get("XLA_FLAGS", "")
         environment["XLA_FLAGS"] = f"{flags} {_ONE_THREAD}".strip()
