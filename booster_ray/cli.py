@@ -1,13 +1,15 @@
-"""What the commands share: one line for bad input, the run's environment before JAX loads."""
+"""What the commands share: arguments, one line for bad input, the environment before JAX loads."""
 
 from __future__ import annotations
 
+import argparse
 import os
 import secrets
 import sys
 from collections.abc import Callable
+from pathlib import Path
 
-from booster_ray.config import Config, ConfigError
+from booster_ray.config import Config, ConfigError, Sweep, load
 
 
 def guarded(main: Callable[[], int]) -> int:
@@ -21,6 +23,39 @@ def guarded(main: Callable[[], int]) -> int:
         return 2
     except KeyboardInterrupt:
         return 130
+
+
+def run_parser(command: str, description: str) -> argparse.ArgumentParser:
+    """Arguments of a command that begins a run from a config or resumes one by name."""
+    p = argparse.ArgumentParser(prog=f"python -m booster_ray.{command}", description=description)
+    p.add_argument("config", nargs="?", help="YAML file or preset name, for example demo")
+    p.add_argument("overrides", nargs="*", metavar="key=value", help="replace a setting")
+    p.add_argument("--resume", metavar="NAME", help="go on where the run NAME stopped")
+    p.add_argument("--storage", default="results", help="folder of the runs, with --resume")
+    return p
+
+
+def config_or_resumed(args: argparse.Namespace, marker: str) -> tuple[Sweep, Path | None]:
+    """The config that the arguments name, and the folder if it is resumed.
+
+    Raises:
+        ConfigError: neither or both are given, the config is refused, or no such run exists.
+    """
+    from booster_ray.train import folder
+
+    if args.resume and args.config:
+        raise ConfigError("command line", "--resume", "takes no config, expected only a name")
+    if args.resume:
+        return folder.reopen(args.resume, args.storage, marker)
+    if args.config:
+        return load(args.config, args.overrides), None
+    raise ConfigError("command line", "", "expected a config, or --resume NAME")
+
+
+def resume_command(command: str, config: Config) -> str:
+    """What to type to go on with a run."""
+    storage = "" if config.storage == "results" else f" --storage {config.storage}"
+    return f"python -m booster_ray.{command} --resume {config.name}{storage}"
 
 
 def prepare_process(config: Config, cpus: int) -> None:

@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import NamedTuple
 
+import numpy as np
+
+from booster_ray.soccer import game
 from booster_ray.soccer.frame import Array
 
 
@@ -20,6 +24,23 @@ class Gains(NamedTuple):
     """N·m·s/rad."""
     torque_limit: Array
     """N·m, ±."""
+
+
+def leg_gains(
+    default_pose: Sequence[float], action_scale: float, kp: Sequence[float], kd: Sequence[float]
+) -> Gains:
+    """Gains of two equal legs, each argument for one leg's 6 joints. Shapes: (12,)."""
+
+    def both(leg: Sequence[float]) -> np.ndarray:
+        return np.tile(np.asarray(leg, np.float64), 2)
+
+    return Gains(
+        default_pose=both(default_pose),
+        action_scale=np.full(game.ACTION_SIZE, action_scale),
+        kp=both(kp),
+        kd=both(kd),
+        torque_limit=np.array(game.TORQUE_LIMITS),
+    )
 
 
 def pd_target(action: Array, gains: Gains) -> Array:

@@ -2,28 +2,22 @@
 
 from __future__ import annotations
 
-import argparse
 import os
 import signal
 import sys
 from pathlib import Path
 from typing import Any
 
-from booster_ray.cli import guarded, prepare_process
-from booster_ray.config import Config, ConfigError, load
+from booster_ray.cli import (
+    config_or_resumed,
+    guarded,
+    prepare_process,
+    resume_command,
+    run_parser,
+)
+from booster_ray.config import Config, ConfigError
 
-
-def parser() -> argparse.ArgumentParser:
-    """Arguments of the command."""
-    p = argparse.ArgumentParser(
-        prog="python -m booster_ray.train",
-        description="Train one policy with one config. A killed run goes on with --resume.",
-    )
-    p.add_argument("config", nargs="?", help="YAML file or preset name, without search ranges")
-    p.add_argument("overrides", nargs="*", metavar="key=value", help="replace a setting")
-    p.add_argument("--resume", metavar="NAME", help="go on where the run NAME stopped")
-    p.add_argument("--storage", default="results", help="folder of the runs, with --resume")
-    return p
+DESCRIPTION = "Train one policy with one config. A killed run goes on with --resume."
 
 
 def main(argv: list[str]) -> int:
@@ -31,20 +25,12 @@ def main(argv: list[str]) -> int:
     from booster_ray.train import folder
     from booster_ray.train.run import CONFIG
 
-    args = parser().parse_args(argv)
-    if args.resume:
-        if args.config:
-            raise ConfigError("command line", "--resume", "takes no config, expected only a name")
-        sweep, root = folder.reopen(args.resume, args.storage, CONFIG)
-    elif args.config:
-        sweep = load(args.config, args.overrides)
-        if sweep.space:
-            searched = next(iter(sweep.space))
-            text = "is searched, expected one value; sweeps are run by booster_ray.tune"
-            raise ConfigError(sweep.source, searched, text)
-        root = folder.begin(sweep)
-    else:
-        raise ConfigError("command line", "", "expected a config, or --resume NAME")
+    args = run_parser("train", DESCRIPTION).parse_args(argv)
+    sweep, root = config_or_resumed(args, CONFIG)
+    if sweep.space:
+        text = "is searched, expected one value; sweeps are run by booster_ray.tune"
+        raise ConfigError(sweep.source, next(iter(sweep.space)), text)
+    root = root or folder.begin(sweep)
     with folder.lock(root):
         return _train(sweep.base(), root)
 
@@ -73,8 +59,7 @@ def _train(config: Config, root: Path) -> int:
     if reports and reports[-1]["env_steps"] >= config.training.env_steps:
         print(f"Finished; checkpoints and progress.jsonl are in {root}")
         return 0
-    storage = "" if config.storage == "results" else f" --storage {config.storage}"
-    print(f"Stopped. Go on with:\n  python -m booster_ray.train --resume {config.name}{storage}")
+    print(f"Stopped. Go on with:\n  {resume_command('train', config)}")
     return 130
 
 

@@ -8,7 +8,7 @@ import numpy as np
 
 from booster_ray.config import Config
 from booster_ray.soccer import game
-from booster_ray.soccer.control import Gains
+from booster_ray.soccer.control import Gains, leg_gains
 from booster_ray.worlds.native import NativeWorld
 
 Policy = Callable[[np.ndarray], np.ndarray]
@@ -21,17 +21,7 @@ TaskScores = dict[str, dict[str, float]]
 def gains(config: Config) -> Gains:
     """The PD gains of a config, both legs alike. Shapes: (12,)."""
     control = config.control
-
-    def both(leg: Sequence[float]) -> np.ndarray:
-        return np.tile(np.asarray(leg, np.float64), 2)
-
-    return Gains(
-        default_pose=both(control.default_pose),
-        action_scale=np.full(game.ACTION_SIZE, control.action_scale),
-        kp=both(control.kp),
-        kd=both(control.kd),
-        torque_limit=np.array(game.TORQUE_LIMITS),
-    )
+    return leg_gains(control.default_pose, control.action_scale, control.kp, control.kd)
 
 
 class Evaluator:

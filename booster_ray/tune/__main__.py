@@ -2,27 +2,23 @@
 
 from __future__ import annotations
 
-import argparse
 import os
 import sys
 from pathlib import Path
 
-from booster_ray.cli import guarded, prepare_process
-from booster_ray.config import ConfigError, Sweep, load
+from booster_ray.cli import (
+    config_or_resumed,
+    guarded,
+    prepare_process,
+    resume_command,
+    run_parser,
+)
+from booster_ray.config import Sweep
 
-
-def parser() -> argparse.ArgumentParser:
-    """Arguments of the command."""
-    p = argparse.ArgumentParser(
-        prog="python -m booster_ray.tune",
-        description="Sweep reward weights, randomization levels and learning settings. "
-        "Trials are checkpointed; a killed sweep goes on with --resume.",
-    )
-    p.add_argument("config", nargs="?", help="YAML file or preset name, for example demo")
-    p.add_argument("overrides", nargs="*", metavar="key=value", help="replace a setting")
-    p.add_argument("--resume", metavar="NAME", help="go on where the run NAME stopped")
-    p.add_argument("--storage", default="results", help="folder of the runs, with --resume")
-    return p
+DESCRIPTION = (
+    "Sweep reward weights, randomization levels and learning settings. Trials are checkpointed; "
+    "a killed sweep goes on with --resume."
+)
 
 
 def main(argv: list[str]) -> int:
@@ -30,17 +26,11 @@ def main(argv: list[str]) -> int:
     from booster_ray.train import folder
     from booster_ray.train.run import replace_text
 
-    args = parser().parse_args(argv)
-    if args.resume:
-        if args.config:
-            raise ConfigError("command line", "--resume", "takes no config, expected only a name")
-        sweep, root = folder.reopen(args.resume, args.storage, folder.SWEEP)
-    elif args.config:
-        sweep = load(args.config, args.overrides)
+    args = run_parser("tune", DESCRIPTION).parse_args(argv)
+    sweep, root = config_or_resumed(args, folder.SWEEP)
+    if root is None:
         root = folder.begin(sweep)
         replace_text(root / folder.SWEEP, sweep.complete().to_yaml())
-    else:
-        raise ConfigError("command line", "", "expected a config, or --resume NAME")
     with folder.lock(root):
         return _drive(sweep, root)
 
@@ -56,16 +46,14 @@ def _drive(sweep: Sweep, root: Path) -> int:
 
     console = Console()
     runner = SweepRunner(sweep, root, console)
-    resume = f"python -m booster_ray.tune --resume {config.name}"
-    if config.storage != "results":
-        resume += f" --storage {config.storage}"
     console.print(f"Sweep {config.name}: {config.tune.trials} trials, in {root}")
     try:
         complete = runner.run()
     except KeyboardInterrupt:
         complete = False
     if not complete:
-        console.print(f"Stopped. Go on with:\n  {resume}", highlight=False, soft_wrap=True)
+        command = resume_command("tune", config)
+        console.print(f"Stopped. Go on with:\n  {command}", highlight=False, soft_wrap=True)
         return 130
     finish(runner, console)
     return 0

@@ -50,15 +50,25 @@ def soccer_model(task: str) -> SoccerModel:
     Raises:
         KeyError: unknown task.
     """
-    env = make_official(task)
-    spec = env.unwrapped.mjcf_model.copy()
-    env.close()
-    _strip_visuals(spec)
+    spec = official_spec(task)
     _add_sensors(spec, task)
     model = spec.compile()
     # MuJoCo would silently put a world whose state is lost back to qpos0; a world must see it.
     model.opt.disableflags |= mujoco.mjtDisableBit.mjDSBL_AUTORESET
     return _index(model, task)
+
+
+def official_spec(task: str) -> mujoco.MjSpec:
+    """The official environment's model, editable, without what nothing collides with.
+
+    Raises:
+        KeyError: unknown task.
+    """
+    env = make_official(task)
+    spec = env.unwrapped.mjcf_model.copy()
+    env.close()
+    _strip_visuals(spec)
+    return spec
 
 
 def _strip_visuals(spec: mujoco.MjSpec) -> None:

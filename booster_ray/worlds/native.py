@@ -78,7 +78,8 @@ class NativeWorld:
         tasks: names from ``game.TASKS``.
         num_envs: worlds in the batch, at least one a task.
         gains: PD gains, shapes (12,).
-        mode: ``pd`` (actions offset the default pose) or ``torque`` (fractions of the limits).
+        mode: ``pd`` (actions offset the default pose), ``torque`` (fractions of the limits) or
+            ``newton_metres`` (the official action: torques, clipped at the limits).
         decimation: physics steps of 2 ms for each action.
         weights: weights of the dense reward terms.
         level: domain randomization, 0-3.
@@ -111,8 +112,10 @@ class NativeWorld:
             raise ValueError(f"unknown task {unknown}; expected some of {list(game.TASKS)}")
         if num_envs < len(tasks):
             raise ValueError(f"num_envs is {num_envs}; expected at least one for each of {tasks}")
-        if mode not in ("pd", "torque"):
-            raise ValueError(f"unknown control mode {mode!r}; expected 'pd' or 'torque'")
+        if mode not in ("pd", "torque", "newton_metres"):
+            raise ValueError(
+                f"unknown control mode {mode!r}; expected 'pd', 'torque' or 'newton_metres'"
+            )
         if level not in range(len(randomization.LEVELS)):
             raise ValueError(f"unknown randomization level {level!r}; expected 0-3")
         self.num_envs = num_envs
@@ -124,6 +127,7 @@ class NativeWorld:
         self._episode_steps, self._auto_reset = episode_steps, auto_reset
         self._default_pose = np.asarray(gains.default_pose)
         self._limit = np.asarray(gains.torque_limit)
+        self._unit = self._limit if mode == "newton_metres" else np.ones(game.ACTION_SIZE)
         self._keeper_pos, self._keeper_vel = _keeper_tables(game.EPISODE_STEPS + decimation)
         self._slots = [self._slot(game.TASKS[t]) for t in self.task]
         self._sensors = self._slots[0].parts.sensors
@@ -260,7 +264,13 @@ class NativeWorld:
         self._touching = touching[rows]
         done = ended & ~lost
         truncated = (self._steps >= self._episode_steps) & ~ended
-        moment = Moment(frame, action, self._action, self._default_pose, done | truncated)
+        moment = Moment(
+            frame,
+            action / self._unit,
+            self._action / self._unit,
+            self._default_pose,
+            done | truncated,
+        )
         # A world whose state is lost ends without a verdict of the rules, and shows zeros.
         dense = np.where(lost, 0.0, reward(moment, self._weights)).astype(np.float32)
         observation = np.where(lost[:, None], np.float32(0), self._noisy(observe(frame)))
@@ -279,12 +289,13 @@ class NativeWorld:
         action = np.asarray(action, np.float64)
         if not np.isfinite(action).all():
             raise ValueError("action is not finite; expected numbers in [-1, 1]")
-        return np.clip(action, -1.0, 1.0)
+        return np.clip(action, -self._unit, self._unit)
 
     def _advance(self, action: np.ndarray) -> None:
         """Run the physics of one control step in all worlds that have not ended."""
         pd = self._mode == "pd"
-        command = pd_target(action, self._gains) if pd else action * self._limit
+        # In newton_metres the factor is exactly 1: the physics gets the caller's bits.
+        command = pd_target(action, self._gains) if pd else action * (self._limit / self._unit)
         kp = self._gains.kp * self._factors.kp[:, None]
         kd = self._gains.kd * self._factors.kd[:, None]
         self._push()
