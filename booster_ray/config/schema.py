@@ -177,8 +177,8 @@ class SAC(Section):
     """Actor's learning rate."""
     critic_lr: Fraction = 3e-4
     """Critics' learning rate."""
-    alpha_lr: Fraction = 3e-4
-    """Temperature's learning rate."""
+    alpha_lr: Fraction = 3e-3
+    """Temperature's learning rate; at 3e-4 the policy's entropy collapses before it recovers."""
     adam_b2: Fraction = 0.95
     """Adam's second-moment decay."""
     weight_decay: Annotated[float, Field(ge=0)] = 0.001
