@@ -35,6 +35,8 @@ class SoccerModel(NamedTuple):
     """int (2,)."""
     target_site: int
     """-1 in the goalie task."""
+    target_origin: np.ndarray
+    """(3,) m: where a spawn's target of (0, 0, 0) lies."""
     defender_geoms: np.ndarray
     """int (3,), empty but in the obstacle task."""
     root_qpos: int
@@ -103,7 +105,6 @@ def _add_sensors(spec: mujoco.MjSpec, task: str) -> None:
     frame("imu_quat", kinds.mjSENS_FRAMEQUAT, site, _IMU)
     frame("ball_pos", position, site, "ball")
     frame("ball_quat", kinds.mjSENS_FRAMEQUAT, site, "ball")
-    frame("target_pos", position, site, _TARGETS[task])
     for team in (0, 1):
         keeper = f"goalkeeper_team_{team}_site" if task == "goalie" else _IMU
         frame(f"keeper{team}_pos", position, site, keeper)
@@ -136,6 +137,14 @@ def _add_sensors(spec: mujoco.MjSpec, task: str) -> None:
         contact(f"foot{i}", objects.mjOBJ_BODY, foot, ball=False)
 
 
+def _target_origin(model: mujoco.MjModel, task: str, site: int) -> np.ndarray:
+    """In the obstacle task the target's body; elsewhere the ground, at the site's height."""
+    if site < 0:
+        return np.zeros(3)
+    height = 0.0 if task == "obstacle" else model.site_pos[site, 2]
+    return model.body_pos[model.site_bodyid[site]] + (0.0, 0.0, height)
+
+
 def _index(model: mujoco.MjModel, task: str) -> SoccerModel:
     names = [model.sensor(i).name for i in range(model.nsensor)]
     sensors = {
@@ -162,6 +171,7 @@ def _index(model: mujoco.MjModel, task: str) -> SoccerModel:
         ball_geom=model.geom("ball").id,
         foot_geoms=np.array(feet),
         target_site=target,
+        target_origin=_target_origin(model, task, target),
         defender_geoms=np.array([model.geom(name).id for name in defenders], int),
         root_qpos=int(root.qposadr[0]),
         root_qvel=int(root.dofadr[0]),

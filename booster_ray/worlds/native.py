@@ -43,6 +43,9 @@ class _Slot(NamedTuple):
     torque: np.ndarray
     keepers: tuple[np.ndarray, np.ndarray] | None
     """Keeper positions and velocities (2,), in the goalie task."""
+    error: np.ndarray
+    velocity: np.ndarray
+    """Scratch (12,) of the PD law."""
     sources: tuple[np.ndarray, ...]
     """Views of qpos, qvel and sensordata in the order of a recorded row."""
 
@@ -59,16 +62,20 @@ def _make_slot(parts: SoccerModel, model: mujoco.MjModel) -> _Slot:
         joint_vel=data.qvel[-game.ACTION_SIZE :],
         torque=data.ctrl[-game.ACTION_SIZE :],
         keepers=(data.qpos[7:9], data.qvel[6:8]) if keepers else None,
+        error=np.empty(game.ACTION_SIZE),
+        velocity=np.empty(game.ACTION_SIZE),
         sources=(*sources, data.qvel[6:8] if keepers else np.zeros(2), data.sensordata),
     )
 
 
-def _keeper_tables(steps: int) -> tuple[np.ndarray, np.ndarray]:
+def _keeper_tables(steps: int) -> tuple[list[float], list[float]]:
     """Keeper position and velocity before each step, for MuJoCo's accumulated time."""
     time = np.concatenate([[0.0], np.cumsum(np.full(steps, game.TIMESTEP))])
     omega = 2 * np.pi * game.KEEPER_FREQUENCY
     position = game.KEEPER_AMPLITUDE * np.sin(omega * time)
-    return position, omega * game.KEEPER_AMPLITUDE * np.cos(omega * time)
+    velocity = omega * game.KEEPER_AMPLITUDE * np.cos(omega * time)
+    # Lists, because the hot loop reads one number at a time.
+    return position.tolist(), velocity.tolist()
 
 
 class NativeWorld:
@@ -127,20 +134,22 @@ class NativeWorld:
         self._episode_steps, self._auto_reset = episode_steps, auto_reset
         self._default_pose = np.asarray(gains.default_pose)
         self._limit = np.asarray(gains.torque_limit)
+        self._lower = -self._limit
         self._unit = self._limit if mode == "newton_metres" else np.ones(game.ACTION_SIZE)
         self._keeper_pos, self._keeper_vel = _keeper_tables(game.EPISODE_STEPS + decimation)
         self._slots = [self._slot(game.TASKS[t]) for t in self.task]
         self._sensors = self._slots[0].parts.sensors
         self._allocate()
-        self._chunks = np.array_split(
-            np.arange(num_envs), min(num_envs, threads * (_CHUNKS_PER_THREAD if threads > 1 else 1))
-        )
+        chunks = min(num_envs, threads * _CHUNKS_PER_THREAD) if threads > 1 else 1
+        self._chunks = [c.tolist() for c in np.array_split(np.arange(num_envs), chunks)]
         self._pool = ThreadPoolExecutor(threads) if threads > 1 else None
 
     def _slot(self, task: str) -> _Slot:
         parts = soccer_model(task)
-        # Defenders, targets and randomized quantities live in the model: each world has its own.
-        return _make_slot(parts, parts.model.__copy__())
+        # Defenders and randomized quantities live in the model, so such worlds own one. The others
+        # share theirs, and with it the cache.
+        own = len(parts.defender_geoms) or self._level != randomization.LEVELS[0]
+        return _make_slot(parts, parts.model.__copy__() if own else parts.model)
 
     def _allocate(self) -> None:
         n, k = self.num_envs, self._decimation
@@ -191,7 +200,8 @@ class NativeWorld:
             rng, slot = self._rngs[i], self._slots[i]
             placed = spawn.place(int(self.task[i]), spawn.draw(int(self.task[i]), rng))
             factors = randomization.sample(self._level, len(slot.parts.robot_bodies), rng)
-            self._target[i], self._defender_y[i] = placed.target, placed.defender_y
+            self._target[i] = slot.parts.target_origin + placed.target
+            self._defender_y[i] = placed.defender_y
             for stored, drawn in zip(self._factors, factors, strict=True):
                 stored[i] = drawn
             self._prepare_model(i)
@@ -217,14 +227,10 @@ class NativeWorld:
         mujoco.mj_forward(slot.model, slot.data)
 
     def _prepare_model(self, i: int) -> None:
-        """Write world ``i``'s target, defenders and randomized quantities into its model."""
+        """Write world ``i``'s defenders and randomized quantities into its model."""
         slot = self._slots[i]
-        parts, model, base = slot.parts, slot.model, slot.parts.model
-        if parts.target_site >= 0:
-            z = 0.0 if len(parts.defender_geoms) else base.site_pos[parts.target_site, 2]
-            model.site_pos[parts.target_site] = self._target[i] + (0.0, 0.0, z)
-        for geom, y in zip(parts.defender_geoms, self._defender_y[i], strict=False):
-            model.geom_pos[geom] = (0.0, y, 0.4)
+        for geom, y in zip(slot.parts.defender_geoms, self._defender_y[i], strict=False):
+            slot.model.geom_pos[geom] = (0.0, y, 0.4)
         if self._level != randomization.LEVELS[0]:
             self._randomize_model(i)
 
@@ -300,9 +306,11 @@ class NativeWorld:
         kd = self._gains.kd * self._factors.kd[:, None]
         self._push()
 
-        def walk(worlds: np.ndarray) -> None:
+        ended = self._ended.tolist()
+
+        def walk(worlds: list[int]) -> None:
             for i in worlds:
-                if not self._ended[i]:
+                if not ended[i]:
                     self._walk_one(i, command[i], kp[i] if pd else None, kd[i])
 
         if self._pool is None:
@@ -315,13 +323,15 @@ class NativeWorld:
 
         The torque is ``control.pd_torque`` written without temporaries; a test compares them.
         """
-        slot, limit, start = self._slots[i], self._limit, int(self._steps[i])
-        error, velocity = np.empty(game.ACTION_SIZE), np.empty(game.ACTION_SIZE)
+        slot, upper, lower, start = self._slots[i], self._limit, self._lower, int(self._steps[i])
+        model, data, keepers, error, velocity = (
+            slot.model, slot.data, slot.keepers, slot.error, slot.velocity,
+        )  # fmt: skip
         q, v, ctrl, recorded = slot.joint_pos, slot.joint_vel, slot.torque, self._torque[i]
         for k, row in enumerate(self._rows[i]):
-            if slot.keepers is not None:
-                slot.keepers[0][:] = self._keeper_pos[start + k]
-                slot.keepers[1][:] = self._keeper_vel[start + k]
+            if keepers is not None:
+                keepers[0][:] = self._keeper_pos[start + k]
+                keepers[1][:] = self._keeper_vel[start + k]
             if kp is None:
                 ctrl[:] = command
             else:
@@ -329,11 +339,11 @@ class NativeWorld:
                 np.multiply(error, kp, out=error)
                 np.multiply(v, kd, out=velocity)
                 np.subtract(error, velocity, out=error)
-                np.minimum(error, limit, out=error)
-                np.maximum(error, -limit, out=ctrl)
+                np.minimum(error, upper, out=error)
+                np.maximum(error, lower, out=ctrl)
             recorded[k] = ctrl
-            mujoco.mj_step(slot.model, slot.data)
-            for target, source in zip(row, slot.sources, strict=True):
+            mujoco.mj_step(model, data)
+            for target, source in zip(row, slot.sources):  # noqa: B905  (the hot loop)
                 target[:] = source
 
     def _push(self) -> None:
@@ -404,7 +414,7 @@ class NativeWorld:
             ball_angvel=rotate(sensor("frame:ball_quat"), record[..., 40:43]),
             keeper_pos=stack(["frame:keeper0_pos", "frame:keeper1_pos"]),
             keeper_vel=np.where(goalie[..., None], in_y, keeper_vel),
-            target_pos=sensor("frame:target_pos"),
+            target_pos=np.where(goalie, imu, self._target.reshape(-1, *[1] * (record.ndim - 2), 3)),
             target_vel=np.where(goalie, root_vel, 0.0),
             defender_pos=stack([f"frame:defender{i}_pos" for i in range(3)]),
             foot_pos=stack(["frame:foot0_pos", "frame:foot1_pos"]),
