@@ -30,7 +30,8 @@ def observe(frame: Frame) -> Array:
     parts = [
         frame.joint_pos,
         frame.joint_vel,
-        projected_gravity(frame.imu_quat),
+        # Official infos tell the orientation in float32; so equal states look equal to the bit.
+        projected_gravity(xp.astype(frame.imu_quat, xp.float32)),
         frame.gyro,
         frame.accelerometer,
         frame.velocimeter,

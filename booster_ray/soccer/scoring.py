@@ -79,12 +79,13 @@ def terminated(frame: Frame) -> Array:
 def raw_terms(frame: Frame) -> dict[str, Array]:
     """Every raw reward term of the three official tasks, each of shape (...).
 
-    A world's own task uses only those named in ``WEIGHTS[task]``; ``steps`` is the constant 1.
+    A world's own score uses only those named in ``WEIGHTS[task]``; ``steps`` is the constant 1.
     """
     xp = frame.ball_pos.__array_namespace__()
     dtype = frame.ball_pos.dtype
     scored = xp.astype(ball_in_goal(frame), dtype)
-    touched = frame.ball_hits > 0
+    # Only the penalty tasks count touches.
+    touched = (frame.ball_hits > 0) & (frame.task != game.KICK_TO_TARGET)
     near = 1.0 - xp.tanh(norm(frame.imu_pos - frame.ball_pos))
     extra_hits = xp.astype(xp.maximum(frame.ball_hits - 1, 0 * frame.ball_hits), dtype)
     return {
@@ -98,6 +99,7 @@ def raw_terms(frame: Frame) -> dict[str, Array]:
         "robot_fallen": xp.astype(fallen(frame), dtype),
         "ball_blocked": xp.astype(frame.ball_blocked, dtype),
         "distance": xp.exp(-target_distance(frame)),
+        "ball_distance_target": 1.0 - xp.tanh(target_distance(frame)),
         "steps": xp.ones_like(frame.ball_pos[..., 0]),
     }
 

@@ -37,10 +37,7 @@ def assert_same(left: Any, right: Any) -> None:
         assert left.keys() == right.keys()
         for key in left:
             assert_same(left[key], right[key])
-    elif isinstance(left, tuple):
-        for one, two in zip(left, right, strict=True):
-            assert_same(one, two)
-    elif isinstance(left, np.ndarray) and left.dtype == object:
+    elif isinstance(left, tuple) or (isinstance(left, np.ndarray) and left.dtype == object):
         for one, two in zip(left, right, strict=True):
             assert_same(one, two)
     else:
