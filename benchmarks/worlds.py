@@ -22,10 +22,10 @@ from collections.abc import Callable
 import mujoco
 import numpy as np
 
+from booster_ray.config import Config
 from booster_ray.soccer import game
 from booster_ray.soccer.control import pd_torque
 from booster_ray.train.evaluation import gains
-from booster_ray.config import Config
 from booster_ray.worlds.model import soccer_model
 from booster_ray.worlds.native import NativeWorld
 from booster_ray.worlds.official import make_official
@@ -121,9 +121,7 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=5)
     args = parser.parse_args()
     cores = sorted(os.sched_getaffinity(0))
-    print(
-        f"{platform.processor() or platform.machine()}, {len(cores)} CPUs, mujoco {mujoco.__version__}"
-    )
+    print(f"{platform.machine()}, {len(cores)} CPUs, mujoco {mujoco.__version__}")
     ratios: dict[str, list[float]] = {}
     for task in game.TASKS:
         runs = {

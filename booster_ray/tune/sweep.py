@@ -16,6 +16,7 @@ from optuna.trial import TrialState
 from ray import tune
 from rich.console import Console
 
+from booster_ray import __version__
 from booster_ray.config import Config, Sweep
 from booster_ray.train.ray_train import available_cpus, connect
 from booster_ray.train.run import (
@@ -208,7 +209,7 @@ def facts(config: Config, records: list[TrialRecord], digest: str) -> dict[str, 
     import importlib.metadata as metadata
 
     wall = sum(r.history[-1].get("wall_seconds", 0.0) for r in records if r.history)
-    packages = ("booster_ray", "ray", "jax", "mujoco", "sai-mujoco", "optuna")
+    packages = ("ray", "jax", "mujoco", "sai-mujoco", "optuna")
     return {
         "config": digest,
         "seed": str(config.seed),
@@ -216,5 +217,8 @@ def facts(config: Config, records: list[TrialRecord], digest: str) -> dict[str, 
         "env steps": f"{sum(r.env_steps for r in records):,}",
         "trial time": f"{wall / 60:.1f} min summed over trials",
         "machine": f"{os.uname().nodename}, {available_cpus()} CPUs",
-        "versions": ", ".join(f"{p} {metadata.version(p)}" for p in packages),
+        # On a cluster our own code may come with the job, without being installed.
+        "versions": ", ".join(
+            [f"booster_ray {__version__}", *(f"{p} {metadata.version(p)}" for p in packages)]
+        ),
     }

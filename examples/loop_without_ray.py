@@ -1,0 +1,15 @@
+"""The training loop is a generator: no Ray, no tracker, no folder.
+
+python examples/loop_without_ray.py
+"""
+
+from booster_ray.config import load
+from booster_ray.train.pretrain import Pretraining
+
+config = load("tune_configs/debug.yaml").base()
+loop = Pretraining(config)
+for report in loop:
+    print({name: round(value, 3) for name, value in report.metrics.items() if "/" not in name})
+state = report.capture()  # everything: Pretraining(config, state) goes on from here bit for bit
+print("captured:", ", ".join(state))
+loop.close()
