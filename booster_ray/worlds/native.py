@@ -8,6 +8,7 @@ recorded and then judged by the rules in one vectorized pass.
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any, NamedTuple
@@ -28,6 +29,7 @@ from booster_ray.worlds.model import SoccerModel, soccer_model
 # A recorded row: robot qpos 19, robot qvel 18, ball qvel 6, keeper qvel 2, then sensordata.
 _QPOS, _QVEL, _BALL, _KEEPER = slice(0, 19), slice(19, 37), slice(37, 43), slice(43, 45)
 _SENSORS = 45
+_log = logging.getLogger(__name__)
 _PHYSICS = int(mujoco.mjtState.mjSTATE_INTEGRATION)
 _CHUNKS_PER_THREAD = 4
 
@@ -125,6 +127,10 @@ class NativeWorld:
             )
         if level not in range(len(randomization.LEVELS)):
             raise ValueError(f"unknown randomization level {level!r}; expected 0-3")
+        if mujoco.get_mju_user_warning() is None:
+            # A lost state ends its world and is counted; MuJoCo would also print it and write
+            # MUJOCO_LOG.TXT into whatever folder is current.
+            mujoco.set_mju_user_warning(_log.debug)
         self.num_envs = num_envs
         self.task = np.array([game.TASKS.index(tasks[i % len(tasks)]) for i in range(num_envs)])
         self.task = self.task.astype(np.int32)
