@@ -1,0 +1,373 @@
+"""MJX worlds: the same game as native ones, and all that Brax expects."""
+
+from collections.abc import Callable
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import mujoco
+import numpy as np
+import pytest
+from brax.envs.base import State
+from worlds.record import GAINS
+
+from booster_ray.soccer import game
+from booster_ray.soccer.randomization import LEVELS
+from booster_ray.soccer.scoring import raw_terms
+from booster_ray.worlds import mjx, mjx_model
+from booster_ray.worlds.native import NativeWorld
+
+KICK = ("kick_to_target",)
+WEIGHTS = {"alive": 1.0, "upright": 0.5, "torque": -0.1, "official": 1.0}
+N = 6
+
+Step = Callable[[State, jax.Array], State]
+
+
+def env(tasks: tuple[str, ...] = game.TASKS, **options: Any) -> mjx.SoccerEnv:
+    return mjx.SoccerEnv(tasks, GAINS, **options)
+
+
+def keys(n: int, seed: int = 0) -> jax.Array:
+    return jax.random.split(jax.random.PRNGKey(seed), n)
+
+
+def copied(w: NativeWorld, e: mjx.SoccerEnv, states: State) -> State:
+    """``states`` with the physics and the spawns of native worlds."""
+
+    def union(array: str, ball: int, robot: int) -> jax.Array:
+        # Native goalie worlds keep their keepers between ball and robot.
+        rows = [getattr(s.data, array) for s in w._slots]
+        return jnp.asarray([np.r_[row[:ball], row[-robot:]] for row in rows], jnp.float32)
+
+    target = np.where(w.task[:, None] == game.GOALIE, 0.0, w._target)
+    world = states.pipeline_state
+    panels = jax.vmap(e._blockers)(jnp.asarray(w.task), jnp.asarray(w._defender_y, jnp.float32))
+    data = world.data.replace(
+        qpos=union("qpos", 7, 19),
+        qvel=union("qvel", 6, 18),
+        qacc_warmstart=union("qacc_warmstart", 6, 18),
+        mocap_pos=panels,
+    )
+    moved = world._replace(
+        data=data,
+        task=jnp.asarray(w.task),
+        target=jnp.asarray(target, jnp.float32),
+        steps=jnp.asarray(w._steps, jnp.int32),
+    )
+    return states.replace(pipeline_state=moved)
+
+
+def spoiled(states: State, world: int) -> State:
+    """``states`` with one joint velocity of one world not a number."""
+    old = states.pipeline_state
+    data = old.data.replace(qvel=old.data.qvel.at[world, -1].set(jnp.nan))
+    return states.replace(pipeline_state=old._replace(data=data))
+
+
+def at(states: State, steps: int) -> State:
+    """``states`` after so many physics steps, by their clocks."""
+    world = states.pipeline_state
+    world = world._replace(steps=jnp.full(world.steps.shape, steps, jnp.int32))
+    return states.replace(pipeline_state=world)
+
+
+def compiled(e: mjx.SoccerEnv) -> Step:
+    step = jax.jit(jax.vmap(e.step))
+    # Arrays bound to a device and arrays that are not would compile twice.
+    return lambda states, action: step(*jax.device_put((states, action), jax.devices()[0]))
+
+
+@pytest.fixture(scope="module")
+def three() -> tuple[mjx.SoccerEnv, Callable[[jax.Array], State], Step]:
+    """All tasks, with compiled reset and step."""
+    e = env(weights=WEIGHTS)
+    return e, jax.jit(jax.vmap(e.reset)), compiled(e)
+
+
+# -- the same game -----------------------------------------------------------------------------
+
+
+def test_spawns(three: Any) -> None:
+    e, reset, _ = three
+    states = reset(keys(N * 8))
+    world = states.pipeline_state
+    task = np.asarray(world.task)
+    assert set(task) == {0, 1, 2}
+    assert states.obs.shape == (N * 8, 89) and states.obs.dtype == jnp.float32
+    np.testing.assert_array_equal(states.obs[:, 86:], np.eye(3)[task])
+    assert (states.obs[:, :24] == 0).all() and (states.done == 0).all()
+    parked = np.asarray(world.data.mocap_pos)[:, :, 2] < -10
+    absent = (task != game.GOALIE, task != game.OBSTACLE)
+    for mocaps, away in zip((e.parts.keepers, e.parts.panels), absent, strict=True):
+        np.testing.assert_array_equal(parked[:, mocaps].all(axis=1), away)
+        np.testing.assert_array_equal(parked[:, mocaps].any(axis=1), away)
+    np.testing.assert_array_equal(states.obs, reset(keys(N * 8)).obs)
+    kicks = np.asarray(world.data.qpos)[task == game.KICK_TO_TARGET]
+    assert (np.abs(kicks[:, 7:9]) <= [10.47, 6.37]).all() and np.ptp(kicks[:, 7]) > 2
+    apart = np.linalg.norm(kicks[:, 7:9] - kicks[:, 0:2], axis=1)
+    assert (apart >= 0.5).all() and (apart <= 2.0).all()
+
+
+def test_first_observation_is_the_native_one(three: Any) -> None:
+    e = three[0]
+    w = NativeWorld(game.TASKS, N, GAINS)
+    theirs = w.reset(3)
+    world = jax.vmap(e.reset)(keys(N)).pipeline_state
+    world = copied(w, e, State(world, *[jnp.zeros(N)] * 3)).pipeline_state
+
+    def first(world: mjx.World, defender_y: jax.Array) -> jax.Array:
+        qpos = world.data.qpos
+        placed = mjx.spawn.Spawn(
+            robot_xy=qpos[7:9],
+            robot_yaw=2 * jnp.arctan2(qpos[13], qpos[10]),
+            ball_xy=qpos[:2],
+            target=world.target,
+            defender_y=defender_y,
+        )
+        data = e._spawned(world.task, placed)
+        return mjx.observe(e._frame(world, data, jnp.zeros(12), jnp.zeros(())))
+
+    ours = jax.vmap(first)(world, jnp.asarray(w._defender_y, jnp.float32))
+    np.testing.assert_allclose(ours, theirs, atol=2e-5)
+
+
+def test_one_physics_step_equals_native(three: Any) -> None:
+    e = env(weights=WEIGHTS, decimation=1)
+    step = compiled(e)
+    w = NativeWorld(game.TASKS, N, GAINS, weights=WEIGHTS, decimation=1, auto_reset=False)
+    w.reset(3)
+    actions = np.random.default_rng(0).uniform(-0.3, 0.3, (200, N, 12)).astype(np.float32)
+    fresh = three[1](keys(N))
+    for k, action in enumerate(actions):
+        before = copied(w, e, fresh) if k in (0, 20, 60, 120, 199) else None
+        theirs = w.step(action)
+        if before is None:
+            continue
+        ours = step(before, jnp.asarray(action))
+        error = np.abs(ours.obs - theirs.final_observation).max(axis=0)
+        # Both follow from contact forces: feet land at step 60, on one ground here, five there.
+        velocity, accelerometer = np.r_[12:24], np.r_[30:33]
+        assert error[velocity].max() < 3e-2, k
+        assert error[accelerometer].max() < 0.2, k
+        assert np.delete(error, np.r_[velocity, accelerometer]).max() < 5e-3, k
+        np.testing.assert_allclose(ours.reward, theirs.reward, atol=1e-4)
+        frame = w._frame(w._record[:, -1], w._torque[:, -1])
+        mine = jax.vmap(lambda s: e._frame(s, s.data, jnp.zeros(12), jnp.zeros(())))(
+            ours.pipeline_state
+        )
+        for name, value in raw_terms(frame).items():
+            np.testing.assert_allclose(raw_terms(mine)[name], value, atol=5e-4, err_msg=name)
+        np.testing.assert_array_equal(mine.foot_contact, frame.foot_contact)
+    assert np.asarray(frame.foot_contact).any() and (frame.imu_pos[:, 2] > game.FALL_HEIGHT).all()
+
+
+def test_the_keeper_and_the_ball_in_its_way(three: Any) -> None:
+    e, reset, step = three
+    w = NativeWorld(("goalie", "obstacle", "kick_to_target"), 3, GAINS, auto_reset=False)
+    w.reset(5)
+    lane = w._defender_y[1, 0]
+    for slot, y in zip(w._slots, (0.0, lane, 0.0), strict=True):
+        slot.data.qpos[:3], slot.data.qvel[:3] = (-10.83, y, 0.0), (-3.0, 0, 0)
+    states = copied(w, e, jax.tree.map(lambda part: part[:3], reset(keys(N))))
+    states = jax.tree.map(lambda part: jnp.concatenate([part, part]), states)
+    ours, theirs = step(states, jnp.zeros((N, 12))), w.step(np.zeros((3, 12)))
+    assert theirs.terminated.tolist() == [True, True, False]
+    np.testing.assert_array_equal(ours.done[:3], theirs.terminated)
+    scores = [episode["score"] for episode in theirs.episodes]
+    np.testing.assert_allclose(ours.metrics["score"][:2], scores, atol=0.05)
+
+
+# -- the contract ------------------------------------------------------------------------------
+
+
+def test_time_is_not_termination(three: Any) -> None:
+    e, reset, step = three
+    assert e.episode_length == 500 and env(KICK, episode_steps=35).episode_length == 4
+    states = at(reset(keys(N)), 4985)
+    for last in (False, True):
+        states = step(states, jnp.zeros((N, 12)))
+        assert (states.done == 0).all() and (states.info["truncation"] == last).all()
+        assert ((states.metrics["score"] != 0) == last).all()
+    assert (states.pipeline_state.steps == 5000).all()
+    others = states.reward - states.metrics["score"]
+    assert ((others > 1.2) & (others < 1.5)).all()
+
+
+def test_a_fall_inside_a_control_step_is_noticed(three: Any) -> None:
+    _, reset, step = three
+    states = reset(keys(N))
+    world = states.pipeline_state
+    # Lying at 0.45 m and falling at 5 m/s, the imu passes 0.4 m halfway through the step.
+    down = jnp.asarray([0.45, 0.5**0.5, 0.0, 0.5**0.5, 0.0])
+    data = world.data.replace(
+        qpos=world.data.qpos.at[:, 9:14].set(down), qvel=world.data.qvel.at[:, 8].set(-5.0)
+    )
+    ended = step(states.replace(pipeline_state=world._replace(data=data)), jnp.zeros((N, 12)))
+    assert (ended.done == 1).all() and (ended.info["truncation"] == 0).all()
+    assert (ended.metrics["fallen"] == 1).all() and (ended.metrics["score"] < 0).all()
+    assert (ended.pipeline_state.steps < 10).all()
+
+
+def test_a_lost_world_ends_and_is_counted(three: Any) -> None:
+    _, reset, step = three
+    states = reset(keys(N))
+    kept = step(states, jnp.zeros((N, 12)))
+    lost = step(spoiled(states, 2), jnp.zeros((N, 12)))
+    others = np.arange(N) != 2
+    for part in ("obs", "reward", "done"):
+        ours = np.asarray(getattr(lost, part))
+        assert np.isfinite(ours).all()
+        np.testing.assert_array_equal(ours[others], getattr(kept, part)[others], err_msg=part)
+    assert lost.done[2] == 1 and lost.reward[2] == 0 and (lost.obs[2] == 0).all()
+    assert lost.metrics["lost"].tolist() == [0, 0, 1, 0, 0, 0]
+    assert all(np.isfinite(value).all() for value in lost.metrics.values())
+    # A NaN action loses its world in the same way.
+    also = step(states, jnp.zeros((N, 12)).at[1].set(jnp.nan))
+    assert also.metrics["lost"].tolist() == [0, 1, 0, 0, 0, 0]
+
+
+def test_auto_reset_respawns_with_fresh_draws(three: Any) -> None:
+    e, _, _ = three
+    batch = mjx.AutoReset(e)
+    step = jax.jit(batch.step)
+    states = jax.jit(batch.reset)(keys(N))
+    first = states.pipeline_state
+    for steps in (100, 4990):
+        states = step(at(states, steps), jnp.zeros((N, 12)))
+    assert (states.done == 1).all() and (states.info["truncation"] == 1).all()
+    assert (states.pipeline_state.steps == 0).all() and (states.obs[:, :24] == 0).all()
+    assert (np.abs(states.info["final_observation"][:, :24]).max(axis=1) > 0).all()
+    moved = np.abs(states.pipeline_state.data.qpos - first.data.qpos).max(axis=1) > 0
+    assert moved.any() or (states.pipeline_state.task != first.task).any()
+    lost = step(spoiled(states, 0), jnp.zeros((N, 12)))
+    assert lost.metrics["lost"].sum() == 1
+    assert np.isfinite(lost.pipeline_state.data.qvel).all() and lost.done[0] == 1
+
+
+# -- bad input ---------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"tasks": ("golf",)}, "golf"),
+        ({"tasks": ()}, "unknown task"),
+        ({"impl": "torch"}, r"unknown MJX impl 'torch'; expected one of \['jax', 'warp'\]"),
+        ({"mode": "velocity"}, "velocity"),
+        ({"level": 4}, "expected 0-3"),
+        ({"decimation": 0}, "decimation is 0"),
+        ({"episode_steps": 5001}, "1 to 5000"),
+        ({"weights": {"speed": 1.0}}, "speed"),
+        ({"platform": "gpu"}, "CUDA"),
+        ({"platform": "gpu", "impl": "warp"}, "impl 'warp' on a gpu needs a CUDA device"),
+        ({"platform": "abacus"}, "abacus"),
+    ],
+)
+def test_bad_arguments(changes: dict[str, Any], message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        env(**changes)
+
+
+@pytest.mark.parametrize("action", [np.zeros(11), np.zeros((N, 12)), np.zeros(12, np.int32)])
+def test_bad_actions(three: Any, action: np.ndarray) -> None:
+    e, _, _ = three
+    with pytest.raises(ValueError, match=r"expected floats of shape \(12,\)"):
+        e.step(e.reset(jax.random.PRNGKey(0)), jnp.asarray(action))
+
+
+# -- the model ---------------------------------------------------------------------------------
+
+
+def test_stacked_contacts_are_as_stiff_as_one() -> None:
+    ref, imp = np.array([0.02, 1.0]), np.array([0.9, 0.95, 0.001, 0.5, 2.0])
+    ours_ref, ours_imp = mjx_model.stacked(ref, imp, 3.0)
+    softness = (1 - imp[:2]) / imp[:2]
+    np.testing.assert_allclose((1 - ours_imp[:2]) / ours_imp[:2], softness / 3)
+    assert ours_ref[0] * ours_imp[1] == pytest.approx(ref[0] * imp[1])
+    same = mjx_model.stacked(ref, imp, 1.0)
+    np.testing.assert_allclose(np.concatenate(same), np.concatenate([ref, imp]))
+
+
+def test_warp_keeps_the_official_geoms() -> None:
+    ours = mjx_model.mjx_parts("warp").model
+    theirs = mjx_model.soccer_model("kick_to_target").model
+    count = theirs.ngeom
+    assert ours.ngeom == count + 5 and ours.opt.iterations == 100 and ours.npair == 0
+    for field in ("type", "size", "pos", "quat", "contype", "conaffinity", "friction", "solimp"):
+        name = f"geom_{field}"
+        np.testing.assert_array_equal(getattr(ours, name)[:count], getattr(theirs, name), name)
+
+
+@pytest.mark.parametrize("name", [*mjx_model.KEEPERS, *mjx_model.PANELS])
+def test_blockers_stand_where_the_official_ones_do(name: str) -> None:
+    number = int(name[-1])
+    keeper = name in mjx_model.KEEPERS
+    w = NativeWorld(("goalie" if keeper else "obstacle",), 1, GAINS)
+    w.reset(0)
+    slot = w._slots[0]
+    theirs = f"goalkeeper_team_{number}_geom" if keeper else f"defender_geom{number}"
+    official = hull(slot.model, slot.data, theirs)
+    for impl in mjx_model.IMPLS:
+        parts = mjx_model.mjx_parts(impl)
+        if name not in {parts.model.geom(i).name for i in range(parts.model.ngeom)}:
+            assert name == "keeper1" and impl == "jax"
+            continue
+        data = mujoco.MjData(parts.model)
+        homes = parts.keeper_home if keeper else parts.panel_home
+        place = homes[number] + (0.0, 0.0 if keeper else w._defender_y[0, number], 0.0)
+        data.mocap_pos[(parts.keepers if keeper else parts.panels)[number]] = place
+        mujoco.mj_kinematics(parts.model, data)
+        ours = hull(parts.model, data, name)
+        np.testing.assert_allclose(ours.min(axis=0), official.min(axis=0), atol=1e-2)
+        np.testing.assert_allclose(ours.max(axis=0), official.max(axis=0), atol=1e-2)
+        if impl == "warp":
+            np.testing.assert_allclose(ours, official, atol=1e-5)
+
+
+def hull(model: mujoco.MjModel, data: mujoco.MjData, name: str) -> np.ndarray:
+    """Vertices (n, 3) of a mesh or box geom in the world, m."""
+    geom = model.geom(name)
+    if geom.type[0] == mujoco.mjtGeom.mjGEOM_BOX:
+        signs = np.array([(x, y, z) for x in (-1, 1) for y in (-1, 1) for z in (-1, 1)])
+        points = signs * geom.size
+    else:
+        mesh = model.mesh(int(geom.dataid[0]))
+        points = model.mesh_vert[mesh.vertadr[0] : mesh.vertadr[0] + mesh.vertnum[0]]
+    rotation = data.geom(name).xmat.reshape(3, 3)
+    return np.asarray(points @ rotation.T + data.geom(name).xpos)
+
+
+# -- randomization -----------------------------------------------------------------------------
+
+
+def test_factors_lie_in_the_table() -> None:
+    draw = jax.vmap(lambda key: mjx.draw_factors(LEVELS[3], 13, key))
+    factors = draw(keys(500))
+    for name in ("body_mass", "friction", "ball_friction", "foot_friction", "ball_mass", "damping"):
+        width = getattr(LEVELS[3], {"body_mass": "mass"}.get(name, name))
+        drawn = np.asarray(getattr(factors, name)) - 1
+        assert np.abs(drawn).max() <= width and np.abs(drawn).max() > 0.9 * width, name
+    assert set(np.asarray(factors.action_delay).tolist()) == {0, 1}
+    none = mjx.draw_factors(LEVELS[0], 13, jax.random.PRNGKey(0))
+    assert all(
+        (np.asarray(f) == (name != "action_delay")).all() for name, f in none._asdict().items()
+    )
+
+
+def test_factors_reach_the_contacts() -> None:
+    e = env(KICK, level=3)
+    ones = jax.tree.map(jnp.ones_like, mjx.draw_factors(LEVELS[0], 13, jax.random.PRNGKey(0)))
+    pairs = [set(e.parts.model.pair(i).name.split(":")) for i in range(e.parts.model.npair)]
+    some = ones._replace(
+        friction=jnp.float32(0.5), foot_friction=jnp.float32(1.5), ball_friction=jnp.float32(0.8)
+    )
+    friction = np.asarray(mjx.randomize(e.sys, e.parts, some).pair_friction)[:, 0]
+    for pair, value in zip(pairs, friction, strict=True):
+        foot, ball = any("foot" in geom for geom in pair), "ball" in pair
+        expected = 0.5 * (1.5 if foot else 0.8 if ball else 1.0)
+        assert value == pytest.approx(expected), pair
+    heavy = mjx.randomize(e.sys, e.parts, ones._replace(ball_mass=jnp.float32(1.2)))
+    mass = np.asarray(heavy.body_mass / jnp.maximum(e.sys.body_mass, 1e-9))
+    assert mass[e.parts.ball_body] == pytest.approx(1.2)
+    np.testing.assert_allclose(mass[e.parts.robot_bodies], 1, rtol=1e-6)
