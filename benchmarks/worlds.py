@@ -115,6 +115,24 @@ def native(task: str, threads: int, decimation: int, num_envs: int = 64) -> Call
     return step
 
 
+def mjx_ratio(seconds: float, rounds: int, worlds: int = 64) -> float:
+    """Our MJX world (impl jax, this machine's device) over a bare vmapped ``mjx.step`` scan."""
+    from parts.mjx_scan import bare_scan, env_scan
+
+    from booster_ray.worlds.mjx import SoccerEnv
+
+    env = SoccerEnv(game.TASKS, GAINS, weights={"alive": 1.0, "upright": 0.5, "height": 1.0})
+    runs = {"env.step": env_scan(env, worlds), "bare mjx.step": bare_scan(env, worlds)}
+    rates: dict[str, list[float]] = {name: [] for name in runs}
+    for _ in range(rounds):
+        for name, step in runs.items():
+            rates[name].append(rate(step, seconds))
+    print(f"\nMJX-JAX, {worlds} worlds, all tasks")
+    for name, values in rates.items():
+        print(f"  {name:28} {statistics.median(values):9,.0f} physics steps/s")
+    return statistics.median(rates["env.step"]) / statistics.median(rates["bare mjx.step"])
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--seconds", type=float, default=2.0, help="of each measurement")
@@ -149,6 +167,7 @@ def main() -> None:
             "native_two_threads_vs_one": median["native, 50 Hz, 2 threads"] / ten,
         }.items():
             ratios.setdefault(key, []).append(value)
+    ratios["mjx_vs_bare_mjx_step"] = [mjx_ratio(args.seconds, args.rounds)]
     print()
     print(json.dumps({key: round(statistics.median(v), 3) for key, v in ratios.items()}))
 
