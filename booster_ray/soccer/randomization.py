@@ -7,6 +7,7 @@ factor must reach every geom of the pair; the world sees to that.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import NamedTuple
 
 import numpy as np
@@ -85,6 +86,20 @@ def sample(level: Level, bodies: int, rng: np.random.Generator) -> Factors:
     def factor(half_width: float, *shape: int) -> Array:
         return 1.0 + rng.uniform(-half_width, half_width, shape)
 
+    return draw(level, bodies, factor, lambda end: rng.integers(0, end))
+
+
+def draw(
+    level: Level,
+    bodies: int,
+    factor: Callable[..., Array],
+    below: Callable[[int], Array],
+) -> Factors:
+    """What a level randomizes, drawn in a fixed order by the caller's generator.
+
+    ``factor(half_width, *shape)`` gives 1 + U(-half_width, half_width); ``below(end)`` an integer
+    in [0, end).
+    """
     return Factors(
         body_mass=factor(level.mass, bodies),
         friction=factor(level.friction),
@@ -94,5 +109,5 @@ def sample(level: Level, bodies: int, rng: np.random.Generator) -> Factors:
         ball_mass=factor(level.ball_mass),
         kp=factor(level.gains),
         kd=factor(level.gains),
-        action_delay=rng.integers(0, level.action_delay + 1),
+        action_delay=below(level.action_delay + 1),
     )

@@ -10,9 +10,32 @@ all else that changes, so that a restored world goes on bit for bit.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any, NamedTuple, Protocol
 
 import numpy as np
+
+from booster_ray.soccer import game, randomization
+
+MODES = ("pd", "torque", "newton_metres")
+"""What an action may be: joint offsets under PD, fractions of the torque limits, torques."""
+
+
+def check_arguments(tasks: Sequence[str], mode: str, level: int) -> None:
+    """Refuse what no world of the game can play.
+
+    Raises:
+        ValueError: no task or an unknown one, or an unknown control mode or randomization level.
+    """
+    unknown = [task for task in tasks if task not in game.TASKS]
+    if isinstance(tasks, str) or unknown or not tasks:
+        raise ValueError(f"unknown task {unknown or tasks}; expected some of {list(game.TASKS)}")
+    if mode not in MODES:
+        raise ValueError(
+            f"unknown control mode {mode!r}; expected 'pd', 'torque' or 'newton_metres'"
+        )
+    if level not in range(len(randomization.LEVELS)):
+        raise ValueError(f"unknown randomization level {level!r}; expected 0-3")
 
 
 class StepResult(NamedTuple):

@@ -26,6 +26,7 @@ from booster_ray.soccer.observation import observe
 from booster_ray.soccer.randomization import Factors
 from booster_ray.soccer.rewards import Moment, reward
 from booster_ray.soccer.scoring import ball_in_goal, fallen, official_score, terminated
+from booster_ray.worlds.contract import check_arguments
 from booster_ray.worlds.mjx_model import (
     BALL,
     BLOCKER,
@@ -474,15 +475,7 @@ def _check(
 ) -> None:
     from booster_ray.soccer.rewards import TERMS
 
-    unknown = [task for task in tasks if task not in game.TASKS]
-    if isinstance(tasks, str) or unknown or not tasks:
-        raise ValueError(f"unknown task {unknown or tasks}; expected some of {list(game.TASKS)}")
-    if mode not in ("pd", "torque", "newton_metres"):
-        raise ValueError(
-            f"unknown control mode {mode!r}; expected 'pd', 'torque' or 'newton_metres'"
-        )
-    if level not in range(len(randomization.LEVELS)):
-        raise ValueError(f"unknown randomization level {level!r}; expected 0-3")
+    check_arguments(tasks, mode, level)
     if decimation < 1 or not 1 <= episode_steps <= game.EPISODE_STEPS:
         raise ValueError(
             f"decimation is {decimation} and episode_steps {episode_steps}; expected at least 1, "

@@ -20,17 +20,10 @@ def draw_factors(level: randomization.Level, bodies: int, rng: jax.Array) -> Fac
     def factor(half_width: float, *shape: int) -> jax.Array:
         return 1.0 + jax.random.uniform(next(keys), shape, minval=-half_width, maxval=half_width)
 
-    return Factors(
-        body_mass=factor(level.mass, bodies),
-        friction=factor(level.friction),
-        ball_friction=factor(level.ball_friction),
-        foot_friction=factor(level.foot_friction),
-        damping=factor(level.damping, game.ACTION_SIZE),
-        ball_mass=factor(level.ball_mass),
-        kp=factor(level.gains),
-        kd=factor(level.gains),
-        action_delay=jax.random.randint(next(keys), (), 0, level.action_delay + 1),
-    )
+    def below(end: int) -> jax.Array:
+        return jax.random.randint(next(keys), (), 0, end)
+
+    return randomization.draw(level, bodies, factor, below)
 
 
 def randomize(model: mjx.Model, parts: MjxParts, factors: Factors) -> mjx.Model:

@@ -23,7 +23,7 @@ from booster_ray.soccer.geometry import rotate
 from booster_ray.soccer.observation import observe
 from booster_ray.soccer.rewards import Moment, reward
 from booster_ray.soccer.scoring import ball_in_goal, fallen, official_score, terminated
-from booster_ray.worlds.contract import StepResult
+from booster_ray.worlds.contract import StepResult, check_arguments
 from booster_ray.worlds.model import SoccerModel, soccer_model
 
 # A recorded row: robot qpos 19, robot qvel 18, ball qvel 6, keeper qvel 2, then sensordata.
@@ -116,17 +116,9 @@ class NativeWorld:
         episode_steps: int = game.EPISODE_STEPS,
         auto_reset: bool = True,
     ) -> None:
-        unknown = [task for task in tasks if task not in game.TASKS]
-        if unknown or not tasks:
-            raise ValueError(f"unknown task {unknown}; expected some of {list(game.TASKS)}")
+        check_arguments(tasks, mode, level)
         if num_envs < len(tasks):
             raise ValueError(f"num_envs is {num_envs}; expected at least one for each of {tasks}")
-        if mode not in ("pd", "torque", "newton_metres"):
-            raise ValueError(
-                f"unknown control mode {mode!r}; expected 'pd', 'torque' or 'newton_metres'"
-            )
-        if level not in range(len(randomization.LEVELS)):
-            raise ValueError(f"unknown randomization level {level!r}; expected 0-3")
         if mujoco.get_mju_user_warning() is None:
             # A lost state ends its world and is counted; MuJoCo would also print it and write
             # MUJOCO_LOG.TXT into whatever folder is current.

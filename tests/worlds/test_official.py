@@ -1,6 +1,6 @@
 """Native worlds against the official environment, step by step."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from contextlib import nullcontext
 from typing import Any
 
@@ -27,18 +27,6 @@ SEEDS = range(20)
 KICK_SEED = 0
 
 Act = Callable[[mujoco.MjData], np.ndarray]
-
-
-@pytest.fixture(scope="module", params=game.TASKS)
-def task(request: pytest.FixtureRequest) -> str:
-    return request.param
-
-
-@pytest.fixture(scope="module")
-def env(task: str) -> Iterator[Any]:
-    made = make_official(task)
-    yield made
-    made.close()
 
 
 def torque_world(task: str, num_envs: int = 1, **options: Any) -> NativeWorld:

@@ -4,7 +4,6 @@ The official episodes come first, their torques from their own states. Native wo
 same torques, all at once, and never see the official state again.
 """
 
-from collections.abc import Iterator
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -15,7 +14,7 @@ from booster_ray.soccer import game
 from booster_ray.soccer.frame import Frame
 from booster_ray.soccer.scoring import raw_terms
 from booster_ray.worlds.native import NativeWorld
-from booster_ray.worlds.official import make_official, observe_official, score_official
+from booster_ray.worlds.official import observe_official, score_official
 
 TOLERANCE = 1e-6
 SHORT = {"noise", "rolled", "goal", "offside", "block"}
@@ -50,18 +49,6 @@ class Watched(NativeWorld):
     def _first_end(self, frames: Frame) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         self.frame = Frame(*(part[:, 0] for part in frames))
         return super()._first_end(frames)
-
-
-@pytest.fixture(scope="module", params=game.TASKS)
-def task(request: pytest.FixtureRequest) -> str:
-    return request.param
-
-
-@pytest.fixture(scope="module")
-def env(task: str) -> Iterator[Any]:
-    made = make_official(task)
-    yield made
-    made.close()
 
 
 def play_official(env: Any, task: str, play: Play, limit: int) -> Episode:
