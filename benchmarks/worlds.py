@@ -5,13 +5,12 @@ JSON object. A physics step is 2 ms of game. The robot stands under PD control i
 because a standing robot has the contacts that cost time; observation and reward are computed
 after every physics step in ours as in the official environment.
 
-    python benchmarks/worlds.py [--seconds 3] [--rounds 5]
+    python benchmarks/worlds.py [--seconds 3] [--rounds 5] [--memory]
 """
 
 from __future__ import annotations
 
 import argparse
-import copy
 import json
 import os
 import platform
@@ -62,32 +61,31 @@ def official(task: str) -> Callable[[], int]:
     return episode
 
 
-def recorded_torques(task: str) -> tuple[np.ndarray, mujoco.MjData]:
-    """Torques (EPISODE, nu) of a standing robot, and its first state."""
+def recorded(task: str) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Torques (EPISODE, 12) of a standing robot, keeper motion (EPISODE, 2), first state."""
     world = NativeWorld([task], 1, GAINS, decimation=1, auto_reset=False)
     world.reset(0, env_seeds=[0])
-    slot = world._slots[0]
-    first = copy.copy(slot.data)
-    torques = np.zeros((EPISODE, slot.model.nu))
+    first = world._slots[0].state.copy()
+    torques = np.zeros((EPISODE, game.ACTION_SIZE))
     for k in range(EPISODE):
         world.step(STANDING[None])
-        torques[k] = slot.data.ctrl
-    return torques, first
+        torques[k] = world._torque[0, 0]
+    return torques, np.stack(world._keeper_tables, axis=1)[:EPISODE], first
 
 
 def bare(task: str) -> Callable[[], int]:
-    """``mj_step`` alone on the official model, replaying the same torques."""
+    """``mj_step`` alone on the official model: the same torques, and the same keepers."""
     model = soccer_model(task).model
-    torques, first = recorded_torques(task)
+    torques, keepers, first = recorded(task)
     data = mujoco.MjData(model)
-    size = mujoco.mj_stateSize(model, mujoco.mjtState.mjSTATE_INTEGRATION)
-    start = np.empty(size)
-    mujoco.mj_getState(model, first, start, mujoco.mjtState.mjSTATE_INTEGRATION)
+    moving = task == "goalie"
 
     def episode() -> int:
-        mujoco.mj_setState(model, data, start, mujoco.mjtState.mjSTATE_INTEGRATION)
-        for torque in torques:
-            data.ctrl[:] = torque
+        mujoco.mj_setState(model, data, first, mujoco.mjtState.mjSTATE_INTEGRATION)
+        for torque, (keeper_pos, keeper_vel) in zip(torques, keepers, strict=True):
+            if moving:
+                data.qpos[7:9], data.qvel[6:8] = keeper_pos, keeper_vel
+            data.ctrl[-12:] = torque
             mujoco.mj_step(model, data)
         return EPISODE
 
@@ -137,6 +135,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--seconds", type=float, default=2.0, help="of each measurement")
     parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--memory", action="store_true", help="measure MB a world too")
     args = parser.parse_args()
     cores = sorted(os.sched_getaffinity(0))
     print(f"{platform.machine()}, {len(cores)} CPUs, mujoco {mujoco.__version__}")
@@ -145,7 +144,7 @@ def main() -> None:
         runs = {
             "official": official(task),
             "bare mj_step": bare(task),
-            "native, 500 Hz actions": native(task, 1, 1),
+            "native, 500 Hz actions": native(task, 1, 1, num_envs=256),
             "native, 50 Hz actions": native(task, 1, 10),
             "native, 50 Hz, 2 threads": native(task, 2, 10),
         }
@@ -168,6 +167,12 @@ def main() -> None:
         }.items():
             ratios.setdefault(key, []).append(value)
     ratios["mjx_vs_bare_mjx_step"] = [mjx_ratio(args.seconds, args.rounds)]
+    if args.memory:
+        from parts.world_memory import memory_per_world
+
+        print("\nMB a world")
+        for name, size in memory_per_world().items():
+            print(f"  {name:32} {size:9.3f}")
     print()
     print(json.dumps({key: round(statistics.median(v), 3) for key, v in ratios.items()}))
 

@@ -15,10 +15,11 @@ from booster_ray.config import Config, ConfigError, Sweep, load
 def guarded(main: Callable[[], int]) -> int:
     """Run a command; bad input becomes one line on stderr and exit code 2."""
     from booster_ray.checkpoint import CheckpointError
+    from booster_ray.worlds.versions import VersionError
 
     try:
         return main()
-    except (ConfigError, CheckpointError) as error:
+    except (ConfigError, CheckpointError, VersionError) as error:
         print(f"error: {error}", file=sys.stderr)
         return 2
     except KeyboardInterrupt:
@@ -40,9 +41,12 @@ def config_or_resumed(args: argparse.Namespace, marker: str) -> tuple[Sweep, Pat
 
     Raises:
         ConfigError: neither or both are given, the config is refused, or no such run exists.
+        VersionError: the game cannot be played with what is installed.
     """
     from booster_ray.train import folder
+    from booster_ray.worlds.versions import check_versions
 
+    check_versions()
     if args.resume and args.config:
         raise ConfigError("command line", "--resume", "takes no config, expected only a name")
     if args.resume:

@@ -155,7 +155,15 @@ def _listing(folder: Path) -> list[Path]:
 def _files(file: Path, above: Sequence[Path]) -> list[_Layer]:
     """The file and its bases, the lowest base first; `above` are the files that led here."""
     tree = _read(file)
-    layer = _Layer(str(file), (), {key: value for key, value in tree.items() if key != "base"})
+    layer = _Layer(
+        str(file),
+        (),
+        {
+            key: {short: value} if (short := _shorthand(key, value)) else value
+            for key, value in tree.items()
+            if key != "base"
+        },
+    )
     if "base" not in tree:
         return [layer]
     base = tree["base"]
@@ -203,9 +211,23 @@ def _override(text: str) -> _Layer:
     if name == "base":
         raise ConfigError("command line", name, "cannot be overridden, expected in a file")
     try:
-        return _Layer("command line", tuple(name.split(".")), yaml12.read(value))
+        read = yaml12.read(value)
     except yaml12.YamlError as error:
         raise ConfigError("command line", name, f"{error.text}, expected YAML") from None
+    if short := _shorthand(name, read):
+        return _Layer("command line", (name, short), read)
+    return _Layer("command line", tuple(name.split(".")), read)
+
+
+def _shorthand(name: str, value: Any) -> str:
+    """The setting that `value` in place of the whole section `name` means, or nothing.
+
+    It is spelt out here already, so that the section's other settings, from a base or another
+    override, stay.
+    """
+    field = Config.model_fields.get(name)
+    section = _section(field.annotation) if field and isinstance(value, str) else None
+    return section.shorthand if section else ""
 
 
 # --- trees ---
@@ -322,8 +344,8 @@ def _probes(found: dict[Key, Distribution]) -> Iterator[dict[Key, str]]:
 
 def _tied(model: type[Section], key: Key) -> Iterator[tuple[Key, Key]]:
     for rule in model.rules:
-        first, second = ((*key, *name.split(".")) for name in rule.keys)
-        yield first, second
+        keys = [(*key, *name.split(".")) for name in rule.keys]
+        yield from itertools.combinations(keys, 2)
     for name, field in model.model_fields.items():
         if section := _section(field.annotation):
             yield from _tied(section, (*key, name))

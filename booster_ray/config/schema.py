@@ -13,6 +13,7 @@ from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Fie
 from pydantic_core import PydanticCustomError
 
 from booster_ray.config import yaml12
+from booster_ray.config.kinds import SOCCER, check_kind
 
 
 def _fits(value: int) -> int:
@@ -41,6 +42,7 @@ def _printable(value: str) -> str:
 _Listed = BeforeValidator(lambda value: tuple(value) if isinstance(value, list) else value)
 
 Task = Literal["goalie", "obstacle", "kick_to_target"]
+Feature = Literal["egocentric", "clock", "previous_action"]
 Count = Annotated[int, Field(ge=1), AfterValidator(_fits)]
 Natural = Annotated[int, Field(ge=0), AfterValidator(_fits)]
 Positive = Annotated[float, Field(gt=0)]
@@ -55,11 +57,11 @@ Text = Annotated[str, AfterValidator(_printable)]
 
 @dataclass(frozen=True)
 class Rule:
-    """What two settings of one section owe each other; `keys` are dotted, below that section."""
+    """What settings of one section owe each other; `keys` are dotted, below that section."""
 
-    keys: tuple[str, str]
-    holds: Callable[[Any, Any], bool]
-    wrong: str  # with {0} and {1} for the two values
+    keys: tuple[str, ...]
+    holds: Callable[..., bool]
+    wrong: str  # with {0}, {1}, … for the values
 
 
 class Section(BaseModel):
@@ -73,13 +75,20 @@ class Section(BaseModel):
         use_attribute_docstrings=True,
     )
     rules: ClassVar[tuple[Rule, ...]] = ()
+    shorthand: ClassVar[str] = ""
+    """The setting that a string in place of the whole section means."""
+
+    @model_validator(mode="before")
+    @classmethod
+    def _spell_out(cls, raw: Any) -> Any:
+        return {cls.shorthand: raw} if cls.shorthand and isinstance(raw, str) else raw
 
     @model_validator(mode="after")
     def _keep_rules(self) -> Self:
         for rule in self.rules:
-            first, second = (_get(self, key) for key in rule.keys)
-            if not rule.holds(first, second):
-                text = rule.wrong.format(first, second)
+            values = [_get(self, key) for key in rule.keys]
+            if not rule.holds(*values):
+                text = rule.wrong.format(*values)
                 raise PydanticCustomError("rule", "{text}", {"text": text, "keys": rule.keys})
         return self
 
@@ -91,16 +100,37 @@ def _get(section: Any, key: str) -> Any:
 
 
 class World(Section):
-    """The simulated worlds."""
+    """The simulated worlds; `world: KIND` is short for `world: {kind: KIND}`."""
 
-    kind: Literal["native"] = "native"
-    """Which simulator: `native` is C MuJoCo on CPU cores."""
+    shorthand = "kind"
+
+    kind: Annotated[Text, AfterValidator(check_kind)] = "native"
+    """Which simulator: `native` is C MuJoCo on CPU cores, `mjx` runs on a GPU with the learner;
+    `gym:ENV_ID` and `brax:NAME` (or `brax:NAME/BACKEND`) are other environments than the game."""
     num_envs: Count = 64
     """Worlds stepped together; at least one per task."""
     threads: Natural = 0
-    """Stepping threads; 0: one per CPU given to the run."""
+    """Stepping threads; 0: one per CPU given to the run (native)."""
     episode_seconds: Annotated[float, Field(gt=0, le=10)] = 10.0
-    """Longest episode, s."""
+    """Longest episode, s (native, mjx)."""
+    impl: Literal["auto", "jax", "warp"] = "auto"
+    """MJX's physics; `auto`: warp where CUDA and warp-lang are, else jax (mjx)."""
+    steps_per_dispatch: Count = 16
+    """Control steps made on the device between two looks of the host (mjx, brax)."""
+
+    @property
+    def is_soccer(self) -> bool:
+        """Whether tasks, rewards, control and randomization mean anything here."""
+        return self.kind in SOCCER
+
+    @property
+    def on_device(self) -> bool:
+        """Whether worlds step where the learner computes."""
+        return _on_device(self.kind)
+
+
+def _on_device(kind: str) -> bool:
+    return kind == "mjx" or kind.startswith("brax:")
 
 
 class Control(Section):
@@ -118,6 +148,16 @@ class Control(Section):
     """PD stiffness, N·m/rad, one leg."""
     kd: Gains = (5.0, 5.0, 5.0, 5.0, 1.0, 1.0)
     """PD damping, N·m·s/rad, one leg."""
+
+
+class Observation(Section):
+    """What the policy sees."""
+
+    features: Annotated[tuple[Feature, ...], _Listed, AfterValidator(_distinct)] = ()
+    """Appended to the 89 official numbers: `egocentric` (ball, aim and keeper seen from the
+    robot's heading), `clock` (of the gait), `previous_action`."""
+    gait_frequency: Annotated[float, Field(gt=0, le=5)] = 1.5
+    """Of the gait clock, Hz."""
 
 
 class Rewards(Section):
@@ -153,6 +193,24 @@ class Rewards(Section):
     """Weight of the official score, paid at the terminal step."""
     fall: float = -5.0
     """Paid once on falling (a cost: negative)."""
+    facing_ball: float = 0.0
+    """Weight of heading for the ball."""
+    behind_ball: float = 0.0
+    """Weight of having the ball between robot and aim."""
+    ball_speed: float = 0.0
+    """Weight of the ball's speed towards the aim, where positive."""
+    goal: float = 0.0
+    """Paid once when the ball reaches the goal or the target."""
+    gait: float = 0.0
+    """Weight of feet at the height that the gait clock asks for."""
+    stepping: float = 0.0
+    """Weight of feet in the air while the gait clock has them swing."""
+    feet_air_time: float = 0.0
+    """Weight of long steps, paid when a foot lands."""
+    feet_distance: float = 0.0
+    """Weight of feet too near each other (a cost: negative)."""
+    angular_velocity: float = 0.0
+    """Weight of the trunk's roll and pitch rates (a cost: negative)."""
 
 
 class Randomization(Section):
@@ -160,6 +218,17 @@ class Randomization(Section):
 
     level: Annotated[int, Field(ge=0, le=3)] = 0
     """0 (none) to 3 (strongest)."""
+
+
+class TaskShares(Section):
+    """Weights of the tasks within a batch, relative to those of the other tasks played."""
+
+    goalie: Positive = 1.0
+    """Weight of the goalie task."""
+    obstacle: Positive = 1.0
+    """Weight of the obstacle task."""
+    kick_to_target: Positive = 1.0
+    """Weight of the kick-to-target task."""
 
 
 class SAC(Section):
@@ -179,12 +248,34 @@ class SAC(Section):
     """Critics' learning rate."""
     alpha_lr: Fraction = 3e-3
     """Temperature's learning rate; at 3e-4 the policy's entropy collapses before it recovers."""
+    adam_b1: Annotated[float, Field(ge=0, lt=1)] = 0.9
+    """Adam's first-moment decay."""
     adam_b2: Fraction = 0.95
     """Adam's second-moment decay."""
     weight_decay: Annotated[float, Field(ge=0)] = 0.001
     """AdamW's weight decay."""
+    max_grad_norm: Positive | None = None
+    """Actor's and critics' gradients are scaled down to this norm; null: never."""
+    matmul: Literal["float32", "bfloat16"] = "float32"
+    """Precision of matrix products; parameters and optimizers stay in float32."""
+    critic: Literal["scalar", "c51"] = "scalar"
+    """What critics learn: a value, or a distribution of returns over atoms (C51)."""
+    num_atoms: Annotated[int, Field(ge=2), AfterValidator(_fits)] = 101
+    """Atoms of the distribution (critic c51)."""
+    v_min: float = -20.0
+    """Return of the lowest atom (critic c51)."""
+    v_max: float = 20.0
+    """Return of the highest atom (critic c51)."""
+    q_target: Literal["min", "mean"] = "min"
+    """How two critics become one: the lower (clipped double Q), or their mean (FastSAC)."""
+    actor_every: Count = 1
+    """Critic updates per update of the actor and the temperature (delayed, as in TD3)."""
+    symmetry: Literal["none", "augment"] = "none"
+    """`augment`: learn from every transition's left/right mirror image too."""
     discount: Fraction = 0.97
     """Discount per control step."""
+    n_step: Count = 1
+    """Control steps whose rewards are summed before a critic's value takes over."""
     tau: Annotated[float, Field(gt=0, le=1)] = 0.05
     """Target critics' step towards the critics, per update."""
     batch_size: Count = 512
@@ -203,6 +294,10 @@ class SAC(Section):
     """Replay capacity, transitions."""
     learning_starts: Natural = 4096
     """Transitions collected before the first update."""
+    task_shares: TaskShares = TaskShares()
+    """What part of each batch a task gets."""
+    devices: Count = 1
+    """Local devices that share each batch (data parallel)."""
     normalize_observations: bool = True
     """Scale observations by their running mean and deviation."""
 
@@ -222,7 +317,23 @@ class SAC(Section):
             lambda low, high: low < high,
             "log_std_min {0} is not below log_std_max {1}, expected log_std_min < log_std_max",
         ),
+        Rule(
+            ("v_min", "v_max"),
+            lambda low, high: low < high,
+            "v_min {0} is not below v_max {1}, expected v_min < v_max",
+        ),
     )
+
+    @model_validator(mode="after")
+    def _split_evenly(self) -> Self:
+        """Refuse a batch that the devices cannot share; a rule cannot name the sizes that work."""
+        size, devices = self.batch_size, self.devices
+        if rest := size % devices:
+            sizes = " or ".join(str(n) for n in (size - rest, size - rest + devices) if n)
+            text = f"batch_size {size} does not divide among {devices} devices, expected {sizes}"
+            keys = ("batch_size", "devices")
+            raise PydanticCustomError("rule", "{text}", {"text": text, "keys": keys})
+        return self
 
 
 class Training(Section):
@@ -348,6 +459,8 @@ class Config(Section):
     """The simulated worlds."""
     control: Control = Control()
     """From action to torque."""
+    observation: Observation = Observation()
+    """What the policy sees."""
     rewards: Rewards = Rewards()
     """Weights of the dense reward terms."""
     randomization: Randomization = Randomization()
@@ -369,9 +482,25 @@ class Config(Section):
 
     rules: ClassVar[tuple[Rule, ...]] = (
         Rule(
-            ("world.num_envs", "tasks"),
-            lambda worlds, tasks: worlds >= len(tasks),
+            ("world.num_envs", "tasks", "world.kind"),
+            lambda worlds, tasks, kind: worlds >= len(tasks) or kind not in SOCCER,
             "num_envs {0} leaves a task without a world, expected at least one world per task",
+        ),
+        Rule(
+            ("world.num_envs", "sac.devices", "world.kind"),
+            lambda worlds, devices, kind: worlds % devices == 0 or not _on_device(kind),
+            "num_envs {0} does not divide among {1} devices, expected a multiple of {1}",
+        ),
+        Rule(
+            ("sac.replay_size", "world.num_envs", "tasks", "world.kind"),
+            # MJX worlds draw their task anew, so that each task has a ring of its own.
+            lambda size, worlds, tasks, kind: size >= worlds * (len(tasks) if kind == "mjx" else 1),
+            "replay_size {0} cannot hold one step of {1} worlds, expected more (mjx: of each task)",
+        ),
+        Rule(
+            ("sac.symmetry", "world.kind"),
+            lambda symmetry, kind: symmetry == "none" or kind in SOCCER,
+            "symmetry {0} is the game's, expected none with world.kind {1}",
         ),
     )
 

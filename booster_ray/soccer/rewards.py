@@ -6,20 +6,32 @@ term is common practice: booster_gym (BoosterRobotics) and mujoco_playground's T
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping
 from typing import NamedTuple
 
 from booster_ray.soccer import game
+from booster_ray.soccer.features import aim, heading
 from booster_ray.soccer.frame import Array, Frame
 from booster_ray.soccer.geometry import norm
 from booster_ray.soccer.observation import projected_gravity
-from booster_ray.soccer.scoring import fallen, official_score
+from booster_ray.soccer.scoring import ball_in_goal, fallen, official_score
 
 STANDING_HEIGHT = 0.66
 """Metres of the imu above the ground in the default (bent-knee) pose."""
 
 APPROACH_SPEED = 0.8
 """m/s towards the ball beyond which approaching pays no more."""
+
+
+SWING_HEIGHT = 0.08
+"""Metres that a swinging foot is lifted by (mujoco_playground's T1 joystick: 0.08)."""
+
+GAIT_TOLERANCE = 0.05
+"""Metres of foot height error at which ``gait`` has fallen to 1/e."""
+
+STANDING_FOOT = 0.04
+"""Height (m) of a foot's site when it stands on the ground (measured)."""
 
 
 class Moment(NamedTuple):
@@ -34,6 +46,10 @@ class Moment(NamedTuple):
     """(12,) rad."""
     ended: Array
     """bool (...): the official episode ends in this step, by termination or time."""
+    phase: Array
+    """(...) cycles in [0, 1): the gait clock. The left foot swings in the first half."""
+    air_time: Array
+    """(..., 2) s for which each foot had been in the air before this step."""
 
 
 def alive(m: Moment) -> Array:
@@ -54,12 +70,12 @@ def height(m: Moment) -> Array:
 
 
 def approach(m: Moment) -> Array:
-    """Horizontal speed towards the ball over APPROACH_SPEED, in [-1, 1]; 1 once it was touched."""
+    """Horizontal speed towards the ball over APPROACH_SPEED, in [-1, 1]."""
     xp = _xp(m)
     to_ball = (m.frame.ball_pos - m.frame.imu_pos)[..., :2]
     direction = to_ball / (norm(to_ball, eps=1e-6)[..., None])
     speed = xp.sum(m.frame.root_vel[..., :2] * direction, axis=-1)
-    return xp.where(m.frame.ball_hits > 0, 1.0, xp.clip(speed / APPROACH_SPEED, -1.0, 1.0))
+    return xp.clip(speed / APPROACH_SPEED, -1.0, 1.0)
 
 
 def ball_velocity(m: Moment) -> Array:
@@ -134,6 +150,84 @@ def fall(m: Moment) -> Array:
     return _number(fallen(m.frame), m)
 
 
+def facing_ball(m: Moment) -> Array:
+    """Cosine of the angle between the robot's heading and the way to the ball."""
+    xp = _xp(m)
+    way = (m.frame.ball_pos - m.frame.imu_pos)[..., :2]
+    return xp.sum(heading(m.frame.imu_quat) * way, axis=-1) / norm(way, eps=1e-6)
+
+
+def behind_ball(m: Moment) -> Array:
+    """Cosine of the angle between robot → ball and ball → aim: 1 where a straight kick scores."""
+    xp = _xp(m)
+    way = (m.frame.ball_pos - m.frame.imu_pos)[..., :2]
+    kick = aim(m.frame) - m.frame.ball_pos[..., :2]
+    return xp.sum(way * kick, axis=-1) / (norm(way, eps=1e-6) * norm(kick, eps=1e-6))
+
+
+def ball_speed(m: Moment) -> Array:
+    """Ball speed (m/s) towards the aim, no less than zero: a bad touch costs nothing here."""
+    xp = _xp(m)
+    way = aim(m.frame) - m.frame.ball_pos[..., :2]
+    towards = xp.sum(m.frame.ball_vel[..., :2] * way, axis=-1) / norm(way, eps=1e-6)
+    return xp.maximum(towards, 0 * towards)
+
+
+def goal(m: Moment) -> Array:
+    """1 in the step in which the ball reaches the goal or the target."""
+    return _number(ball_in_goal(m.frame) & m.ended, m)
+
+
+def gait(m: Moment) -> Array:
+    """1 when both feet are as high as the gait clock asks; exp(-Σ (z - z*)² / 0.01 m²).
+
+    Source: ``feet_phase`` of mujoco_playground's T1 joystick, with a raised sine in place of its
+    Bézier curve. Feet are measured from their height when standing.
+    """
+    xp = _xp(m)
+    swing = xp.stack([m.phase, m.phase + 0.5], axis=-1)
+    lift = xp.sin(2.0 * math.pi * swing)
+    wanted = SWING_HEIGHT * xp.where(lift > 0, lift, 0 * lift)
+    error = m.frame.foot_pos[..., 2] - STANDING_FOOT - wanted
+    return xp.exp(-xp.sum(error**2, axis=-1) / GAIT_TOLERANCE**2)
+
+
+def stepping(m: Moment) -> Array:
+    """Fraction of feet in the air while the gait clock has them swing (booster_gym feet_swing).
+
+    A foot's swing window is the middle half of its half cycle.
+    """
+    xp = _xp(m)
+    offset = xp.stack([m.phase, m.phase + 0.5], axis=-1) % 1.0 - 0.25
+    window = xp.abs(offset) < 0.125
+    return xp.sum(_number(window & ~m.frame.foot_contact, m), axis=-1)
+
+
+def feet_air_time(m: Moment) -> Array:
+    """Seconds beyond 0.2, at most 0.3, that a foot was in the air, paid when it lands.
+
+    Source: ``feet_air_time`` of mujoco_playground's T1 joystick.
+    """
+    xp = _xp(m)
+    landed = m.frame.foot_contact & (m.air_time > 0)
+    paid = xp.clip(m.air_time - 0.2, -0.2, 0.3)
+    return xp.sum(xp.where(landed, paid, 0 * paid), axis=-1)
+
+
+def feet_distance(m: Moment) -> Array:
+    """Metres by which the feet are nearer than 0.2 m sideways (booster_gym feet_distance)."""
+    xp = _xp(m)
+    forward = heading(m.frame.imu_quat)
+    apart = m.frame.foot_pos[..., 0, :2] - m.frame.foot_pos[..., 1, :2]
+    sideways = apart[..., 1] * forward[..., 0] - apart[..., 0] * forward[..., 1]
+    return xp.clip(0.2 - sideways, 0.0, 0.2)
+
+
+def angular_velocity(m: Moment) -> Array:
+    """Squared roll and pitch rate, rad²/s² (``ang_vel_xy`` of legged_gym)."""
+    return m.frame.gyro[..., 0] ** 2 + m.frame.gyro[..., 1] ** 2
+
+
 TERMS: dict[str, Callable[[Moment], Array]] = {
     term.__name__: term
     for term in (
@@ -152,13 +246,22 @@ TERMS: dict[str, Callable[[Moment], Array]] = {
         vertical_velocity,
         official,
         fall,
+        facing_ball,
+        behind_ball,
+        ball_speed,
+        goal,
+        gait,
+        stepping,
+        feet_air_time,
+        feet_distance,
+        angular_velocity,
     )
 }
 """Every dense term by the name that configs use."""
 
 
-def reward(moment: Moment, weights: Mapping[str, float]) -> Array:
-    """Weighted sum of the terms whose weight is not zero. Shape: (...).
+def reward(moment: Moment, weights: Mapping[str, Array]) -> Array:
+    """Weighted sum of terms; one whose weight is the number 0 is not computed. Shape: (...).
 
     Raises:
         KeyError: a weight names no term.
@@ -166,7 +269,8 @@ def reward(moment: Moment, weights: Mapping[str, float]) -> Array:
     total = 0.0 * moment.frame.imu_pos[..., 0]
     for name, weight in weights.items():
         term = TERMS[name]
-        if weight:
+        # A traced weight has no value yet, and counts.
+        if not isinstance(weight, int | float) or weight:
             total = total + weight * term(moment)
     return total
 

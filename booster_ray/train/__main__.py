@@ -92,7 +92,8 @@ def _line(config: Config, metrics: dict[str, Any]) -> str:
         parts.append(f"return {metrics['episode_return']:.1f}")
         parts.append(f"episode {metrics['episode_seconds']:.1f} s")
     if "score" in metrics:
-        parts.append(f"official score {metrics['score']:.3f}")
+        official = "official score" if config.world.is_soccer else "score"
+        parts.append(f"{official} {metrics['score']:.3f}")
     return "  ".join(parts)
 
 

@@ -1,4 +1,4 @@
-"""Official scores of a policy, in native worlds that equal the official environment."""
+"""Scores of a policy: the official ones in native worlds, returns in worlds of another kind."""
 
 from __future__ import annotations
 
@@ -8,20 +8,19 @@ import numpy as np
 
 from booster_ray.config import Config
 from booster_ray.soccer import game
-from booster_ray.soccer.control import Gains, leg_gains
+from booster_ray.train.behaviour import Behaviour
+from booster_ray.worlds.contract import StepResult, World
+from booster_ray.worlds.make import gains, make_world, soccer_options
 from booster_ray.worlds.native import NativeWorld
 
 Policy = Callable[[np.ndarray], np.ndarray]
-"""Observations (n, 89) float32 to actions (n, 12) in [-1, 1]."""
+"""Observations (n, obs) float32 to actions (n, act) in [-1, 1]."""
 
 TaskScores = dict[str, dict[str, float]]
 """Task to its mean score, survival (s), fall_rate, success and touched."""
 
-
-def gains(config: Config) -> Gains:
-    """The PD gains of a config, both legs alike. Shapes: (12,)."""
-    control = config.control
-    return leg_gains(control.default_pose, control.action_scale, control.kp, control.kd)
+RETURNS_SEED = 2**31
+"""Seed of evaluation episodes outside the game, beyond those that a run is likely to train on."""
 
 
 class Evaluator:
@@ -36,40 +35,98 @@ class Evaluator:
             game.TASKS,
             len(self._seeds),
             gains(config),
-            mode=config.control.mode,
-            decimation=config.control.decimation,
             threads=threads,
             auto_reset=False,
+            **soccer_options(config),
         )
 
     def __call__(self, policy: Policy) -> TaskScores:
-        """Mean outcome per task over seeds 0, 1, …"""
-        observation = self._world.reset(0, env_seeds=self._seeds)
-        episodes: list[dict[str, float]] = []
-        over = np.zeros(self._world.num_envs, bool)
-        # Not the number of records: an episode whose physics is lost leaves none.
-        while not over.all():
-            result = self._world.step(policy(observation))
-            observation = result.observation
-            over = over | result.terminated | result.truncated
-            episodes += result.episodes
-        return {task: summarize(episodes, i) for i, task in enumerate(game.TASKS)}
+        """Mean outcome per task over seeds 0, 1, …; a task without a record is left out."""
+        return self._play(policy)[0]
+
+    def metrics(self, policy: Policy) -> dict[str, float]:
+        """:func:`flat_metrics` of the scores, and how the policy moved."""
+        scores, behaviour = self._play(policy)
+        return flat_metrics(scores) | behaviour.metrics()
+
+    def _play(self, policy: Policy) -> tuple[TaskScores, Behaviour]:
+        first = self._world.reset(0, env_seeds=self._seeds)
+        episodes, behaviour = _play(self._world, policy, first)
+        played = {task: summarize(episodes, i) for i, task in enumerate(game.TASKS)}
+        return {task: scores for task, scores in played.items() if scores}, behaviour
 
     def close(self) -> None:
         """Stop the physics threads."""
         self._world.close()
 
 
+class ReturnEvaluator:
+    """Plays ``episodes`` greedy episodes in a fresh copy of a config's own worlds.
+
+    ``score`` is their mean return, ``survival`` their mean length in s.
+    """
+
+    def __init__(self, config: Config, episodes: int, threads: int) -> None:
+        self._kind = config.world.kind
+        self._world = make_world(config, threads, num_envs=episodes)
+
+    def __call__(self, policy: Policy) -> TaskScores:
+        """The means, under the name of the worlds' kind."""
+        return {self._kind: self._play(policy)[0]}
+
+    def metrics(self, policy: Policy) -> dict[str, float]:
+        """The means, and how the policy moved."""
+        scores, behaviour = self._play(policy)
+        return scores | behaviour.metrics()
+
+    def _play(self, policy: Policy) -> tuple[dict[str, float], Behaviour]:
+        episodes, behaviour = _play(self._world, policy, self._world.reset(RETURNS_SEED))
+        return summarize(episodes, task=0), behaviour
+
+    def close(self) -> None:
+        """Free the worlds."""
+        self._world.close()
+
+
+def make_evaluator(config: Config, threads: int) -> Evaluator | ReturnEvaluator:
+    """What scores the policies of a config."""
+    kind = Evaluator if config.world.is_soccer else ReturnEvaluator
+    return kind(config, config.evaluation.episodes_per_task, threads)
+
+
+def _play(
+    world: World, policy: Policy, observation: np.ndarray
+) -> tuple[list[dict[str, float]], Behaviour]:
+    """The record of each world's first episode, and how the policy moved in them."""
+    episodes: list[dict[str, float]] = []
+    behaviour = Behaviour()
+    over = np.zeros(world.num_envs, bool)
+    # Not the number of records: an episode whose physics is lost leaves none.
+    while not over.all():
+        action = policy(observation)
+        behaviour = behaviour.after(action, ~over)
+        result: StepResult = world.step(action)
+        observation = result.observation
+        episodes += [e for e in result.episodes if not over[int(e["env"])]]
+        over = over | result.terminated | result.truncated
+    return episodes, behaviour
+
+
 def summarize(episodes: Sequence[dict[str, float]], task: int) -> dict[str, float]:
-    """Means over the episodes of one task, of what their records hold."""
+    """Means over the episodes of one task, of what their records hold; none of no episode."""
     mine = [e for e in episodes if e["task"] == task]
     names = {"score": "score", "survival": "seconds", "fall_rate": "fallen"}
     names |= {"success": "success", "touched": "touched"}
-    return {n: float(np.mean([e[key] for e in mine])) for n, key in names.items() if key in mine[0]}
+    told = mine[0] if mine else {}
+    return {n: float(np.mean([e[key] for e in mine])) for n, key in names.items() if key in told}
 
 
 def flat_metrics(scores: TaskScores) -> dict[str, float]:
-    """``score`` (mean over tasks, the competition's) and ``score/task``, ``survival/task``, …"""
+    """``score`` (mean over tasks, the competition's) and ``score/task``, ``survival/task``, …
+
+    A task of which no episode left a record has no numbers, and then there is no ``score``.
+    """
     metrics = {f"{name}/{task}": v for task, s in scores.items() for name, v in s.items()}
-    metrics["score"] = float(np.mean([s["score"] for s in scores.values()]))
+    if len(scores) == len(game.TASKS):
+        metrics["score"] = float(np.mean([s["score"] for s in scores.values()]))
     return metrics

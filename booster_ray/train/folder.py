@@ -17,6 +17,7 @@ from typing import IO
 
 from booster_ray.config import ConfigError, Sweep, load
 from booster_ray.config.errors import choices, hint
+from booster_ray.worlds.make import check_world
 
 SWEEP = "sweep.yaml"
 """What marks a sweep's folder, as ``run.CONFIG`` marks a single run's."""
@@ -42,13 +43,15 @@ def begin(sweep: Sweep) -> Path:
     """Create the folder of a new sweep or run; the caller writes what marks it.
 
     Raises:
-        ConfigError: the name is taken, the storage cannot be written or is full, or the search
-            space holds a setting that must be the same for all trials.
+        ConfigError: the name is taken, the storage cannot be written or is full, the world
+            cannot be made, or the search space holds a setting that must be the same for all
+            trials.
     """
     for key in sweep.space:
         if key.startswith(FIXED):
             raise ConfigError(sweep.source, key, "is searched, expected one value for the sweep")
     config = sweep.base()
+    check_world(config)
     storage = storage_path(config.storage)
     root = storage / config.name
     _check_storage(storage, sweep.source)
@@ -108,7 +111,8 @@ def lock(root: Path) -> IO[str]:
     Raises:
         ConfigError: another process holds it.
     """
-    held = (root / ".lock").open("w")
+    # Not the file that a run's writer locks: a single run has both in one folder.
+    held = (root / ".driver.lock").open("w")
     try:
         fcntl.flock(held, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except OSError:

@@ -24,4 +24,10 @@ Loop = Iterator[Report]
 
 
 class TrainingDiverged(RuntimeError):
-    """A loss is not finite; the message names which, where, and what to try."""
+    """A loss is not finite or has exploded; the message says which, where, and what to try."""
+
+    def __init__(self, what: str, env_steps: int) -> None:
+        super().__init__(
+            f"{what} after {env_steps} env steps; "
+            "lower sac.critic_lr and sac.actor_lr or check the reward weights"
+        )

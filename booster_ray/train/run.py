@@ -18,6 +18,7 @@ from typing import Any
 
 from booster_ray import checkpoint
 from booster_ray.config import Config, ConfigError
+from booster_ray.train.report import TrainingDiverged
 
 PROGRESS = "progress.jsonl"
 CONFIG = "config.yaml"
@@ -44,7 +45,8 @@ class Run:
     Raises:
         ConfigError: the directory holds a run of another config.
         checkpoint.CheckpointError: checkpoints exist, and all are damaged.
-        TrainingDiverged: a loss stopped being finite.
+        TrainingDiverged: a loss exploded or stopped being finite; the message names the last
+            checkpoint before.
     """
 
     def __init__(
@@ -65,6 +67,8 @@ class Run:
             try:
                 yield from self._train()
             except Exception as error:
+                if isinstance(error, TrainingDiverged):
+                    error.args = (f"{error}; {self._last_good()}",)
                 replace_text(self.directory / ERROR, one_line(error))
                 raise
 
@@ -100,6 +104,11 @@ class Run:
                 began = time.monotonic()
         finally:
             loop.close()
+
+    def _last_good(self) -> str:
+        # A report is checked before it is saved, so what was saved was still sound.
+        last = max(self.directory.glob("step_*"), default=None)
+        return f"the last good checkpoint is {last}" if last else "no checkpoint was saved before"
 
     def _begin(self) -> None:
         written = self.directory / CONFIG

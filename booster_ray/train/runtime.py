@@ -18,7 +18,10 @@ def process_environment(config: Config, cpus: int) -> dict[str, str]:
     environment = config.runtime.environment()
     # Trials start one after another with the same small programs: cache them all.
     environment["JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS"] = "0"
-    environment |= {"NPROC": str(cpus), "OMP_NUM_THREADS": str(cpus)}
+    # Devices that XLA makes of CPU cores wait for one another: with fewer threads than devices,
+    # for ever.
+    threads = max(cpus, config.sac.devices)
+    environment |= {"NPROC": str(threads), "OMP_NUM_THREADS": str(cpus)}
     # A program from the compilation cache makes XLA:CPU log an "error" about tuning hints that
     # the host lacks, some thousand characters for each, though it runs.
     environment["TF_CPP_MIN_LOG_LEVEL"] = os.environ.get("TF_CPP_MIN_LOG_LEVEL", "3")

@@ -11,7 +11,7 @@ import numpy as np
 from rich.console import Console
 
 from booster_ray.soccer import game
-from booster_ray.train.evaluation import TaskScores, gains, summarize
+from booster_ray.train.evaluation import ReturnEvaluator, TaskScores, summarize
 from booster_ray.train.policy import load_policy
 from booster_ray.train.run import replace_text
 from booster_ray.tune.leaderboard import (
@@ -23,6 +23,7 @@ from booster_ray.tune.leaderboard import (
 from booster_ray.tune.records import TrialRecord, rank
 from booster_ray.tune.report import importances, write_report
 from booster_ray.tune.sweep import SweepRunner, facts
+from booster_ray.worlds.make import gains
 from booster_ray.worlds.official import make_official, play_official
 
 SEED_OFFSET = 1000
@@ -30,8 +31,16 @@ SEED_OFFSET = 1000
 
 
 def play_all(path: Path, episodes: int, *, untrained: bool) -> TaskScores:
-    """Official scores of a checkpoint's policy, ``episodes`` a task, in sai_mujoco itself."""
+    """Scores of a checkpoint's policy, ``episodes`` a task, in sai_mujoco itself.
+
+    Outside the game, the mean return in the environment that it was trained in.
+    """
     config, policy = load_policy(path, untrained=untrained)
+    if not config.world.is_soccer:
+        evaluator = ReturnEvaluator(config, episodes, threads=1)
+        played_there = evaluator(policy)
+        evaluator.close()
+        return played_there
     control, scores = config.control, {}
     for index, task in enumerate(game.TASKS):
         env = make_official(task)
@@ -71,7 +80,9 @@ def finish(runner: SweepRunner, console: Console) -> None:
     comparison = None
     if winner is not None and winner.checkpoint:
         episodes = runner.config.evaluation.episodes_per_task
-        console.print(f"Playing trial {winner.trial_id} in the official environment …")
+        soccer = runner.config.world.is_soccer
+        where = "the official environment" if soccer else runner.config.world.kind
+        console.print(f"Playing trial {winner.trial_id} in {where} …")
         checkpoint = Path(winner.checkpoint)
         comparison = {
             "untrained": play_all(checkpoint, episodes, untrained=True),

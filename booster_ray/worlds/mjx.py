@@ -3,7 +3,9 @@
 Every Brax trainer runs on :class:`SoccerEnv` unmodified; pass it ``episode_length=
 env.episode_length``, because in Brax time is the business of a wrapper: ``done`` is the game's
 own verdict and ``info["truncation"]`` says that time is up. :class:`AutoReset` is our wrapper; it
-respawns ended worlds with fresh draws, while Brax's puts them back to their first state.
+respawns ended worlds with fresh draws, while Brax's puts them back to their first state. What a
+training loop on the device reads of a step is its :func:`outcome`; what a checkpoint keeps is
+:func:`state_tree`.
 """
 
 from __future__ import annotations
@@ -16,10 +18,12 @@ import jax.numpy as jnp
 import mujoco
 import numpy as np
 from brax.envs.base import Env, State, Wrapper
+from flax import serialization
 from mujoco import mjx
 
 from booster_ray.soccer import game, randomization, spawn
 from booster_ray.soccer.control import Gains, pd_target, pd_torque
+from booster_ray.soccer.features import Clock, append, gait_phase, measured, size
 from booster_ray.soccer.frame import Frame
 from booster_ray.soccer.geometry import rotate
 from booster_ray.soccer.observation import observe
@@ -43,9 +47,12 @@ from booster_ray.worlds.mjx_randomization import draw_factors, randomize, with_p
 _ROOT_QPOS, _ROOT_QVEL = 7, 6
 """The ball comes first in qpos and qvel, then the robot's free joint, then its 12 joints."""
 
-METRICS = ("score", "fallen", "success", "touched", "lost")
+RECORD = ("return", "seconds", "score", "fallen", "success", "touched")
+"""What is told of an episode that ended."""
+
+METRICS = (*RECORD, "lost")
 """Paid once, in the control step in which the episode ends, so that Brax's sums are the values.
-``lost`` counts worlds whose state was not finite."""
+``lost`` counts worlds whose state was not finite; their episodes leave no record."""
 
 
 class World(NamedTuple):
@@ -64,6 +71,10 @@ class World(NamedTuple):
     """bool (): the robot touched the ball in the last physics step."""
     action: jax.Array
     """(12,): the last action, in [-1, 1]."""
+    air_time: jax.Array
+    """(2,) s: for how long each foot has been in the air."""
+    returns: jax.Array
+    """(): sum of the episode's rewards."""
     factors: Factors | None
     """This episode's randomization; None at level 0."""
 
@@ -83,9 +94,12 @@ class SoccerEnv(Env):
         impl: ``jax`` (a reduced collision set, any device) or ``warp`` (all official geoms).
         worlds: the batch that will be stepped; ``warp`` allocates contacts for all of it at once.
         platform: ``gpu`` or ``cpu`` to insist on one; None takes what JAX has.
+        features: names from ``features.FEATURES``, appended to the observation.
+        gait_frequency: of the gait clock, Hz.
 
     Raises:
-        ValueError: an unknown task, mode, level, weight or impl, or a platform that is not there.
+        ValueError: an unknown task, mode, level, weight, feature or impl, or a platform that is
+            not there.
     """
 
     def __init__(
@@ -100,8 +114,10 @@ class SoccerEnv(Env):
         impl: str = "jax",
         worlds: int = 1,
         platform: str | None = None,
+        features: Sequence[str] = (),
+        gait_frequency: float = 1.5,
     ) -> None:
-        _check(tasks, mode, level, decimation, episode_steps, weights or {})
+        check_arguments(tasks, mode, level, decimation, episode_steps, weights or (), features)
         _check_platform(impl, platform)
         self.parts = mjx_parts(impl)
         self._tasks = np.array([game.TASKS.index(task) for task in tasks], np.int32)
@@ -109,6 +125,8 @@ class SoccerEnv(Env):
         self._mode, self._decimation, self._episode_steps = mode, decimation, episode_steps
         self._unit = self._gains.torque_limit if mode == "newton_metres" else 1.0
         self._weights = dict(weights or {})
+        self._features, self._gait_frequency = tuple(features), gait_frequency
+        self._measured = jnp.asarray(measured(self._features), jnp.float32)
         self._level = randomization.LEVELS[level]
         self._randomized = level > 0
         model = self.parts.model
@@ -120,8 +138,8 @@ class SoccerEnv(Env):
 
     @property
     def observation_size(self) -> int:
-        """89, the competition's."""
-        return game.OBSERVATION_SIZE
+        """89, the competition's, and the features."""
+        return size(self._features)
 
     @property
     def action_size(self) -> int:
@@ -161,13 +179,15 @@ class SoccerEnv(Env):
             hits=jnp.zeros((), jnp.int32),
             touching=jnp.zeros((), bool),
             action=jnp.zeros(game.ACTION_SIZE),
+            air_time=jnp.zeros(2),
+            returns=jnp.zeros(()),
             factors=factors,
         )
         frame = self._frame(world, world.data, jnp.zeros(game.ACTION_SIZE), jnp.zeros(()))
         zero = jnp.zeros(())
         return State(
             pipeline_state=world,
-            obs=self._noisy(observe(frame), for_noise),
+            obs=self._noisy(self._observe(frame, world.steps, world.action), for_noise),
             reward=zero,
             done=zero,
             metrics=dict.fromkeys(METRICS, zero),
@@ -235,19 +255,29 @@ class SoccerEnv(Env):
         frame, clock, ended, lost, touching = self._judge(world, frames, lost)
         truncated = (clock >= self._episode_steps) & ~ended
         over = (ended & ~lost) | truncated
-        moment = Moment(frame, action, world.action, self._gains.default_pose, over)
+        phase = gait_phase(clock, self._gait_frequency)
+        moment = Moment(
+            frame, action, world.action, self._gains.default_pose, over, phase, world.air_time
+        )
         dense = jnp.where(lost, 0.0, reward(moment, self._weights))
-        seen = jnp.where(lost, 0.0, self._noisy(observe(frame), for_noise))
+        seen = self._noisy(self._observe(frame, clock, action), for_noise)
+        elapsed = game.TIMESTEP * (clock - world.steps)
         following = world._replace(
-            data=data, steps=clock, hits=frame.ball_hits, touching=touching, action=action
+            data=data,
+            steps=clock,
+            hits=frame.ball_hits,
+            touching=touching,
+            action=action,
+            air_time=jnp.where(frame.foot_contact, 0.0, world.air_time + elapsed),
+            returns=world.returns + dense,
         )
         info = state.info | {"rng": rng, "truncation": truncated.astype(jnp.float32)}
         return state.replace(
             pipeline_state=following,
-            obs=seen,
+            obs=jnp.where(lost, 0.0, seen),
             reward=dense,
             done=ended.astype(jnp.float32),
-            metrics=state.metrics | _metrics(frame, over, lost),
+            metrics=state.metrics | _metrics(frame, following, over, lost),
             info=info,
         )
 
@@ -323,9 +353,11 @@ class SoccerEnv(Env):
         sigma = self._level.observation_noise
         if not sigma:
             return observation
-        measured = game.OBSERVATION_SIZE - len(game.TASKS)
-        noise = sigma * jax.random.normal(rng, (measured,))
-        return observation.at[:measured].add(noise)
+        return observation + sigma * self._measured * jax.random.normal(rng, observation.shape)
+
+    def _observe(self, frame: Frame, steps: jax.Array, action: jax.Array) -> jax.Array:
+        kept = Clock(gait_phase(steps, self._gait_frequency), action)
+        return append(observe(frame), frame, kept, self._features)
 
     # -- what the rules see ----------------------------------------------------------------------
 
@@ -389,8 +421,10 @@ class SoccerEnv(Env):
         return feet, any_of(ROBOT | BALL), any_of(BLOCKER | BALL)
 
 
-def _metrics(frame: Frame, over: jax.Array, lost: jax.Array) -> dict[str, jax.Array]:
+def _metrics(frame: Frame, world: World, over: jax.Array, lost: jax.Array) -> dict[str, jax.Array]:
     values = {
+        "return": world.returns,
+        "seconds": world.steps * game.TIMESTEP,
         "score": official_score(frame),
         "fallen": fallen(frame),
         "success": ball_in_goal(frame),
@@ -400,21 +434,34 @@ def _metrics(frame: Frame, over: jax.Array, lost: jax.Array) -> dict[str, jax.Ar
     return paid | {"lost": lost.astype(jnp.float32)}
 
 
+# -- many worlds -----------------------------------------------------------------------------------
+
+
 class AutoReset(Wrapper):
     """A batch of worlds that respawn, with fresh draws, in the step in which they end.
 
-    ``done`` is 1 where an episode ended, ``info["truncation"]`` where time ended it,
-    ``info["final_observation"]`` is what was seen before any respawn.
+    ``done`` is 1 where an episode ended, ``info["truncation"]`` where time ended it;
+    ``info["final_observation"]`` is what was seen, and ``info["task"]`` what was played, before
+    any respawn. :func:`outcome` reads them.
     """
 
     def reset(self, rng: jax.Array) -> State:
         """Start ``n`` worlds from keys of shape (n, 2)."""
         state = jax.vmap(self.env.reset)(rng)
         state.info["final_observation"] = state.obs
+        state.info["task"] = state.pipeline_state.task
         return state
 
     def step(self, state: State, action: jax.Array) -> State:
-        """Advance all worlds; ``action`` has shape (n, 12)."""
+        """Advance all worlds; ``action``: float (n, 12) in [-1, 1] (or N·m), clipped.
+
+        An action that is not a number cannot be refused on a device: it loses its world, which
+        ends, starts anew and counts in ``metrics["lost"]``.
+
+        Raises:
+            ValueError: while tracing, an action of another shape or not floating.
+        """
+        _check_action(action, len(state.done))
         stepped = jax.vmap(self.env.step)(state, action)
         over = (stepped.done + stepped.info["truncation"]) > 0
         fresh = jax.vmap(self.env.reset)(stepped.info["rng"])
@@ -433,8 +480,88 @@ class AutoReset(Wrapper):
             | {
                 "rng": where_over(fresh.info["rng"], stepped.info["rng"]),
                 "final_observation": stepped.obs,
+                "task": stepped.pipeline_state.task,
             },
         )
+
+
+class Outcome(NamedTuple):
+    """One control step of ``n`` worlds: ``contract.StepResult`` in arrays, also under ``jit``."""
+
+    observation: jax.Array
+    """float32 (n, observation_size): what the next action answers."""
+    final_observation: jax.Array
+    """float32 (n, observation_size): before any reset."""
+    reward: jax.Array
+    """float32 (n,)."""
+    terminated: jax.Array
+    """bool (n,): the game, or a lost state, ended the episode."""
+    truncated: jax.Array
+    """bool (n,): time ended it."""
+    recorded: jax.Array
+    """bool (n,): an episode ended and left a record; a lost one leaves none."""
+    episodes: dict[str, jax.Array]
+    """(n,) each: ``task`` of the step in all worlds; ``RECORD`` where ``recorded``, else zero."""
+
+
+def outcome(state: State) -> Outcome:
+    """What the step of :class:`AutoReset` that returned ``state`` did; its worlds lead."""
+    truncated = state.info["truncation"] > 0
+    over = state.done > 0
+    record = {name: state.metrics[name] for name in RECORD}
+    return Outcome(
+        observation=state.obs,
+        final_observation=state.info["final_observation"],
+        reward=state.reward,
+        terminated=over & ~truncated,
+        truncated=truncated,
+        recorded=over & (state.metrics["lost"] == 0),
+        episodes={"task": state.info["task"], **record},
+    )
+
+
+_CARRIED = ("time", "qpos", "qvel", "qacc_warmstart", "mocap_pos", "mocap_quat")
+"""What a physics step reads of its data; it computes the rest, a hundred times as much, anew."""
+
+
+def state_tree(state: State) -> dict[str, Any]:
+    """All that changes in a batch of worlds, as nested dicts of arrays, for a checkpoint."""
+    return serialization.to_state_dict(_carried(state))
+
+
+def restored(like: State, tree: dict[str, Any]) -> State:
+    """The state that ``tree`` was taken of; ``like`` is any state of the same worlds.
+
+    Raises:
+        ValueError: the tree is of worlds of another number, level or kind.
+    """
+    blank = _carried(like)
+    if _paths(tree) != _paths(serialization.to_state_dict(blank)):
+        raise ValueError("world state: its parts are not those of these worlds")
+    carried = serialization.from_state_dict(blank, tree)
+
+    def fit(path: Any, old: jax.Array, new: Any) -> jax.Array:
+        if np.shape(new) != old.shape:
+            place = jax.tree_util.keystr(path, simple=True, separator="/")
+            raise ValueError(
+                f"world state: {place} has shape {np.shape(new)}; these worlds need {old.shape}"
+            )
+        return jnp.asarray(new, old.dtype)
+
+    carried = jax.tree_util.tree_map_with_path(fit, blank, carried)
+    world: World = carried.pipeline_state
+    data = like.pipeline_state.data.replace(**world.data)
+    return carried.replace(pipeline_state=world._replace(data=data))
+
+
+def _paths(tree: dict[str, Any]) -> set[str]:
+    return {jax.tree_util.keystr(path) for path, _ in jax.tree_util.tree_leaves_with_path(tree)}
+
+
+def _carried(state: State) -> State:
+    world: World = state.pipeline_state
+    data = {name: getattr(world.data, name) for name in _CARRIED}
+    return state.replace(pipeline_state=world._replace(data=data))
 
 
 # -- construction --------------------------------------------------------------------------------
@@ -465,27 +592,6 @@ def _template(parts: MjxParts, worlds: int) -> mjx.Data:
     )
 
 
-def _check(
-    tasks: Sequence[str],
-    mode: str,
-    level: int,
-    decimation: int,
-    episode_steps: int,
-    weights: Mapping[str, float],
-) -> None:
-    from booster_ray.soccer.rewards import TERMS
-
-    check_arguments(tasks, mode, level)
-    if decimation < 1 or not 1 <= episode_steps <= game.EPISODE_STEPS:
-        raise ValueError(
-            f"decimation is {decimation} and episode_steps {episode_steps}; expected at least 1, "
-            f"and 1 to {game.EPISODE_STEPS}"
-        )
-    strange = [name for name in weights if name not in TERMS]
-    if strange:
-        raise ValueError(f"unknown reward term {strange}; expected some of {list(TERMS)}")
-
-
 def _check_platform(impl: str, platform: str | None) -> None:
     have = jax.default_backend()
     if platform not in (None, "cpu", "gpu"):
@@ -502,10 +608,10 @@ def _check_platform(impl: str, platform: str | None) -> None:
             ) from None
 
 
-def _check_action(action: Any) -> None:
+def _check_action(action: Any, *worlds: int) -> None:
     shape, dtype = jnp.shape(action), jnp.result_type(action)
-    if shape != (game.ACTION_SIZE,) or not jnp.issubdtype(dtype, jnp.floating):
+    expected = (*worlds, game.ACTION_SIZE)
+    if shape != expected or not jnp.issubdtype(dtype, jnp.floating):
         raise ValueError(
-            f"action has shape {shape} and dtype {dtype}; expected floats of shape "
-            f"({game.ACTION_SIZE},) for each world"
+            f"action has shape {shape} and dtype {dtype}; expected floats of shape {expected}"
         )

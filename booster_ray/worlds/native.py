@@ -1,9 +1,9 @@
 """The official game in C MuJoCo, batched over the machine's cores.
 
 Each world owns a model and a persistent ``MjData`` (its warm start is part of the trajectory).
-A control step walks world by world through its physics steps, which keeps one world's memory
-in cache; ``mj_step`` releases the GIL, so threads scale. What happened in the physics steps is
-recorded and then judged by the rules in one vectorized pass.
+A control step walks world by world through its physics steps (:mod:`stepping`, outside the
+GIL, so that threads scale). What happened in them is recorded and then judged by the rules in
+one compiled call (:mod:`verdict`).
 """
 
 from __future__ import annotations
@@ -16,68 +16,97 @@ from typing import Any, NamedTuple
 import mujoco
 import numpy as np
 
+from booster_ray.soccer import features as appended
 from booster_ray.soccer import game, randomization, spawn
 from booster_ray.soccer.control import Gains, pd_target
 from booster_ray.soccer.frame import Frame
-from booster_ray.soccer.geometry import rotate
-from booster_ray.soccer.observation import observe
-from booster_ray.soccer.rewards import Moment, reward
-from booster_ray.soccer.scoring import ball_in_goal, fallen, official_score, terminated
+from booster_ray.worlds import stepping
 from booster_ray.worlds.contract import StepResult, check_arguments
 from booster_ray.worlds.model import SoccerModel, soccer_model
+from booster_ray.worlds.verdict import SENSORS, Episode, Verdict, compiled_rules
 
-# A recorded row: robot qpos 19, robot qvel 18, ball qvel 6, keeper qvel 2, then sensordata.
-_QPOS, _QVEL, _BALL, _KEEPER = slice(0, 19), slice(19, 37), slice(37, 43), slice(43, 45)
-_SENSORS = 45
 _log = logging.getLogger(__name__)
-_PHYSICS = int(mujoco.mjtState.mjSTATE_INTEGRATION)
 _CHUNKS_PER_THREAD = 4
+_PANEL_HOME = np.array([0.0, 0.0, 0.4])
+"""Metres: a defender in its body, before it is moved along y."""
 
 
-class _Slot(NamedTuple):
-    """One world's model and data, with the views that the inner loop needs."""
+class _Seat(NamedTuple):
+    """A ``MjData`` that the worlds of one task take turns on, with views of what changes hands."""
 
     parts: SoccerModel
     model: mujoco.MjModel
     data: mujoco.MjData
-    joint_pos: np.ndarray
-    joint_vel: np.ndarray
     torque: np.ndarray
     keepers: tuple[np.ndarray, np.ndarray] | None
     """Keeper positions and velocities (2,), in the goalie task."""
-    error: np.ndarray
-    velocity: np.ndarray
-    """Scratch (12,) of the PD law."""
-    sources: tuple[np.ndarray, ...]
-    """Views of qpos, qvel and sensordata in the order of a recorded row."""
+    sources: tuple[np.ndarray | None, ...]
+    """Views of qpos, qvel and sensordata in the order of a recorded row; None: stays zero."""
 
 
-def _make_slot(parts: SoccerModel, model: mujoco.MjModel) -> _Slot:
+def _make_seat(task: str) -> _Seat:
+    parts = soccer_model(task)
+    # Defenders are placed in the model, so that a seat with them needs its own.
+    model = parts.model.__copy__() if len(parts.defender_geoms) else parts.model
     data = mujoco.MjData(model)
-    keepers = parts.root_qpos > 7  # ball 7, then two keepers, then the robot
-    sources = [data.qpos[parts.root_qpos :], data.qvel[parts.root_qvel :], data.qvel[0:6]]
-    return _Slot(
+    moving = parts.root_qpos > 7  # ball 7, then two keepers, then the robot
+    robot = data.qpos[parts.root_qpos :], data.qvel[parts.root_qvel :]
+    keepers = (data.qpos[7:9], data.qvel[6:8]) if moving else None
+    return _Seat(
         parts=parts,
         model=model,
         data=data,
-        joint_pos=data.qpos[-game.ACTION_SIZE :],
-        joint_vel=data.qvel[-game.ACTION_SIZE :],
         torque=data.ctrl[-game.ACTION_SIZE :],
-        keepers=(data.qpos[7:9], data.qvel[6:8]) if keepers else None,
-        error=np.empty(game.ACTION_SIZE),
-        velocity=np.empty(game.ACTION_SIZE),
-        sources=(*sources, data.qvel[6:8] if keepers else np.zeros(2), data.sensordata),
+        keepers=keepers,
+        sources=(*robot, data.qvel[0:6], keepers[1] if keepers else None, data.sensordata),
     )
 
 
-def _keeper_tables(steps: int) -> tuple[list[float], list[float]]:
+def _addresses(seats: dict[int, _Seat]) -> stepping.Seats:
+    """Of one thread's seats, by index of the task."""
+    width = [19, 18, 6, 2, next(iter(seats.values())).model.nsensordata]
+    at = stepping.Seats(
+        data=np.zeros(len(game.TASKS), np.int64),
+        torque=np.zeros(len(game.TASKS), np.int64),
+        keepers=np.zeros((len(game.TASKS), 2), np.int64),
+        sources=np.zeros((len(game.TASKS), len(width)), np.int64),
+        counts=np.array(width, np.int64),
+    )
+    for task, seat in seats.items():
+        at.data[task], at.torque[task] = seat.data._address, seat.torque.ctypes.data
+        at.sources[task] = [0 if a is None else a.ctypes.data for a in seat.sources]
+        at.keepers[task] = [a.ctypes.data for a in seat.keepers] if seat.keepers else 0
+    return at
+
+
+class _Slot(NamedTuple):
+    """One world: its model, and its state with views into it."""
+
+    parts: SoccerModel
+    model: mujoco.MjModel
+    state: np.ndarray
+    """``stepping.STATE``: time, qpos, qvel, and so on."""
+    qpos: np.ndarray
+    qvel: np.ndarray
+    qacc_warmstart: np.ndarray
+
+
+def _make_slot(seat: _Seat, row: np.ndarray, own_model: bool) -> _Slot:
+    model = seat.model.__copy__() if own_model else seat.model
+    state = row[: mujoco.mj_stateSize(model, stepping.STATE)]
+    qpos, qvel = state[1 : 1 + model.nq], state[1 + model.nq :][: model.nv]
+    # A state's parts lie in the order of their bits.
+    warm = mujoco.mj_stateSize(model, int(mujoco.mjtState.mjSTATE_WARMSTART) - 1)
+    return _Slot(seat.parts, model, state, qpos, qvel, state[warm:][: model.nv])
+
+
+def _keeper_tables(steps: int) -> tuple[np.ndarray, np.ndarray]:
     """Keeper position and velocity before each step, for MuJoCo's accumulated time."""
     time = np.concatenate([[0.0], np.cumsum(np.full(steps, game.TIMESTEP))])
     omega = 2 * np.pi * game.KEEPER_FREQUENCY
     position = game.KEEPER_AMPLITUDE * np.sin(omega * time)
     velocity = omega * game.KEEPER_AMPLITUDE * np.cos(omega * time)
-    # Lists, because the hot loop reads one number at a time.
-    return position.tolist(), velocity.tolist()
+    return position, velocity
 
 
 class NativeWorld:
@@ -95,12 +124,14 @@ class NativeWorld:
         threads: physics threads.
         episode_steps: physics steps until truncation, at most the official 5000.
         auto_reset: reset ended episodes; otherwise they stand still until ``reset``.
+        features: names from ``features.FEATURES``, appended to the observation.
+        gait_frequency: of the gait clock, Hz.
 
     Raises:
-        ValueError: an unknown task, level or mode, or fewer worlds than tasks.
+        ValueError: an unknown task, level, mode, reward term or feature, a number out of range,
+            or fewer worlds than tasks.
     """
 
-    observation_size = game.OBSERVATION_SIZE
     action_size = game.ACTION_SIZE
 
     def __init__(
@@ -115,8 +146,16 @@ class NativeWorld:
         threads: int = 1,
         episode_steps: int = game.EPISODE_STEPS,
         auto_reset: bool = True,
+        features: Sequence[str] = (),
+        gait_frequency: float = 1.5,
     ) -> None:
-        check_arguments(tasks, mode, level)
+        used = {name: weight for name, weight in (weights or {}).items() if weight}
+        check_arguments(tasks, mode, level, decimation, episode_steps, weights or {}, features)
+        if threads < 1 or gait_frequency <= 0:
+            raise ValueError(
+                f"threads is {threads} and gait_frequency {gait_frequency}; expected at least 1, "
+                "and above 0"
+            )
         if num_envs < len(tasks):
             raise ValueError(f"num_envs is {num_envs}; expected at least one for each of {tasks}")
         if mujoco.get_mju_user_warning() is None:
@@ -127,35 +166,50 @@ class NativeWorld:
         self.task = np.array([game.TASKS.index(tasks[i % len(tasks)]) for i in range(num_envs)])
         self.task = self.task.astype(np.int32)
         self._gains, self._mode, self._decimation = gains, mode, decimation
-        self._weights = dict(weights or {})
         self._level = randomization.LEVELS[level]
-        self._episode_steps, self._auto_reset = episode_steps, auto_reset
-        self._default_pose = np.asarray(gains.default_pose)
-        self._limit = np.asarray(gains.torque_limit)
-        self._lower = -self._limit
-        self._unit = self._limit if mode == "newton_metres" else np.ones(game.ACTION_SIZE)
-        self._keeper_pos, self._keeper_vel = _keeper_tables(game.EPISODE_STEPS + decimation)
-        self._slots = [self._slot(game.TASKS[t]) for t in self.task]
-        self._sensors = self._slots[0].parts.sensors
-        self._allocate()
+        self._auto_reset = auto_reset
+        self._unit = np.asarray(gains.torque_limit)
+        if mode != "newton_metres":
+            self._unit = np.ones(game.ACTION_SIZE)
+        self.observation_size = appended.size(features)
+        self._measured = np.flatnonzero(appended.measured(features))
+        self._weights = np.array(list(used.values()), np.float64)
+        self._keeper_tables = _keeper_tables(game.EPISODE_STEPS + decimation)
         chunks = min(num_envs, threads * _CHUNKS_PER_THREAD) if threads > 1 else 1
-        self._chunks = [c.tolist() for c in np.array_split(np.arange(num_envs), chunks)]
+        self._take_seats(np.array_split(np.arange(num_envs), chunks))
+        self._rules = compiled_rules(
+            tuple((n, at.start, at.stop) for n, at in self._slots[0].parts.sensors.items()),
+            tuple(np.asarray(gains.default_pose).tolist()),
+            tuple(used),
+            tuple(features),
+            gait_frequency,
+            episode_steps,
+        )
+        self._allocate()
         self._pool = ThreadPoolExecutor(threads) if threads > 1 else None
 
-    def _slot(self, task: str) -> _Slot:
-        parts = soccer_model(task)
-        # Defenders and randomized quantities live in the model, so such worlds own one. The others
-        # share theirs, and with it the cache.
-        own = len(parts.defender_geoms) or self._level != randomization.LEVELS[0]
-        return _make_slot(parts, parts.model.__copy__() if own else parts.model)
+    def _take_seats(self, chunks: list[np.ndarray]) -> None:
+        """Give each chunk of worlds its seats, and each world its state and model."""
+        # Worlds of one task in a row keep its model in the cache.
+        self._chunks = [chunk[np.argsort(self.task[chunk], kind="stable")] for chunk in chunks]
+        tasks = [sorted({int(t) for t in self.task[chunk]}) for chunk in chunks]
+        self._seats = [{t: _make_seat(game.TASKS[t]) for t in some} for some in tasks]
+        self._seat_addresses = [_addresses(seats) for seats in self._seats]
+        chunk_of = np.repeat(np.arange(len(chunks)), [len(chunk) for chunk in chunks])
+        self._seat_of = [self._seats[c][int(t)] for c, t in zip(chunk_of, self.task, strict=True)]
+        width = max(mujoco.mj_stateSize(seat.model, stepping.STATE) for seat in self._seat_of)
+        self._state = np.zeros((self.num_envs, width))
+        # Randomized quantities live in the model, so such worlds own one.
+        own = self._level != randomization.LEVELS[0]
+        self._slots = [
+            _make_slot(seat, row, own) for seat, row in zip(self._seat_of, self._state, strict=True)
+        ]
 
     def _allocate(self) -> None:
         n, k = self.num_envs, self._decimation
-        width = _SENSORS + self._slots[0].model.nsensordata
+        width = SENSORS + self._slots[0].model.nsensordata
         self._record = np.zeros((n, k, width))
         self._torque = np.zeros((n, k, game.ACTION_SIZE))
-        cuts = [_QPOS, _QVEL, _BALL, _KEEPER, slice(_SENSORS, width)]
-        self._rows = [[[self._record[i, j, c] for c in cuts] for j in range(k)] for i in range(n)]
         self._rngs = [np.random.default_rng(0) for _ in range(n)]
         self._noise = np.random.default_rng(0)
         bodies = len(self._slots[0].parts.robot_bodies)
@@ -166,11 +220,28 @@ class NativeWorld:
         self._target = np.zeros((n, 3))
         self._defender_y = np.zeros((n, 3))
         self._steps = np.zeros(n, np.int64)
+        self._worlds = self._world_table()
         self._hits = np.zeros(n, np.int32)
         self._touching = np.zeros(n, bool)
+        self._air_time = np.zeros((n, 2))
         self._returns = np.zeros(n)
         self._action = np.zeros((n, game.ACTION_SIZE))
         self._ended = np.zeros(n, bool)
+        self._ready = False
+
+    def _world_table(self) -> stepping.Worlds:
+        def panels(slot: _Slot) -> int:
+            geoms = slot.parts.defender_geoms
+            return slot.model.geom_pos[geoms[0] :].ctypes.data if len(geoms) else 0
+
+        return stepping.Worlds(
+            task=self.task,
+            model=np.array([slot.model._address for slot in self._slots], np.int64),
+            panels=np.array([panels(slot) for slot in self._slots], np.int64),
+            panel_pos=np.tile(_PANEL_HOME, (self.num_envs, 3, 1)),
+            state=self._state,
+            steps=self._steps,
+        )
 
     # -- reset -------------------------------------------------------------------------------
 
@@ -190,7 +261,23 @@ class NativeWorld:
         self._rngs = [np.random.default_rng(s) for s in seeds]
         self._noise = np.random.default_rng(streams[-1])
         self._reset_worlds(np.arange(self.num_envs))
-        return self._noisy(observe(self._frame(self._record[:, 0], self._torque[:, 0])))
+        self._ready = True
+        return self._noisy(self._first())
+
+    def _first(self) -> np.ndarray:
+        """Observations of the record's step 0, where a reset leaves its frame."""
+        return self._rules.first(self._episode(), self._record[:, 0])
+
+    def _episode(self) -> Episode:
+        return Episode(
+            task=self.task,
+            target=self._target,
+            steps=self._steps,
+            hits=self._hits,
+            touching=self._touching,
+            air_time=self._air_time,
+            action=self._action / self._unit,
+        )
 
     def _reset_worlds(self, which: np.ndarray) -> None:
         """Respawn worlds ``which`` and leave their first record in physics step 0."""
@@ -203,32 +290,35 @@ class NativeWorld:
             for stored, drawn in zip(self._factors, factors, strict=True):
                 stored[i] = drawn
             self._prepare_model(i)
-            self._spawn(slot, placed)
-            for target, source in zip(self._rows[i][0], slot.sources, strict=True):
-                target[:] = source
-        self._torque[which, 0] = 0.0
+            self._spawn(i, placed)
         self._steps[which] = 0
         self._hits[which] = 0
         self._touching[which] = False
+        self._air_time[which] = 0.0
         self._returns[which] = 0.0
         self._action[which] = 0.0
         self._ended[which] = False
 
-    def _spawn(self, slot: _Slot, placed: spawn.Spawn) -> None:
-        mujoco.mj_resetData(slot.model, slot.data)
-        root = slot.data.qpos[slot.parts.root_qpos :]
-        slot.data.qpos[0:2] = placed.ball_xy
+    def _spawn(self, i: int, placed: spawn.Spawn) -> None:
+        seat, slot = self._seat_of[i], self._slots[i]
+        mujoco.mj_resetData(slot.model, seat.data)
+        root = seat.data.qpos[slot.parts.root_qpos :]
+        seat.data.qpos[0:2] = placed.ball_xy
         root[0:2] = placed.robot_xy
         half = 0.5 * placed.robot_yaw
         root[3:7] = (np.cos(half), 0.0, 0.0, np.sin(half))
         root[7:] = 0.0
-        mujoco.mj_forward(slot.model, slot.data)
+        mujoco.mj_forward(slot.model, seat.data)
+        mujoco.mj_getState(slot.model, seat.data, slot.state, stepping.STATE)
+        parts = [np.zeros(2) if a is None else a for a in seat.sources]
+        self._record[i, 0] = np.concatenate(parts)
 
     def _prepare_model(self, i: int) -> None:
         """Write world ``i``'s defenders and randomized quantities into its model."""
         slot = self._slots[i]
-        for geom, y in zip(slot.parts.defender_geoms, self._defender_y[i], strict=False):
-            slot.model.geom_pos[geom] = (0.0, y, 0.4)
+        self._worlds.panel_pos[i, :, 1] = self._defender_y[i]
+        if len(slot.parts.defender_geoms):
+            slot.model.geom_pos[slot.parts.defender_geoms] = self._worlds.panel_pos[i]
         if self._level != randomization.LEVELS[0]:
             self._randomize_model(i)
 
@@ -250,46 +340,48 @@ class NativeWorld:
         joints = slice(-game.ACTION_SIZE, None)
         model.dof_damping[joints] = base.dof_damping[joints] * f.damping
         model.dof_frictionloss[joints] = base.dof_frictionloss[joints] * f.damping
-        mujoco.mj_setConst(model, slot.data)
+        mujoco.mj_setConst(model, self._seat_of[i].data)
 
     # -- step --------------------------------------------------------------------------------
 
     def step(self, action: np.ndarray) -> StepResult:
         """Advance one control step; see :class:`booster_ray.worlds.contract.World`."""
         action = self._checked(action)
-        applied = np.where(self._factors.action_delay[:, None] > 0, self._action, action)
-        self._advance(applied)
-        frames, touching = self._judge()
-        ended, lost, last = self._first_end(frames)
-        rows = np.arange(self.num_envs), last
-        frame = Frame(*(None if part is None else part[rows] for part in frames))
-        self._steps += last + 1
-        self._hits = frame.ball_hits
-        self._touching = touching[rows]
-        done = ended & ~lost
-        truncated = (self._steps >= self._episode_steps) & ~ended
-        moment = Moment(
-            frame,
-            action / self._unit,
-            self._action / self._unit,
-            self._default_pose,
-            done | truncated,
+        self._advance(np.where(self._factors.action_delay[:, None] > 0, self._action, action))
+        verdict = self._rules.judge(
+            self._episode(), self._record, self._torque, action / self._unit, self._weights
         )
-        # A world whose state is lost ends without a verdict of the rules, and shows zeros.
-        dense = np.where(lost, 0.0, reward(moment, self._weights)).astype(np.float32)
-        observation = np.where(lost[:, None], np.float32(0), self._noisy(observe(frame)))
-        self._returns += dense
-        self._action = action
-        over = (ended | truncated) & ~self._ended
-        episodes = self._episodes(frame, over, lost)
+        self._remember(verdict.episode)
+        self._action[:] = action
+        self._returns += verdict.reward
+        observation = self._noisy(verdict.observation, quiet=verdict.lost)
+        over = (verdict.terminated | verdict.truncated) & ~self._ended
+        episodes = self._episodes(verdict, over)
         self._ended |= over
         first = self._after(observation, over)
-        return StepResult(first, observation, dense, ended, truncated, episodes)
+        return StepResult(
+            first, observation, verdict.reward, verdict.terminated, verdict.truncated, episodes
+        )
+
+    def frame(self) -> Frame:
+        """What the rules saw of the last recorded physics step, every array (num_envs, ...)."""
+        last = self._record[:, -1], self._torque[:, -1]
+        return self._rules.frame(self._episode(), *last)._replace(ball_hits=self._hits.copy())
+
+    def _remember(self, episode: Episode) -> None:
+        self._steps[:] = episode.steps
+        self._hits[:] = episode.hits
+        self._touching[:] = episode.touching
+        self._air_time[:] = episode.air_time
 
     def _checked(self, action: np.ndarray) -> np.ndarray:
         shape = (self.num_envs, self.action_size)
         if np.shape(action) != shape:
             raise ValueError(f"action has shape {np.shape(action)}; expected {shape}")
+        if np.asarray(action).dtype.kind not in "fiu":
+            raise ValueError(f"action has dtype {np.asarray(action).dtype}; expected float")
+        if not self._ready:
+            raise ValueError("step before reset; call reset(seed) first")
         action = np.asarray(action, np.float64)
         if not np.isfinite(action).all():
             raise ValueError("action is not finite; expected numbers in [-1, 1]")
@@ -299,50 +391,29 @@ class NativeWorld:
         """Run the physics of one control step in all worlds that have not ended."""
         pd = self._mode == "pd"
         # In newton_metres the factor is exactly 1: the physics gets the caller's bits.
-        command = pd_target(action, self._gains) if pd else action * (self._limit / self._unit)
-        kp = self._gains.kp * self._factors.kp[:, None]
-        kd = self._gains.kd * self._factors.kd[:, None]
+        limit = np.asarray(self._gains.torque_limit)
+        law = stepping.Law(
+            command=pd_target(action, self._gains) if pd else action * (limit / self._unit),
+            kp=self._gains.kp * self._factors.kp[:, None],
+            kd=self._gains.kd * self._factors.kd[:, None],
+            limit=limit,
+            pd=pd,
+        )
         self._push()
 
-        ended = self._ended.tolist()
+        def walk(worlds: np.ndarray, seats: stepping.Seats) -> None:
+            stepping.advance(
+                worlds[~self._ended[worlds]],
+                self._worlds,
+                seats,
+                law,
+                *self._keeper_tables,
+                self._torque,
+                self._record,
+            )
 
-        def walk(worlds: list[int]) -> None:
-            for i in worlds:
-                if not ended[i]:
-                    self._walk_one(i, command[i], kp[i] if pd else None, kd[i])
-
-        if self._pool is None:
-            walk(self._chunks[0])
-        else:
-            list(self._pool.map(walk, self._chunks))
-
-    def _walk_one(self, i: int, command: np.ndarray, kp: np.ndarray | None, kd: np.ndarray) -> None:
-        """World ``i``'s physics steps: keeper, torque, ``mj_step``, record.
-
-        The torque is ``control.pd_torque`` written without temporaries; a test compares them.
-        """
-        slot, upper, lower, start = self._slots[i], self._limit, self._lower, int(self._steps[i])
-        model, data, keepers, error, velocity = (
-            slot.model, slot.data, slot.keepers, slot.error, slot.velocity,
-        )  # fmt: skip
-        q, v, ctrl, recorded = slot.joint_pos, slot.joint_vel, slot.torque, self._torque[i]
-        for k, row in enumerate(self._rows[i]):
-            if keepers is not None:
-                keepers[0][:] = self._keeper_pos[start + k]
-                keepers[1][:] = self._keeper_vel[start + k]
-            if kp is None:
-                ctrl[:] = command
-            else:
-                np.subtract(command, q, out=error)
-                np.multiply(error, kp, out=error)
-                np.multiply(v, kd, out=velocity)
-                np.subtract(error, velocity, out=error)
-                np.minimum(error, upper, out=error)
-                np.maximum(error, lower, out=ctrl)
-            recorded[k] = ctrl
-            mujoco.mj_step(model, data)
-            for target, source in zip(row, slot.sources):  # noqa: B905  (the hot loop)
-                target[:] = source
+        run = map if self._pool is None else self._pool.map
+        list(run(walk, self._chunks, self._seat_addresses))
 
     def _push(self) -> None:
         if not self._level.push_speed:
@@ -353,94 +424,21 @@ class NativeWorld:
             if hit < chance:
                 speed = size * self._level.push_speed
                 direction = (np.cos(2 * np.pi * angle), np.sin(2 * np.pi * angle))
-                slot.data.qvel[slot.parts.root_qvel :][:2] += speed * np.array(direction)
+                slot.qvel[slot.parts.root_qvel :][:2] += speed * np.array(direction)
 
-    def _judge(self) -> tuple[Frame, np.ndarray]:
-        """Frames of all recorded physics steps (num_envs, decimation, ...), and ball contact."""
-        frames = self._frame(self._record, self._torque)
-        touching = frames.ball_contact
-        before = np.concatenate([self._touching[:, None], touching[:, :-1]], axis=1)
-        hits = self._hits[:, None] + np.cumsum(touching & ~before, axis=1, dtype=np.int32)
-        return frames._replace(ball_hits=hits), touching
-
-    def _first_end(self, frames: Frame) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-        """Whether the game ended, whether by a lost state, and the last physics step that counts.
-
-        Shapes: bool (num_envs,), bool (num_envs,), int (num_envs,).
-        """
-        # The bound is MuJoCo's own for a state that is bad; NaN is not below it either.
-        lost = np.asarray(~(np.abs(self._record[..., :_SENSORS]) < mujoco.mjMAXVAL).all(axis=-1))
-        over = terminated(frames) | lost
-        clock = self._steps[:, None] + np.arange(1, self._decimation + 1)
-        stop = over | (clock >= self._episode_steps)
-        last = np.where(stop.any(axis=1), stop.argmax(axis=1), self._decimation - 1)
-        rows = np.arange(self.num_envs), last
-        return over[rows], lost[rows], last
-
-    def _frame(self, record: np.ndarray, torque: np.ndarray) -> Frame:
-        """Read recorded rows (num_envs, ..., width) as a frame; hits are filled in later."""
-        sensors = record[..., _SENSORS:]
-
-        def sensor(name: str) -> np.ndarray:
-            return sensors[..., self._sensors[name]]
-
-        def stack(names: list[str]) -> np.ndarray:
-            return np.stack([sensor(name) for name in names], axis=-2)
-
-        imu, quat = sensor("frame:imu_pos"), sensor("frame:imu_quat")
-        root_vel = record[..., 19:22]
-        task = self.task.reshape(-1, *[1] * (record.ndim - 2))
-        task = np.broadcast_to(task, record.shape[:-1])
-        keeper_vel = np.repeat(root_vel[..., None, :], 2, axis=-2)
-        goalie = (task == game.GOALIE)[..., None]
-        in_y = np.zeros_like(keeper_vel)
-        in_y[..., 1] = record[..., _KEEPER]
-        return Frame(
-            task=task,
-            joint_pos=record[..., 7:19],
-            joint_vel=record[..., 25:37],
-            imu_pos=imu,
-            imu_quat=quat,
-            gyro=sensor("torso_gyro"),
-            accelerometer=sensor("accelerometer"),
-            velocimeter=sensor("torso_vel"),
-            root_vel=root_vel,
-            # MuJoCo's free joint turns in the body frame; orientations lag like the sites.
-            root_angvel=rotate(quat, record[..., 22:25]),
-            ball_pos=sensor("frame:ball_pos"),
-            ball_vel=record[..., 37:40],
-            ball_angvel=rotate(sensor("frame:ball_quat"), record[..., 40:43]),
-            keeper_pos=stack(["frame:keeper0_pos", "frame:keeper1_pos"]),
-            keeper_vel=np.where(goalie[..., None], in_y, keeper_vel),
-            target_pos=np.where(goalie, imu, self._target.reshape(-1, *[1] * (record.ndim - 2), 3)),
-            target_vel=np.where(goalie, root_vel, 0.0),
-            defender_pos=stack([f"frame:defender{i}_pos" for i in range(3)]),
-            foot_pos=stack(["frame:foot0_pos", "frame:foot1_pos"]),
-            foot_vel=stack(["frame:foot0_vel", "frame:foot1_vel"]),
-            foot_contact=np.concatenate([sensor("contact:foot0"), sensor("contact:foot1")], -1) > 0,
-            ball_contact=sensor("contact:robot_ball")[..., 0] > 0,
-            ball_blocked=sensor("contact:blocker_ball")[..., 0] > 0,
-            ball_hits=np.zeros(record.shape[:-1], np.int32),
-            torque=torque,
-        )
-
-    def _episodes(self, frame: Frame, over: np.ndarray, lost: np.ndarray) -> list[dict[str, float]]:
-        if not over.any():
-            return []
-        score, fell, success = official_score(frame), fallen(frame), ball_in_goal(frame)
+    def _episodes(self, verdict: Verdict, over: np.ndarray) -> list[dict[str, float]]:
         return [
             {
                 "env": int(i),
                 "task": int(self.task[i]),
                 "return": float(self._returns[i]),
                 "seconds": float(self._steps[i] * game.TIMESTEP),
-                "score": float(score[i]),
-                "fallen": float(fell[i]),
-                "success": float(success[i]),
+                "score": float(verdict.score[i]),
+                "fallen": float(verdict.fallen[i]),
+                "success": float(verdict.success[i]),
                 "touched": float(self._hits[i] > 0),
             }
-            for i in np.flatnonzero(over)
-            if not lost[i]
+            for i in np.flatnonzero(over & ~verdict.lost)
         ]
 
     def _after(self, observation: np.ndarray, over: np.ndarray) -> np.ndarray:
@@ -449,31 +447,29 @@ class NativeWorld:
         if not self._auto_reset or not len(which):
             return observation
         self._reset_worlds(which)
-        first = observe(self._frame(self._record[:, 0], self._torque[:, 0]))
         result = observation.copy()
-        result[which] = self._noisy(first[which])
+        result[which] = self._noisy(self._first()[which])
         return result
 
-    def _noisy(self, observation: np.ndarray) -> np.ndarray:
+    def _noisy(self, observation: np.ndarray, quiet: np.ndarray | None = None) -> np.ndarray:
+        """Add sensor noise, but not to the rows that ``quiet`` marks."""
         sigma = self._level.observation_noise
         if not sigma:
             return observation
         observation = observation.copy()
-        measured = slice(0, game.OBSERVATION_SIZE - len(game.TASKS))
-        noise = self._noise.standard_normal(observation[:, measured].shape, np.float32)
-        observation[:, measured] += sigma * noise
+        noise = self._noise.standard_normal((len(observation), len(self._measured)), np.float32)
+        if quiet is not None:
+            noise[quiet] = 0.0
+        observation[:, self._measured] += sigma * noise
         return observation
 
     # -- checkpoint --------------------------------------------------------------------------
 
     def state(self) -> dict[str, Any]:
         """Physics (with warm starts), counters, spawns, factors and generators."""
-        physics = np.zeros((self.num_envs, max(self._state_sizes())))
-        for i, (slot, size) in enumerate(zip(self._slots, self._state_sizes(), strict=True)):
-            mujoco.mj_getState(slot.model, slot.data, physics[i, :size], _PHYSICS)
         return {
             "task": self.task.copy(),
-            "physics": physics,
+            "physics": self._state.copy(),
             "factors": {k: v.copy() for k, v in self._factors._asdict().items()},
             "counters": {name: getattr(self, f"_{name}").copy() for name in self._COUNTERS},
             "generators": {
@@ -482,36 +478,35 @@ class NativeWorld:
         }
 
     _COUNTERS = (
-        "target", "defender_y", "steps", "hits", "touching", "returns", "action", "ended",
+        "target", "defender_y", "steps", "hits", "touching", "air_time", "returns", "action",
+        "ended",
     )  # fmt: skip
-
-    def _state_sizes(self) -> list[int]:
-        return [mujoco.mj_stateSize(slot.model, _PHYSICS) for slot in self._slots]
 
     def restore(self, state: dict[str, Any]) -> None:
         """Go on where ``state`` was taken.
 
         Raises:
-            ValueError: the state is of a world of another size or other tasks.
+            ValueError: the state is of a world of another size or other tasks, or of no world.
         """
-        expected = (self.num_envs, max(self._state_sizes()))
-        if state["physics"].shape != expected:
-            raise ValueError(
-                f"world state has shape {state['physics'].shape}; this world needs {expected}"
-            )
+        missing = {"physics", "task", "factors", "counters", "generators"} - set(state)
+        if missing:
+            raise ValueError(f"world state lacks {sorted(missing)}")
+        shape = state["physics"].shape
+        if shape != self._state.shape:
+            raise ValueError(f"world state has shape {shape}; this world needs {self._state.shape}")
         if not np.array_equal(state["task"], self.task):
             raise ValueError(f"world state is of tasks {state['task']}; this world's: {self.task}")
         self._factors = randomization.Factors(
             **{k: np.array(v) for k, v in state["factors"].items()}
         )
         for name in self._COUNTERS:
-            setattr(self, f"_{name}", np.array(state["counters"][name]))
+            getattr(self, f"_{name}")[:] = state["counters"][name]
+        self._state[:] = state["physics"]
         for i, rng in enumerate([*self._rngs, self._noise]):
             rng.bit_generator.state = state["generators"][str(i)]
-        for i, (slot, size) in enumerate(zip(self._slots, self._state_sizes(), strict=True)):
+        for i in range(self.num_envs):
             self._prepare_model(i)
-            mujoco.mj_resetData(slot.model, slot.data)
-            mujoco.mj_setState(slot.model, slot.data, state["physics"][i, :size].copy(), _PHYSICS)
+        self._ready = True
 
     def close(self) -> None:
         """Stop the physics threads."""

@@ -13,6 +13,7 @@ from booster_ray.soccer import game
 from booster_ray.soccer.control import Gains, pd_target, pd_torque
 from booster_ray.soccer.geometry import rotate_inverse
 from booster_ray.soccer.scoring import WEIGHTS
+from booster_ray.worlds.versions import check_versions
 
 Policy = Callable[[np.ndarray], np.ndarray]
 """Observations (n, 89) float32 to actions (n, 12) in [-1, 1]."""
@@ -43,10 +44,14 @@ def make_official(task: str, **kwargs: Any) -> Any:
 
     Raises:
         KeyError: unknown task.
+        VersionError: sai_mujoco or MuJoCo is missing or outside the known range.
     """
+    check_versions()
     import gymnasium
     import sai_mujoco  # noqa: F401  (registers the environments)
 
+    if task not in game.ENV_IDS:
+        raise KeyError(f"unknown task {task!r}; expected one of {list(game.TASKS)}")
     with unprefixed_attach():
         return gymnasium.make(game.ENV_IDS[task], **kwargs)
 

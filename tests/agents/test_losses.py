@@ -19,7 +19,7 @@ NETS: dict[str, Any] = {
     "critic_fn": CRITIC.apply,
 }
 KEY = jax.random.key(11)
-NOISE = np.asarray(jax.random.normal(KEY, (N, ACT)), np.float64)
+NOISE = np.asarray(jax.random.normal(KEY, (N, ACT)))
 
 
 def randomized(tree: Any, seed: int) -> Any:
@@ -95,12 +95,30 @@ def numpy_actor_loss(params: Any) -> tuple[float, float]:
 
 
 @jax.jit
-def jax_critic_loss(batch: Batch) -> tuple[jax.Array, jax.Array]:
-    return critic_loss(critic, target, actor, jnp.float32(ALPHA), batch, DISCOUNT, KEY, **NETS)
+def jax_critic_loss(batch: Batch) -> tuple[jax.Array, dict[str, jax.Array]]:
+    return critic_loss(critic, target, actor, jnp.float32(ALPHA), batch, DISCOUNT, NOISE, **NETS)
 
 
 def test_critic_loss() -> None:
-    np.testing.assert_allclose(jax_critic_loss(BATCH), numpy_critic_loss(BATCH), rtol=1e-4)
+    loss, metrics = jax_critic_loss(BATCH)
+    np.testing.assert_allclose((loss, metrics["q"]), numpy_critic_loss(BATCH), rtol=1e-4)
+    q = twins(critic, BATCH.observation, BATCH.action)
+    np.testing.assert_allclose(metrics["q_max"], q.max(), rtol=1e-4)
+
+
+def test_a_batch_may_bring_its_own_discount() -> None:
+    usual = DISCOUNT * (1 - BATCH.terminated)
+    np.testing.assert_allclose(
+        jax_critic_loss(BATCH._replace(discount=usual.astype(np.float32)))[0],
+        jax_critic_loss(BATCH)[0],
+        rtol=1e-6,
+    )
+    other = BATCH._replace(discount=np.full(N, DISCOUNT**3, np.float32))
+    action, log_prob = policy(double(actor), BATCH.next_observation)
+    value = twins(target, BATCH.next_observation, action).min(axis=0) - ALPHA * log_prob
+    q = twins(critic, BATCH.observation, BATCH.action)
+    expected = np.mean((q - (BATCH.reward + DISCOUNT**3 * value)) ** 2)
+    np.testing.assert_allclose(jax_critic_loss(other)[0], expected, rtol=1e-4)
 
 
 @pytest.mark.parametrize("terminated", [0.0, 1.0])
@@ -117,9 +135,13 @@ def test_only_termination_stops_bootstrapping(terminated: float) -> None:
 
 
 def test_actor_loss_and_its_gradient() -> None:
-    loss = lambda p: actor_loss(p, critic, jnp.float32(ALPHA), BATCH, KEY, **NETS)  # noqa: E731
+    loss = lambda p: actor_loss(p, critic, jnp.float32(ALPHA), BATCH, NOISE, **NETS)  # noqa: E731
     value, gradient = jax.jit(jax.value_and_grad(loss, has_aux=True))(actor)
-    np.testing.assert_allclose(value, numpy_actor_loss(double(actor)), rtol=1e-4)
+    loss_and_log_prob = value[0], -value[1]["entropy"]
+    np.testing.assert_allclose(loss_and_log_prob, numpy_actor_loss(double(actor)), rtol=1e-4)
+    _, raw = np.split(mlp(double(actor)["params"], BATCH.observation), 2, axis=-1)
+    log_std = np.interp(np.tanh(raw), [-1, 1], LOG_STD).mean()
+    np.testing.assert_allclose(value[1]["log_std"], log_std, rtol=1e-4)
 
     direction = double(randomized(actor, 5))
     slope = sum(jax.tree.leaves(jax.tree.map(lambda g, d: np.sum(g * d), gradient, direction)))

@@ -1,3 +1,4 @@
+import jax
 import numpy as np
 import pytest
 
@@ -41,7 +42,8 @@ def test_transitions_stay_whole() -> None:
     assert batch.observation.shape == (3, 50, OBS)
     assert batch.action.shape == (3, 50, ACT)
     assert batch.reward.shape == batch.terminated.shape == (3, 50)
-    assert all(part.dtype == np.float32 for part in batch)
+    assert all(part.dtype == np.float32 for part in batch if part is not None)
+    assert batch.discount is None  # of one step: the learner's own
     np.testing.assert_allclose(batch.next_observation, batch.observation + 1, rtol=1e-6)
     np.testing.assert_array_equal(np.floor(batch.observation[..., 0]), batch.reward)
     np.testing.assert_array_equal(batch.terminated, batch.reward % 2)
@@ -85,12 +87,8 @@ def test_restore_goes_on_bit_for_bit(steps: int) -> None:
     other.restore(state)
     for step in range(steps, steps + 6):
         assert len(other) == len(replay)
-        for mine, theirs in zip(
-            replay.sample((3, 16), np.random.default_rng(step)),
-            other.sample((3, 16), np.random.default_rng(step)),
-            strict=True,
-        ):
-            np.testing.assert_array_equal(mine, theirs)
+        mine, theirs = (r.sample((3, 16), np.random.default_rng(step)) for r in (replay, other))
+        jax.tree.map(np.testing.assert_array_equal, mine, theirs)
         replay.add(insertion(step))
         other.add(insertion(step))
 
@@ -123,3 +121,92 @@ def test_a_buffer_of_another_size_is_refused(capacity: int, task: np.ndarray, fo
     with pytest.raises(ValueError, match=rf"holds {found} transitions; this one 4 x 5"):
         replay.restore(filled(2, capacity, task).state())
     assert len(replay) == 10
+
+
+@pytest.mark.parametrize(
+    ("shares", "expected"), [((2.0, 1.0, 1.0), [16, 8, 8]), ((1.0, 3.0, 1.0), [7, 19, 6])]
+)
+def test_stated_shares(shares: tuple[float, ...], expected: list[int]) -> None:
+    replay = Replay(20, TASK, OBS, ACT, shares=shares)
+    replay.add(insertion(0))
+    for update in replay.sample((10, 32), np.random.default_rng(0)).action[..., 0]:
+        assert np.unique(update, return_counts=True)[1].tolist() == expected
+
+
+# --- several steps ---
+
+LANES, GAMMA = 4, 0.9
+
+
+class Story:
+    """What worlds told, step by step: episodes of random length, ended by game or by time."""
+
+    def __init__(self, steps: int, seed: int) -> None:
+        rng = np.random.default_rng(seed)
+        self.reward = rng.normal(size=(steps, LANES)).astype(np.float32)
+        self.terminated = rng.random((steps, LANES)) < 0.15
+        self.truncated = ~self.terminated & (rng.random((steps, LANES)) < 0.15)
+        # The true next observation is unique to a step: it tells which one a sample bootstraps at.
+        self.place = np.arange(steps * LANES, dtype=np.float32).reshape(steps, LANES)
+
+    def batch(self, t: int) -> Batch:
+        here = np.repeat(self.place[t][:, None], OBS, axis=1)
+        action = np.zeros((LANES, ACT), np.float32)
+        return Batch(here, action, self.reward[t], here + 0.5, np.float32(self.terminated[t]))
+
+    def expected(self, t: int, lane: int, n: int, known: int) -> tuple[float, float, float]:
+        """Return, factor and place of the value that follows, of a window of at most n steps."""
+        value, m = 0.0, 0
+        while True:
+            now = t + m
+            value += GAMMA**m * self.reward[now, lane]
+            m += 1
+            over = self.terminated[now, lane] or self.truncated[now, lane]
+            if over or m == n or now == known - 1:
+                stop = self.terminated[now, lane]
+                return value, GAMMA**m * (1 - stop), self.place[now, lane] + 0.5
+
+
+@pytest.mark.parametrize("n", [2, 3, 7])
+@pytest.mark.parametrize("known", [1, 2, 5, 8, 9, 13, 24])
+def test_steps_are_folded_within_episodes_and_around_the_ring(n: int, known: int) -> None:
+    story, rows = Story(known, seed=n), 8
+    replay = Replay(rows * LANES, np.array([0, 1, 0, 1]), OBS, ACT, n_step=n, discount=GAMMA)
+    for t in range(known):
+        replay.add(story.batch(t), story.truncated[t])
+    found = replay.sample((40, 32), np.random.default_rng(0))
+    places = found.observation[..., 0].astype(int)
+    assert {*np.unique(places // LANES)} == set(range(max(0, known - rows), known))
+    for index, place in np.ndenumerate(places):
+        value, factor, end = story.expected(*divmod(int(place), LANES), n, known)
+        assert found.reward[index] == pytest.approx(value, rel=1e-5, abs=1e-5)
+        assert found.discount[index] == pytest.approx(factor, rel=1e-5)
+        assert np.all(found.next_observation[index] == end)
+        assert (found.terminated[index] > 0) == (factor == 0)
+    assert all(part.dtype == np.float32 for part in found)
+
+
+def test_several_steps_restore_bit_for_bit() -> None:
+    story = Story(13, seed=0)
+    args = (8 * LANES, np.zeros(LANES, int), OBS, ACT)
+    replays = [Replay(*args, n_step=3, discount=GAMMA) for _ in range(2)]
+    for t in range(11):
+        replays[0].add(story.batch(t), story.truncated[t])
+    replays[1].restore(replays[0].state())
+    for t in (11, 12):
+        first, second = (r.sample((3, 16), np.random.default_rng(t)) for r in replays)
+        jax.tree.map(np.testing.assert_array_equal, first, second)
+        for replay in replays:
+            replay.add(story.batch(t), story.truncated[t])
+
+
+def test_several_steps_must_know_truncations() -> None:
+    args = (8 * LANES, np.zeros(LANES, int), OBS, ACT)
+    story, replay, plain = Story(1, 0), Replay(*args, n_step=2), Replay(*args)
+    with pytest.raises(ValueError, match="replay of 2 steps must be told what was truncated"):
+        replay.add(story.batch(0))
+    plain.add(story.batch(0), story.truncated[0])
+    with pytest.raises(ValueError, match="saved replay lacks truncated; it was saved with n_step"):
+        replay.restore(plain.state())
+    with pytest.raises(ValueError, match="n_step is 0; expected at least 1"):
+        Replay(*args, n_step=0)

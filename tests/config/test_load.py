@@ -326,3 +326,32 @@ def test_any_tree_is_a_sweep_or_one_line(raw: Any) -> None:
 )
 def test_any_override_is_a_sweep_or_one_line(key: str, value: str) -> None:
     _sweep_or_line(lambda: load(PRESETS / "default.yaml", [f"{key}={value}"]))
+
+
+# --- a section's shorthand ---
+
+
+def test_a_string_for_the_world_is_its_kind(tmp_path: Path) -> None:
+    base = tmp_path / "base.yaml"
+    base.write_text("world: {num_envs: 7, threads: 2}\ntasks: [goalie]\n")
+    above = tmp_path / "above.yaml"
+    above.write_text("base: base\nworld: brax:ant\n")
+    config = load(above).base()
+    assert (config.world.kind, config.world.num_envs, config.world.threads) == ("brax:ant", 7, 2)
+    config = load(above, ["world=gym:Pendulum-v1", "world.num_envs=3"]).base()
+    assert (config.world.kind, config.world.num_envs) == ("gym:Pendulum-v1", 3)
+    assert Sweep.from_raw({"world": "mjx"}, "x").base().world.kind == "mjx"
+
+
+@pytest.mark.parametrize(
+    ("overrides", "said"),
+    [
+        (["world=mjx", "world.num_envs=9", "sac.devices=2"], "does not divide among 2 devices"),
+        (["world=brax:ant", "sac.symmetry=augment"], "symmetry augment is the game's"),
+        (["world.num_envs=300_000"], "replay_size 262144 cannot hold one step of 300000 worlds"),
+    ],
+)
+def test_worlds_keep_their_rules(overrides: list[str], said: str) -> None:
+    with pytest.raises(ConfigError, match=said):
+        load("default", overrides)
+    assert load("default", ["world=brax:ant", "world.num_envs=1"]).base()  # tasks do not count

@@ -57,7 +57,7 @@ def test_configs_are_frozen_and_hashable() -> None:
         {"world": {"num_envs": 2}},
         {"world": {"episode_seconds": 0}},
         {"world": {"episode_seconds": 10.1}},
-        {"world": {"kind": "mjx"}},
+        {"world": {"kind": "warp"}},
         {"control": {"decimation": 51}},
         {"control": {"kp": [1.0] * 5}},
         {"control": {"kd": [1, 1, 1, 1, 1, -1]}},

@@ -7,82 +7,13 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from moments import BATCH, GAINS, POSE, moment, random_moment
 
 from booster_ray.config.schema import Rewards
 from booster_ray.soccer import control, game, geometry, rewards, scoring
 from booster_ray.soccer.frame import Frame
 from booster_ray.soccer.observation import observe, projected_gravity
 from booster_ray.soccer.rewards import TERMS, Moment, reward
-
-TRIPLES = (
-    "imu_pos", "gyro", "accelerometer", "velocimeter", "root_vel", "ball_pos", "ball_vel",
-    "ball_angvel", "root_angvel", "target_pos", "target_vel",
-)  # fmt: skip
-SHAPES = {
-    **dict.fromkeys(TRIPLES, (3,)),
-    **dict.fromkeys(("joint_pos", "joint_vel", "torque"), (12,)),
-    **dict.fromkeys(("keeper_pos", "keeper_vel", "foot_pos", "foot_vel"), (2, 3)),
-    "imu_quat": (4,),
-    "defender_pos": (3, 3),
-}
-BATCH = 64
-POSE = np.tile([-0.2, 0.0, 0.0, 0.4, -0.25, 0.0], 2).astype(np.float32)
-GAINS = control.Gains(
-    default_pose=POSE,
-    action_scale=np.full(12, 0.5, np.float32),
-    kp=np.full(12, 200, np.float32),
-    kd=np.full(12, 5, np.float32),
-    torque_limit=np.array(game.TORQUE_LIMITS, np.float32),
-)
-
-
-def moment(task: str = "goalie", **changes: Any) -> Moment:
-    """A robot at rest in its default pose, 2 m from a ball at rest, facing it; float64."""
-    parts = {name: np.zeros(shape) for name, shape in SHAPES.items()}
-    parts |= {
-        "task": np.array(game.TASKS.index(task)),
-        "imu_quat": np.array([1.0, 0.0, 0.0, 0.0]),
-        "imu_pos": np.array([-6.77, 0.0, rewards.STANDING_HEIGHT]),
-        "ball_pos": np.array([-8.77, 0.0, 0.11]),
-        "target_pos": np.array([-8.77, 3.0, 0.0]),
-        "joint_pos": POSE.astype(np.float64),
-        "foot_contact": np.ones(2, bool),
-        "ball_contact": np.array(False),
-        "ball_blocked": np.array(False),
-        "ball_hits": np.array(0, np.int32),
-    }
-    action = np.zeros(12)
-    outer = {"action": action, "previous_action": action, "default_pose": POSE, "ended": False}
-    outer = {key: np.asarray(changes.pop(key, value)) for key, value in outer.items()}
-    parts |= {key: np.asarray(value) for key, value in changes.items()}
-    return Moment(frame=Frame(**parts), **outer)
-
-
-def random_moment(seed: int, scale: float) -> Moment:
-    """``BATCH`` float32 worlds: balls anywhere, at the target and about the goal."""
-    rng = np.random.default_rng(seed)
-
-    def uniform(*shape: int) -> np.ndarray:
-        return rng.uniform(-scale, scale, (BATCH, *shape)).astype(np.float32)
-
-    parts: dict[str, np.ndarray] = {name: uniform(*shape) for name, shape in SHAPES.items()}
-    parts["imu_quat"] /= np.linalg.norm(parts["imu_quat"], axis=-1, keepdims=True)
-    parts["imu_pos"][:, 2] = rng.uniform(0, 1, BATCH)
-    third = BATCH // 3
-    near = rng.uniform(-0.4, 0.4, (third, 3))
-    parts["ball_pos"][:third] = parts["target_pos"][:third] + near
-    about = rng.uniform([-13, -2, 0], [-10, 2, 2.5], (third, 3))
-    parts["ball_pos"][third : 2 * third] = about
-    frame = Frame(
-        **parts,
-        task=rng.integers(0, 3, BATCH).astype(np.int32),
-        foot_contact=rng.random((BATCH, 2)) < 0.5,
-        ball_contact=rng.random(BATCH) < 0.5,
-        ball_blocked=rng.random(BATCH) < 0.2,
-        ball_hits=rng.integers(0, 4, BATCH).astype(np.int32),
-    )
-    actions = rng.uniform(-1, 1, (2, BATCH, 12)).astype(np.float32)
-    return Moment(frame, *actions, POSE, rng.random(BATCH) < 0.5)
 
 
 def judge(m: Moment) -> dict[str, Any]:
@@ -134,7 +65,8 @@ def test_batched_equals_single(m: Moment) -> None:
     whole = judge(m)
     for i in range(0, BATCH, 7):
         frame = Frame(*(np.asarray(part[i]) for part in m.frame))
-        one = judge(Moment(frame, m.action[i], m.previous_action[i], POSE, m.ended[i]))
+        rest = (part[i] for part in (m.ended, m.phase, m.air_time))
+        one = judge(Moment(frame, m.action[i], m.previous_action[i], POSE, *rest))
         for name, value in one.items():
             np.testing.assert_allclose(
                 value, whole[name][i], rtol=1e-6, atol=1e-6, err_msg=name, strict=False
@@ -308,6 +240,58 @@ def test_posture_terms() -> None:
     assert (term("alive", **down), term("fall", **down)) == (0, 1)
 
 
+def test_heading_terms() -> None:
+    assert term("facing_ball") == pytest.approx(-1, abs=1e-5)
+    turned = [0.0, 0.0, 0.0, 1.0]
+    assert term("facing_ball", imu_quat=turned) == pytest.approx(1, abs=1e-5)
+    aside = [np.sqrt(0.5), 0.0, 0.0, np.sqrt(0.5)]
+    assert term("facing_ball", imu_quat=aside) == pytest.approx(0, abs=1e-5)
+    assert term("behind_ball") == pytest.approx(1, abs=1e-5)
+    assert term("behind_ball", imu_pos=[-10.0, 0, 0.66]) == pytest.approx(-1, abs=1e-5)
+    # The target of kick_to_target lies across.
+    assert term("behind_ball", "kick_to_target") == pytest.approx(0, abs=1e-5)
+
+
+def test_ball_terms() -> None:
+    assert term("ball_speed", ball_vel=[-2.0, 5.0, 0]) == pytest.approx(2, rel=1e-5)
+    assert term("ball_speed", ball_vel=[2.0, 0, 0]) == 0
+    assert term("ball_speed", "kick_to_target", ball_vel=[7, 2.0, 0]) == pytest.approx(2, rel=1e-5)
+    inside = {"ball_pos": [-11.0, 0.0, 0.1]}
+    assert term("goal", **inside, ended=True) == 1
+    assert term("goal", **inside) == term("goal", ended=True) == 0
+
+
+def feet(left: float, right: float) -> np.ndarray:
+    return np.array([[0.0, 0.1, left], [0.0, -0.1, right]])
+
+
+def test_gait_terms() -> None:
+    ground, top = rewards.STANDING_FOOT, rewards.STANDING_FOOT + rewards.SWING_HEIGHT
+    # The left foot swings first; at a quarter cycle it is highest.
+    assert term("gait", foot_pos=feet(top, ground), phase=0.25) == pytest.approx(1)
+    assert term("gait", foot_pos=feet(ground, top), phase=0.75) == pytest.approx(1)
+    assert term("gait", foot_pos=feet(ground, ground), phase=0.0) == pytest.approx(1)
+    low = rewards.GAIT_TOLERANCE
+    assert term("gait", foot_pos=feet(ground + low, ground), phase=0.5) == pytest.approx(1 / np.e)
+    both, left, none = np.array([True, True]), np.array([False, True]), np.array([False, False])
+    assert term("stepping", foot_contact=left, phase=0.25) == 1
+    assert term("stepping", foot_contact=none, phase=0.25) == 1
+    assert term("stepping", foot_contact=left, phase=0.75) == 0
+    assert term("stepping", foot_contact=both, phase=0.25) == 0
+    assert term("stepping", foot_contact=none, phase=0.0) == 0
+
+
+def test_feet_terms() -> None:
+    flown = np.array([0.35, 0.0])
+    assert term("feet_air_time", air_time=flown) == pytest.approx(0.15)
+    assert term("feet_air_time", air_time=flown, foot_contact=np.array([False, True])) == 0
+    assert term("feet_air_time", air_time=np.array([9.0, 0.1])) == pytest.approx(0.3 - 0.1)
+    assert term("feet_distance", foot_pos=feet(0, 0)) == pytest.approx(0)
+    assert term("feet_distance", foot_pos=0.25 * feet(0, 0)) == pytest.approx(0.15)
+    assert term("feet_distance", foot_pos=-feet(0, 0)) == pytest.approx(0.2)
+    assert term("angular_velocity", gyro=[1.0, 2.0, 9.0]) == 5
+
+
 def test_approach() -> None:
     # The ball lies 2 m away towards -x.
     assert term("approach") == 0
@@ -316,7 +300,6 @@ def test_approach() -> None:
     assert term("approach", root_vel=[0, 3, 3]) == pytest.approx(0, abs=1e-9)
     assert term("approach", root_vel=[-9, 0, 0]) == 1
     assert term("approach", root_vel=[9, 0, 0]) == -1
-    assert term("approach", root_vel=[9, 0, 0], ball_hits=1) == 1
     assert term("approach", root_vel=[9, 0, 0], ball_pos=[-6.77, 0, 0]) == 0  # over the ball
 
 

@@ -70,7 +70,7 @@ def test_a_lost_episode_does_not_hang(tmp_path: Path, monkeypatch: pytest.Monkey
     slot = evaluator._world._slots[0]
 
     def poison(observations: np.ndarray) -> np.ndarray:
-        slot.data.qvel[-1] = np.nan
+        slot.qvel[-1] = np.nan
         return zero(observations)
 
     scores = evaluator(poison)

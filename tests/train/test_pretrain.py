@@ -8,17 +8,18 @@ from typing import Any
 
 import numpy as np
 import pytest
+from train.trees import differing, leaves, numbers
 
 from booster_ray import checkpoint
 from booster_ray.agents.sac.learner import Sac
-from booster_ray.checkpoint.leaves import flatten
 from booster_ray.config import SAC, Config, load
 from booster_ray.train import pretrain
-from booster_ray.train.pretrain import Pretraining, restore_learner
+from booster_ray.train.collect import HostEngine
+from booster_ray.train.learner import from_tree
+from booster_ray.train.pretrain import Pretraining
 from booster_ray.train.report import Report, TrainingDiverged, Tree
 
 DEBUG = Path(__file__).parents[2] / "tune_configs/debug.yaml"
-CLOCKS = {"env_steps_per_second", "wall_seconds"}
 
 
 def configured(*overrides: str) -> Config:
@@ -49,7 +50,7 @@ def compiled(sac: SAC) -> Sac:
 @pytest.fixture(autouse=True)
 def _compile_once(monkeypatch: pytest.MonkeyPatch) -> None:
     """A learner holds no state, so one serves every loop of its config."""
-    monkeypatch.setattr(pretrain, "make_learner", lambda config: compiled(config.sac))
+    monkeypatch.setattr(pretrain, "make_learner", lambda config, *sizes: compiled(config.sac))
 
 
 def loop(
@@ -63,28 +64,11 @@ def loop(
         training.close()
 
 
-def numbers(report: Report) -> dict[str, float]:
-    return {k: v for k, v in report.metrics.items() if k not in CLOCKS}
-
-
-def leaves(tree: Tree) -> dict[str, Any]:
-    """Everything in a state, arrays as their type and bytes."""
-    return {
-        name: (leaf.dtype.str, leaf.shape, leaf.tobytes()) if isinstance(leaf, np.ndarray) else leaf
-        for name, leaf in flatten(tree)
-    }
-
-
-def differing(first: Tree, second: Tree) -> list[str]:
-    one, other = leaves(first), leaves(second)
-    return sorted(k for k in one.keys() | other.keys() if one.get(k) != other.get(k))
-
-
 @pytest.fixture(scope="module")
 def undisturbed() -> tuple[list[dict[str, float]], Tree, np.ndarray]:
     """Reports, final state and the action that would follow."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(pretrain, "make_learner", lambda config: compiled(config.sac))
+        patch.setattr(pretrain, "make_learner", lambda config, *sizes: compiled(config.sac))
         return to_the_end()
 
 
@@ -95,7 +79,9 @@ def to_the_end(
     for training, report in loop(restored=restored, interrupt=interrupt):
         reports.append(numbers(report))
         last = training
-    _, action = last._learner.act(last._state, last._observation)
+    engine = last._engine
+    assert isinstance(engine, HostEngine)
+    _, action = last._sac.act(engine.learner, engine._observation)
     return reports, last._capture(), np.asarray(action)
 
 
@@ -105,9 +91,9 @@ def test_reports_and_their_cadence(undisturbed: Any) -> None:
     assert [r["env_steps"] for r in reports if "score" in r] == [0, 150, 300]
     for name in ("score/goalie", "survival/obstacle", "fall_rate/kick_to_target"):
         assert name in reports[0]
-    # Learning starts after 64 transitions, in the 11th step of 6 worlds.
+    # The 12th step of 6 worlds is the first with 64 transitions to learn from.
     assert [r["env_steps"] for r in reports if "critic_loss" in r] == list(range(90, 301, 30))
-    assert tree["learner"]["updates"] == 300 // 6 - 10
+    assert tree["learner"]["updates"] == 300 // 6 - 11
     assert tree["replay"]["filled"] == 128 // 6
     assert reports[-1]["episode_seconds"] <= 0.3
     due = [r.metrics["env_steps"] for _, r in loop() if r.checkpoint_due]
@@ -195,7 +181,7 @@ def test_a_state_of_another_network_is_refused() -> None:
     learner = dict(tree["learner"])
     del learner["log_alpha"]
     with pytest.raises(ValueError, match="leaf log_alpha is missing"):
-        restore_learner(compiled(CONFIG.sac).init(0), learner)
+        from_tree(compiled(CONFIG.sac).init(0), learner)
 
 
 @pytest.mark.filterwarnings("ignore:overflow")
@@ -203,9 +189,9 @@ def test_a_state_of_another_network_is_refused() -> None:
     ("weight", "report_every", "found"),
     [
         ("1.0e+30", 300, "critic_loss is inf after 300 env steps"),  # only its square overflows
-        ("1.0e+39", 6, r"critic_loss is (inf|nan) after 66 env steps"),
+        ("1.0e+39", 6, r"critic_loss is (inf|nan) after 72 env steps"),
         # The policy's actions are NaN long before the next report.
-        ("1.0e+39", 300, "action is not finite after 66 env steps"),
+        ("1.0e+39", 300, "action is not finite after 72 env steps"),
     ],
 )
 def test_a_loss_that_overflows_stops_the_run(weight: str, report_every: int, found: str) -> None:

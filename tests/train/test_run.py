@@ -59,7 +59,7 @@ def compiled(sac: SAC) -> Sac:
 def _compile_once() -> Iterator[None]:
     """A learner holds no state, so one serves every run of its config."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(pretrain, "make_learner", lambda config: compiled(config.sac))
+        patch.setattr(pretrain, "make_learner", lambda config, *sizes: compiled(config.sac))
         yield
 
 

@@ -34,36 +34,26 @@ class Recorded(NamedTuple):
     """(N, ...)."""
 
 
-class Watched(NativeWorld):
-    """Shows the frame that the rules saw."""
-
-    frame: Frame
-
-    def _first_end(self, frames: Frame) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-        self.frame = Frame(*(np.array(part[0, 0]) for part in frames))
-        return super()._first_end(frames)
-
-
 @pytest.fixture(scope="module", params=game.TASKS)
 def recorded(request: pytest.FixtureRequest) -> Iterator[Recorded]:
     task = request.param
     with np.load(RECORDED / f"{task}.npz") as file:
         data = dict(file)
-    world = Watched([task], 1, GAINS, mode="newton_metres", decimation=1, auto_reset=False)
+    world = NativeWorld([task], 1, GAINS, mode="newton_metres", decimation=1, auto_reset=False)
     frames = [step_from(world, data, i) for i in range(len(data["step"]))]
     yield Recorded(task, data, Frame(*(np.stack(parts) for parts in zip(*frames, strict=True))))
 
 
-def step_from(world: Watched, data: dict[str, np.ndarray], i: int) -> Frame:
+def step_from(world: NativeWorld, data: dict[str, np.ndarray], i: int) -> Frame:
     """Take recorded step ``i`` and return its frame."""
     world.reset(0, env_seeds=[int(data["seed"][i])])
-    state = world._slots[0].data
+    state = world._slots[0]
     for name in ("qpos", "qvel", "qacc_warmstart"):
         getattr(state, name)[:] = data[name][i]
     world._steps[0], world._hits[0] = data["step"][i], data["hits"][i]
     world._touching[0] = data["touching"][i]
     world.step(data["torque"][i][None])
-    return world.frame
+    return Frame(*(part[0] for part in world.frame()))
 
 
 def matrix(quat_xyzw: np.ndarray) -> np.ndarray:

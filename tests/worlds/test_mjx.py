@@ -1,6 +1,7 @@
 """MJX worlds: the same game as native ones, and all that Brax expects."""
 
-from collections.abc import Callable
+from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
 import jax
@@ -9,27 +10,15 @@ import mujoco
 import numpy as np
 import pytest
 from brax.envs.base import State
+from worlds.device import CHUNK, KICK, WEIGHTS, N, batch, compiled, env, keys, three
 from worlds.record import GAINS
 
+from booster_ray import checkpoint
 from booster_ray.soccer import game
 from booster_ray.soccer.randomization import LEVELS
 from booster_ray.soccer.scoring import raw_terms
 from booster_ray.worlds import mjx, mjx_model
 from booster_ray.worlds.native import NativeWorld
-
-KICK = ("kick_to_target",)
-WEIGHTS = {"alive": 1.0, "upright": 0.5, "torque": -0.1, "official": 1.0}
-N = 6
-
-Step = Callable[[State, jax.Array], State]
-
-
-def env(tasks: tuple[str, ...] = game.TASKS, **options: Any) -> mjx.SoccerEnv:
-    return mjx.SoccerEnv(tasks, GAINS, **options)
-
-
-def keys(n: int, seed: int = 0) -> jax.Array:
-    return jax.random.split(jax.random.PRNGKey(seed), n)
 
 
 def copied(w: NativeWorld, e: mjx.SoccerEnv, states: State) -> State:
@@ -37,7 +26,7 @@ def copied(w: NativeWorld, e: mjx.SoccerEnv, states: State) -> State:
 
     def union(array: str, ball: int, robot: int) -> jax.Array:
         # Native goalie worlds keep their keepers between ball and robot.
-        rows = [getattr(s.data, array) for s in w._slots]
+        rows = [getattr(s, array) for s in w._slots]
         return jnp.asarray([np.r_[row[:ball], row[-robot:]] for row in rows], jnp.float32)
 
     target = np.where(w.task[:, None] == game.GOALIE, 0.0, w._target)
@@ -65,6 +54,17 @@ def spoiled(states: State, world: int) -> State:
     return states.replace(pipeline_state=old._replace(data=data))
 
 
+def fallen_over(states: State, which: Sequence[int]) -> State:
+    """``states`` with some robots about to end: the imu passes 0.4 m within a control step."""
+    old, rows = states.pipeline_state, jnp.asarray(which)
+    # Lying at 0.45 m and falling at 5 m/s.
+    down = jnp.asarray([0.45, 0.5**0.5, 0.0, 0.5**0.5, 0.0])
+    data = old.data.replace(
+        qpos=old.data.qpos.at[rows, 9:14].set(down), qvel=old.data.qvel.at[rows, 8].set(-5.0)
+    )
+    return states.replace(pipeline_state=old._replace(data=data))
+
+
 def at(states: State, steps: int) -> State:
     """``states`` after so many physics steps, by their clocks."""
     world = states.pipeline_state
@@ -72,24 +72,11 @@ def at(states: State, steps: int) -> State:
     return states.replace(pipeline_state=world)
 
 
-def compiled(e: mjx.SoccerEnv) -> Step:
-    step = jax.jit(jax.vmap(e.step))
-    # Arrays bound to a device and arrays that are not would compile twice.
-    return lambda states, action: step(*jax.device_put((states, action), jax.devices()[0]))
-
-
-@pytest.fixture(scope="module")
-def three() -> tuple[mjx.SoccerEnv, Callable[[jax.Array], State], Step]:
-    """All tasks, with compiled reset and step."""
-    e = env(weights=WEIGHTS)
-    return e, jax.jit(jax.vmap(e.reset)), compiled(e)
-
-
 # -- the same game -----------------------------------------------------------------------------
 
 
-def test_spawns(three: Any) -> None:
-    e, reset, _ = three
+def test_spawns() -> None:
+    e, reset, _ = three()
     states = reset(keys(N * 8))
     world = states.pipeline_state
     task = np.asarray(world.task)
@@ -109,8 +96,8 @@ def test_spawns(three: Any) -> None:
     assert (apart >= 0.5).all() and (apart <= 2.0).all()
 
 
-def test_first_observation_is_the_native_one(three: Any) -> None:
-    e = three[0]
+def test_first_observation_is_the_native_one() -> None:
+    e = three()[0]
     w = NativeWorld(game.TASKS, N, GAINS)
     theirs = w.reset(3)
     world = jax.vmap(e.reset)(keys(N)).pipeline_state
@@ -132,13 +119,13 @@ def test_first_observation_is_the_native_one(three: Any) -> None:
     np.testing.assert_allclose(ours, theirs, atol=2e-5)
 
 
-def test_one_physics_step_equals_native(three: Any) -> None:
+def test_one_physics_step_equals_native() -> None:
     e = env(weights=WEIGHTS, decimation=1)
     step = compiled(e)
     w = NativeWorld(game.TASKS, N, GAINS, weights=WEIGHTS, decimation=1, auto_reset=False)
     w.reset(3)
     actions = np.random.default_rng(0).uniform(-0.3, 0.3, (200, N, 12)).astype(np.float32)
-    fresh = three[1](keys(N))
+    fresh = three()[1](keys(N))
     for k, action in enumerate(actions):
         before = copied(w, e, fresh) if k in (0, 20, 60, 120, 199) else None
         theirs = w.step(action)
@@ -152,7 +139,7 @@ def test_one_physics_step_equals_native(three: Any) -> None:
         assert error[accelerometer].max() < 0.2, k
         assert np.delete(error, np.r_[velocity, accelerometer]).max() < 5e-3, k
         np.testing.assert_allclose(ours.reward, theirs.reward, atol=1e-4)
-        frame = w._frame(w._record[:, -1], w._torque[:, -1])
+        frame = w.frame()
         mine = jax.vmap(lambda s: e._frame(s, s.data, jnp.zeros(12), jnp.zeros(())))(
             ours.pipeline_state
         )
@@ -162,13 +149,13 @@ def test_one_physics_step_equals_native(three: Any) -> None:
     assert np.asarray(frame.foot_contact).any() and (frame.imu_pos[:, 2] > game.FALL_HEIGHT).all()
 
 
-def test_the_keeper_and_the_ball_in_its_way(three: Any) -> None:
-    e, reset, step = three
+def test_the_keeper_and_the_ball_in_its_way() -> None:
+    e, reset, step = three()
     w = NativeWorld(("goalie", "obstacle", "kick_to_target"), 3, GAINS, auto_reset=False)
     w.reset(5)
     lane = w._defender_y[1, 0]
     for slot, y in zip(w._slots, (0.0, lane, 0.0), strict=True):
-        slot.data.qpos[:3], slot.data.qvel[:3] = (-10.83, y, 0.0), (-3.0, 0, 0)
+        slot.qpos[:3], slot.qvel[:3] = (-10.83, y, 0.0), (-3.0, 0, 0)
     states = copied(w, e, jax.tree.map(lambda part: part[:3], reset(keys(N))))
     states = jax.tree.map(lambda part: jnp.concatenate([part, part]), states)
     ours, theirs = step(states, jnp.zeros((N, 12))), w.step(np.zeros((3, 12)))
@@ -181,8 +168,8 @@ def test_the_keeper_and_the_ball_in_its_way(three: Any) -> None:
 # -- the contract ------------------------------------------------------------------------------
 
 
-def test_time_is_not_termination(three: Any) -> None:
-    e, reset, step = three
+def test_time_is_not_termination() -> None:
+    e, reset, step = three()
     assert e.episode_length == 500 and env(KICK, episode_steps=35).episode_length == 4
     states = at(reset(keys(N)), 4985)
     for last in (False, True):
@@ -194,23 +181,16 @@ def test_time_is_not_termination(three: Any) -> None:
     assert ((others > 1.2) & (others < 1.5)).all()
 
 
-def test_a_fall_inside_a_control_step_is_noticed(three: Any) -> None:
-    _, reset, step = three
-    states = reset(keys(N))
-    world = states.pipeline_state
-    # Lying at 0.45 m and falling at 5 m/s, the imu passes 0.4 m halfway through the step.
-    down = jnp.asarray([0.45, 0.5**0.5, 0.0, 0.5**0.5, 0.0])
-    data = world.data.replace(
-        qpos=world.data.qpos.at[:, 9:14].set(down), qvel=world.data.qvel.at[:, 8].set(-5.0)
-    )
-    ended = step(states.replace(pipeline_state=world._replace(data=data)), jnp.zeros((N, 12)))
+def test_a_fall_inside_a_control_step_is_noticed() -> None:
+    _, reset, step = three()
+    ended = step(fallen_over(reset(keys(N)), range(N)), jnp.zeros((N, 12)))
     assert (ended.done == 1).all() and (ended.info["truncation"] == 0).all()
     assert (ended.metrics["fallen"] == 1).all() and (ended.metrics["score"] < 0).all()
     assert (ended.pipeline_state.steps < 10).all()
 
 
-def test_a_lost_world_ends_and_is_counted(three: Any) -> None:
-    _, reset, step = three
+def test_a_lost_world_ends_and_is_counted() -> None:
+    _, reset, step = three()
     states = reset(keys(N))
     kept = step(states, jnp.zeros((N, 12)))
     lost = step(spoiled(states, 2), jnp.zeros((N, 12)))
@@ -227,22 +207,86 @@ def test_a_lost_world_ends_and_is_counted(three: Any) -> None:
     assert also.metrics["lost"].tolist() == [0, 1, 0, 0, 0, 0]
 
 
-def test_auto_reset_respawns_with_fresh_draws(three: Any) -> None:
-    e, _, _ = three
-    batch = mjx.AutoReset(e)
-    step = jax.jit(batch.step)
-    states = jax.jit(batch.reset)(keys(N))
-    first = states.pipeline_state
-    for steps in (100, 4990):
-        states = step(at(states, steps), jnp.zeros((N, 12)))
-    assert (states.done == 1).all() and (states.info["truncation"] == 1).all()
-    assert (states.pipeline_state.steps == 0).all() and (states.obs[:, :24] == 0).all()
-    assert (np.abs(states.info["final_observation"][:, :24]).max(axis=1) > 0).all()
-    moved = np.abs(states.pipeline_state.data.qpos - first.data.qpos).max(axis=1) > 0
-    assert moved.any() or (states.pipeline_state.task != first.task).any()
-    lost = step(spoiled(states, 0), jnp.zeros((N, 12)))
-    assert lost.metrics["lost"].sum() == 1
-    assert np.isfinite(lost.pipeline_state.data.qvel).all() and lost.done[0] == 1
+# -- many worlds -------------------------------------------------------------------------------
+
+STILL = np.zeros((CHUNK, N, 12))
+
+
+def test_auto_reset_respawns_with_fresh_draws() -> None:
+    _, reset, play = batch()
+    states = reset(keys(N))
+    old = states.pipeline_state
+    states, seen = play(at(states, 4985), STILL)  # time is up in the second step
+    new = states.pipeline_state
+    assert (new.steps == 10 * (CHUNK - 2)).all()
+    np.testing.assert_array_equal(seen.truncated, np.tile([[0], [1], [0], [0]], N))
+    assert not seen.terminated.any()
+    changed = np.abs(seen.observation - seen.final_observation).max(axis=-1) > 0
+    np.testing.assert_array_equal(changed, seen.truncated)
+    tasks = np.asarray(seen.episodes["task"])
+    np.testing.assert_array_equal(tasks[:2], np.tile(old.task, (2, 1)))
+    np.testing.assert_array_equal(tasks[2:], np.tile(new.task, (2, 1)))
+    np.testing.assert_array_equal(seen.final_observation[..., 86:], np.eye(3)[tasks])
+    np.testing.assert_array_equal(seen.observation[1, :, 86:], np.eye(3)[new.task])
+    for name in ("body_mass", "friction", "kp"):
+        ours, theirs = getattr(new.factors, name), getattr(old.factors, name)
+        assert (ours != theirs).all(), name
+
+
+def test_records_of_episodes() -> None:
+    _, reset, play = batch()
+    states = fallen_over(at(reset(keys(N)), 1000), range(1, 4))
+    # World 0 runs out of time in the third step, 1 to 3 fall in the first, 4 and 5 play on.
+    clock = states.pipeline_state.steps.at[0].set(4975)
+    returns = states.pipeline_state.returns + 2
+    world = states.pipeline_state._replace(steps=clock, returns=returns)
+    _, seen = play(spoiled(states.replace(pipeline_state=world), 3), STILL)
+    expected = np.zeros((CHUNK, N), bool)
+    expected[2, 0] = expected[0, 1:3] = True
+    np.testing.assert_array_equal(seen.recorded, expected)
+    expected[0, 3] = True  # a lost world ends, and leaves no record
+    np.testing.assert_array_equal(seen.terminated | seen.truncated, expected)
+    assert seen.truncated.sum() == 1
+    record = {name: np.asarray(seen.episodes[name]) for name in mjx.RECORD}
+    for name, values in record.items():
+        assert (values[~np.asarray(seen.recorded)] == 0).all(), name
+    reward = np.asarray(seen.reward)
+    np.testing.assert_allclose(record["return"][2, 0], 2 + reward[:3, 0].sum(), rtol=1e-6)
+    np.testing.assert_allclose(record["return"][0, 1:3], 2 + reward[0, 1:3], rtol=1e-6)
+    assert record["seconds"][2, 0] == pytest.approx(10)
+    assert ((record["seconds"][0, 1:3] > 2) & (record["seconds"][0, 1:3] < 2.02)).all()
+    assert record["fallen"].sum() == 2 and record["success"].sum() == 0
+    assert (record["score"][0, 1:3] < 0).all()
+
+
+def test_a_restored_batch_goes_on_bit_for_bit(tmp_path: Path) -> None:
+    _, reset, play = batch()
+    actions = np.random.default_rng(0).uniform(-1, 1, (12, CHUNK, N, 12))
+    states = reset(keys(N))
+    for part in actions[:6]:
+        states, _ = play(states, part)
+    tree = mjx.state_tree(states)
+    stored = sum(leaf.nbytes for leaf in jax.tree.leaves(tree))
+    assert stored < 0.05 * sum(leaf.nbytes for leaf in jax.tree.leaves(states))
+    checkpoint.save(tmp_path / "c", tree)
+    resumed = mjx.restored(reset(keys(N, seed=1)), checkpoint.load(tmp_path / "c")[0])
+    ended = 0
+    for part in actions[6:]:
+        states, expected = play(states, part)
+        resumed, seen = play(resumed, part)
+        jax.tree.map(np.testing.assert_array_equal, seen, expected)
+        ended += int(seen.recorded.sum())
+    assert ended >= 2
+
+
+def test_a_foreign_state_is_refused() -> None:
+    states = batch().reset(keys(N))
+    fewer = jax.tree.map(lambda leaf: leaf[:3], mjx.state_tree(states))
+    with pytest.raises(ValueError, match=r"world state: .*has shape \(3,"):
+        mjx.restored(states, fewer)
+    for tree in (mjx.state_tree(three()[1](keys(N))), {"obs": states.obs}):
+        with pytest.raises(ValueError, match="its parts are not those"):
+            mjx.restored(states, tree)
 
 
 # -- bad input ---------------------------------------------------------------------------------
@@ -258,7 +302,8 @@ def test_auto_reset_respawns_with_fresh_draws(three: Any) -> None:
         ({"level": 4}, "expected 0-3"),
         ({"decimation": 0}, "decimation is 0"),
         ({"episode_steps": 5001}, "1 to 5000"),
-        ({"weights": {"speed": 1.0}}, "speed"),
+        ({"weights": {"speed": 1.0}}, r"unknown reward term \['speed'\]"),
+        ({"features": ("smell",)}, r"unknown feature \['smell'\]"),
         ({"platform": "gpu"}, "CUDA"),
         ({"platform": "gpu", "impl": "warp"}, "impl 'warp' on a gpu needs a CUDA device"),
         ({"platform": "abacus"}, "abacus"),
@@ -270,10 +315,19 @@ def test_bad_arguments(changes: dict[str, Any], message: str) -> None:
 
 
 @pytest.mark.parametrize("action", [np.zeros(11), np.zeros((N, 12)), np.zeros(12, np.int32)])
-def test_bad_actions(three: Any, action: np.ndarray) -> None:
-    e, _, _ = three
+def test_bad_actions(action: np.ndarray) -> None:
+    e, _, _ = three()
     with pytest.raises(ValueError, match=r"expected floats of shape \(12,\)"):
         e.step(e.reset(jax.random.PRNGKey(0)), jnp.asarray(action))
+
+
+@pytest.mark.parametrize(
+    "action", [np.zeros((N, 11)), np.zeros((N + 1, 12)), np.zeros(12), np.zeros((N, 12), np.int32)]
+)
+def test_bad_actions_of_a_batch(action: np.ndarray) -> None:
+    worlds, reset, _ = batch()
+    with pytest.raises(ValueError, match=r"expected floats of shape \(6, 12\)"):
+        worlds.step(reset(keys(N)), jnp.asarray(action))
 
 
 # -- the model ---------------------------------------------------------------------------------
@@ -307,7 +361,7 @@ def test_blockers_stand_where_the_official_ones_do(name: str) -> None:
     w.reset(0)
     slot = w._slots[0]
     theirs = f"goalkeeper_team_{number}_geom" if keeper else f"defender_geom{number}"
-    official = hull(slot.model, slot.data, theirs)
+    official = hull(slot.model, w._seat_of[0].data, theirs)
     for impl in mjx_model.IMPLS:
         parts = mjx_model.mjx_parts(impl)
         if name not in {parts.model.geom(i).name for i in range(parts.model.ngeom)}:
@@ -339,20 +393,6 @@ def hull(model: mujoco.MjModel, data: mujoco.MjData, name: str) -> np.ndarray:
 
 
 # -- randomization -----------------------------------------------------------------------------
-
-
-def test_factors_lie_in_the_table() -> None:
-    draw = jax.vmap(lambda key: mjx.draw_factors(LEVELS[3], 13, key))
-    factors = draw(keys(500))
-    for name in ("body_mass", "friction", "ball_friction", "foot_friction", "ball_mass", "damping"):
-        width = getattr(LEVELS[3], {"body_mass": "mass"}.get(name, name))
-        drawn = np.asarray(getattr(factors, name)) - 1
-        assert np.abs(drawn).max() <= width and np.abs(drawn).max() > 0.9 * width, name
-    assert set(np.asarray(factors.action_delay).tolist()) == {0, 1}
-    none = mjx.draw_factors(LEVELS[0], 13, jax.random.PRNGKey(0))
-    assert all(
-        (np.asarray(f) == (name != "action_delay")).all() for name, f in none._asdict().items()
-    )
 
 
 def test_factors_reach_the_contacts() -> None:

@@ -10,8 +10,9 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from worlds.device import KICK, compiled, env, keys
 from worlds.record import GAINS, WALKER, Walker
-from worlds.test_mjx import KICK, compiled, copied, env, keys
+from worlds.test_mjx import copied
 
 from booster_ray.soccer.geometry import rotate
 from booster_ray.worlds.native import NativeWorld
@@ -48,8 +49,8 @@ def divergence(impl: str) -> dict[str, dict[float, tuple[float, float, float]]]:
     plays = list(BOUNDS)
     w = NativeWorld(KICK, len(plays), GAINS, auto_reset=False)
     w.reset(1)
-    away = w._slots[2].data.qpos[:2] - w._slots[2].data.qpos[7:9]
-    w._slots[2].data.qvel[:2] = 2.0 * away / np.linalg.norm(away)
+    away = w._slots[2].qpos[:2] - w._slots[2].qpos[7:9]
+    w._slots[2].qvel[:2] = 2.0 * away / np.linalg.norm(away)
     e = env(KICK, impl=impl, worlds=len(plays))
     step = compiled(e)
     states = copied(w, e, jax.vmap(e.reset)(keys(len(plays))))
@@ -61,7 +62,7 @@ def divergence(impl: str) -> dict[str, dict[float, tuple[float, float, float]]]:
         for moment in (m for m, at in MOMENTS.items() if at == k + 1):
             for i, play in enumerate(plays):
                 ours = np.asarray(states.pipeline_state.data.qpos[i], np.float64)
-                theirs = w._slots[i].data.qpos
+                theirs = w._slots[i].qpos
                 error = np.abs(ours - theirs)
                 ball = np.abs(centre(ours) - centre(theirs)).max()
                 table[play][moment] = (error[7:10].max(), error[14:].max(), ball)

@@ -10,10 +10,11 @@ import pytest
 
 from booster_ray import checkpoint
 from booster_ray.config import Config
-from booster_ray.soccer import game, randomization
+from booster_ray.soccer import features, game, randomization
 from booster_ray.soccer.control import pd_target, pd_torque
 from booster_ray.soccer.randomization import LEVELS, Level
 from booster_ray.train.evaluation import gains
+from booster_ray.worlds import stepping
 from booster_ray.worlds.contract import StepResult
 from booster_ray.worlds.native import NativeWorld
 
@@ -59,6 +60,12 @@ def test_tasks_are_dealt_in_turn() -> None:
         ({"level": 4}, "level 4"),
         ({"level": -1}, "level -1"),
         ({"mode": "velocity"}, "velocity"),
+        ({"decimation": 0}, "decimation is 0"),
+        ({"episode_steps": 5001}, "episode_steps 5001"),
+        ({"threads": 0}, "threads is 0"),
+        ({"gait_frequency": -1.0}, "gait_frequency -1"),
+        ({"weights": {"bravery": 1.0}}, "bravery"),
+        ({"features": ["hat"]}, "hat"),
     ],
 )
 def test_bad_arguments(changes: dict[str, Any], message: str) -> None:
@@ -73,6 +80,9 @@ def test_bad_arguments(changes: dict[str, Any], message: str) -> None:
         (np.zeros(12), r"expected \(1, 12\)"),
         (np.full((1, 12), np.nan), "not finite"),
         (np.full((1, 12), np.inf), "not finite"),
+        (np.zeros((1, 12), complex), "dtype complex128"),
+        (np.zeros((1, 12), bool), "dtype bool"),
+        (np.zeros((1, 12), object), "dtype object"),
     ],
 )
 def test_bad_actions(action: np.ndarray, message: str) -> None:
@@ -226,6 +236,37 @@ def test_a_foreign_state_is_refused() -> None:
         other.reset(0)
         with pytest.raises(ValueError, match="world"):
             world().restore(other.state())
+    with pytest.raises(ValueError, match="lacks"):
+        world().restore({})
+
+
+def test_a_step_needs_a_reset() -> None:
+    with pytest.raises(ValueError, match="reset"):
+        world().step(np.zeros((3, 12)))
+
+
+def test_features_follow_the_official_numbers() -> None:
+    names = ("clock", "egocentric", "previous_action")
+    with_features, without = world(features=names, gait_frequency=2.0), world()
+    assert with_features.observation_size == features.size(names)
+    np.testing.assert_array_equal(with_features.reset(0)[:, :89], without.reset(0))
+    for k, action in enumerate(actions(3)):
+        seen = with_features.step(action).final_observation
+        np.testing.assert_array_equal(seen[:, :89], without.step(action).final_observation)
+        turn = 2 * np.pi * 2.0 * 0.02 * (k + 1)
+        np.testing.assert_allclose(seen[:, 89], np.sin(turn), atol=1e-6)
+        np.testing.assert_allclose(seen[:, 90], np.cos(turn), atol=1e-6)
+        np.testing.assert_allclose(seen[:, -12:], action, atol=1e-6)
+
+
+def test_air_time_counts_from_the_last_contact() -> None:
+    # A robot spawns in the air and lands within 0.1 s; landing is paid once a foot.
+    w = world(KICK, 1, weights={"feet_air_time": 1.0}, auto_reset=False)
+    w.reset(0)
+    paid = [float(w.step(np.zeros((1, 12))).reward[0]) for _ in range(12)]
+    landings = [p for p in paid if p]
+    assert 1 <= len(landings) <= 2 and sum(landings) == pytest.approx(2 * (0.08 - 0.2), abs=0.06)
+    assert (w._air_time == 0).all()
 
 
 # -- physics -----------------------------------------------------------------------------------
@@ -238,8 +279,8 @@ def test_inner_torque_is_the_pd_law(level: int) -> None:
     assert (w._factors.kp != 1).all() == (level == 3)
     clipped = 0
     for action in actions(3, 6):
-        q = np.stack([slot.joint_pos for slot in w._slots])
-        v = np.stack([slot.joint_vel for slot in w._slots])
+        q = np.stack([slot.qpos[-12:] for slot in w._slots])
+        v = np.stack([slot.qvel[-12:] for slot in w._slots])
         late = w._factors.action_delay[:, None] > 0
         target = pd_target(np.where(late, w._action, action), GAINS)
         mine = GAINS._replace(
@@ -273,7 +314,7 @@ def test_a_lost_world_is_contained(
     for w in (lost, calm):
         w.reset(0)
         w.step(np.zeros((3, 12)))
-    lost._slots[1].data.qvel[-1] = bad
+    lost._slots[1].qvel[-1] = bad
     result, expected = (w.step(np.zeros((3, 12))) for w in (lost, calm))
     assert result.terminated.tolist() == [False, True, False]
     assert result.reward[1] == 0 and (result.final_observation[1] == 0).all()
@@ -342,6 +383,14 @@ def test_factors_reach_the_model(level: int) -> None:
     assert (ratio("body_mass", others) == 1).all()
 
 
+def placed(slot: Any) -> mujoco.MjData:
+    """A data in the state of one world, which keeps its contacts alive."""
+    data = mujoco.MjData(slot.model)
+    mujoco.mj_setState(slot.model, data, slot.state, stepping.STATE)
+    mujoco.mj_forward(slot.model, data)
+    return data
+
+
 @pytest.mark.parametrize("level", range(4))
 def test_friction_reaches_the_contacts(level: int) -> None:
     w = world(KICK, 6, level=level)
@@ -354,8 +403,9 @@ def test_friction_reaches_the_contacts(level: int) -> None:
             "ball": ([slot.parts.ball_geom], f.friction[i] * f.ball_friction[i]),
             "feet": (slot.parts.foot_geoms, f.friction[i] * f.foot_friction[i]),
         }
+        data = placed(slot)
         for part, (geoms, expected) in own.items():
-            touching = [c for c in slot.data.contact if set(c.geom) & set(geoms)]
+            touching = [c for c in data.contact if set(c.geom) & set(geoms)]
             assert touching, part
             for contact in touching:
                 # The official friction of either contact is 1.
@@ -385,11 +435,11 @@ def test_each_quantity_changes_the_trajectory(
         w = world(KICK, 2, level=level)
         w.reset(1)
         for slot in w._slots:  # the ball rolls against the feet
-            to_robot = slot.data.qpos[7:9] - slot.data.qpos[:2]
-            slot.data.qvel[:2] = 6 * to_robot / np.linalg.norm(to_robot)
+            to_robot = slot.qpos[7:9] - slot.qpos[:2]
+            slot.qvel[:2] = 6 * to_robot / np.linalg.norm(to_robot)
         for action in 0.3 * actions(25, 2):
             w.step(action)
-        ends.append(np.stack([np.concatenate([s.data.qpos, s.data.qvel]) for s in w._slots]))
+        ends.append(np.stack([np.concatenate([s.qpos, s.qvel]) for s in w._slots]))
     ball, robot = [*range(7), *range(26, 32)], [*range(7, 26), *range(32, 50)]
     moved = np.abs(ends[0] - ends[1]).max(axis=0)
     assert moved[ball if quantity.startswith("ball") else robot].max() > 1e-4
@@ -428,9 +478,9 @@ def test_pushes(monkeypatch: pytest.MonkeyPatch) -> None:
     w.reset(0)
     steps = []
     for _ in range(1000):
-        before = np.stack([slot.data.qvel.copy() for slot in w._slots])
+        before = np.stack([slot.qvel.copy() for slot in w._slots])
         w._push()
-        steps.append(np.stack([slot.data.qvel.copy() for slot in w._slots]) - before)
+        steps.append(np.stack([slot.qvel.copy() for slot in w._slots]) - before)
     change = np.concatenate(steps)
     root = w._slots[0].parts.root_qvel
     assert (np.delete(change, [root, root + 1], axis=1) == 0).all()

@@ -76,7 +76,7 @@ def test_spawns(env: Any, task: str) -> None:
     for seed, observation in zip(SEEDS, ours, strict=True):
         official = observe_official(*env.reset(seed=seed), task)
         np.testing.assert_allclose(observation, official, atol=TOLERANCE, err_msg=f"seed {seed}")
-        np.testing.assert_allclose(world._slots[seed].data.qpos, data(env).qpos, atol=1e-12)
+        np.testing.assert_allclose(world._slots[seed].qpos, data(env).qpos, atol=1e-12)
     varied = {"goalie": 1, "obstacle": 10, "kick_to_target": len(SEEDS)}[task]
     assert len(np.unique(ours, axis=0)) >= varied
 
@@ -133,7 +133,7 @@ def test_kicked_balls(env: Any, task: str, event: str) -> None:
     env.reset(seed=KICK_SEED)
     world.reset(0, env_seeds=[KICK_SEED])
     ball, velocity = penalty_kick(data(env), task, event)
-    for state in (data(env), world._slots[0].data):
+    for state in (data(env), world._slots[0]):
         state.qpos[:3], state.qvel[:3] = ball, velocity
     info = assert_alike(env, world, task, stand)
     terms = info["reward_terms"]
@@ -153,7 +153,7 @@ def test_touches_are_counted_alike(env: Any, task: str) -> None:
     env.reset(seed=1)
     world.reset(0, env_seeds=[1])
     at = data(env).site("robot_0:imu").xpos - data(env).qpos[:3]
-    for state in (data(env), world._slots[0].data):
+    for state in (data(env), world._slots[0]):
         state.qvel[:2] = 8 * at[:2] / np.linalg.norm(at[:2])
     assert_alike(env, world, task, stand)
     assert world._hits[0] == getattr(env.unwrapped, "ball_hits_by_robot", world._hits[0]) > 0

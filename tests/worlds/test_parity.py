@@ -11,7 +11,6 @@ import pytest
 from worlds.record import GAINS, LIMITS, Play, Step, episode, mjdata, plays
 
 from booster_ray.soccer import game
-from booster_ray.soccer.frame import Frame
 from booster_ray.soccer.scoring import raw_terms
 from booster_ray.worlds.native import NativeWorld
 from booster_ray.worlds.official import observe_official, score_official
@@ -39,16 +38,6 @@ class Episode(NamedTuple):
     truncated: np.ndarray
     score: float
     success: bool
-
-
-class Watched(NativeWorld):
-    """Shows the frame that the rules saw."""
-
-    frame: Frame
-
-    def _first_end(self, frames: Frame) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-        self.frame = Frame(*(part[:, 0] for part in frames))
-        return super()._first_end(frames)
 
 
 def play_official(env: Any, task: str, play: Play, limit: int) -> Episode:
@@ -80,18 +69,18 @@ def assert_close(ours: Any, theirs: Any, worst: dict[str, float], name: str, whe
 def assert_parity(task: str, official: list[Episode]) -> dict[str, float]:
     """Replay ``official`` natively, all at once; the largest difference of each number."""
     seeds = [e.play.seed for e in official]
-    world = Watched(
+    world = NativeWorld(
         [task], len(seeds), GAINS, mode="torque", decimation=1, threads=2, auto_reset=False
     )
     world.reset(0, env_seeds=seeds)
     for slot, e in zip(world._slots, official, strict=True):
-        slot.data.qpos[:], slot.data.qvel[:] = e.start["qpos"], e.start["qvel"]
+        slot.qpos[:], slot.qvel[:] = e.start["qpos"], e.start["qvel"]
     worst: dict[str, float] = {}
     for k in range(max(len(e.actions) for e in official)):
         last = [min(k, len(e.actions) - 1) for e in official]
         action = np.stack([e.actions[i] for e, i in zip(official, last, strict=True)])
         result = world.step(action)
-        terms = raw_terms(world.frame)
+        terms = raw_terms(world.frame())
         records = {int(r["env"]): r for r in result.episodes}
         for i, e in enumerate(official):
             if k >= len(e.actions):
@@ -141,7 +130,7 @@ def assert_equal_spawns(env: Any, task: str, seeds: range) -> int:
         seen = world.reset(0, env_seeds=[seed])[0]
         official = observe_official(*env.reset(seed=seed), task)
         np.testing.assert_allclose(seen, official, rtol=0, atol=TOLERANCE, err_msg=f"seed {seed}")
-        state = world._slots[0].data
+        state = world._slots[0]
         np.testing.assert_allclose(state.qpos, mjdata(env).qpos, rtol=0, atol=1e-12)
         assert (state.qvel == 0).all() and (mjdata(env).qvel == 0).all()
         spawns.add(seen.tobytes())
@@ -164,5 +153,5 @@ def test_torque_in_newton_metres_is_the_official_action(env: Any, task: str) -> 
         torque = rng.uniform(-1.2 * LIMITS, 1.2 * LIMITS).astype(np.float32)
         env.step(torque)
         world.step(torque[None])
-        np.testing.assert_array_equal(world._slots[0].data.qpos, mjdata(env).qpos)
-        np.testing.assert_array_equal(world._slots[0].data.qvel, mjdata(env).qvel)
+        np.testing.assert_array_equal(world._slots[0].qpos, mjdata(env).qpos)
+        np.testing.assert_array_equal(world._slots[0].qvel, mjdata(env).qvel)

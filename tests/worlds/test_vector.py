@@ -207,7 +207,7 @@ def test_a_lost_world_says_so(tmp_path: Any, monkeypatch: pytest.MonkeyPatch) ->
     monkeypatch.chdir(tmp_path)  # MuJoCo logs a warning to the working directory
     envs = make_vec()
     envs.reset(seed=0)
-    envs.world._slots[1].data.qvel[-1] = np.nan
+    envs.world._slots[1].qvel[-1] = np.nan
     observation, reward, terminated, _, infos = envs.step(np.zeros((3, 12)))
     assert terminated.tolist() == [False, True, False] and (reward == 0).all()
     assert infos["final_info"]["lost"][1] and np.isfinite(observation).all()

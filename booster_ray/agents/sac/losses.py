@@ -8,30 +8,36 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 
-from booster_ray.agents.sac.networks import sample_squashed
+from booster_ray.agents.sac import values
+from booster_ray.agents.sac.networks import squashed
+from booster_ray.agents.sac.values import ValueHead
 
 Params = Any
 Array = Any
 """A NumPy array on its way to the learner, a JAX array within."""
+Metrics = dict[str, jax.Array]
 ActorFn = Callable[[Params, jax.Array], tuple[jax.Array, jax.Array]]
 """(params, observation) → mean and log standard deviation, each (batch, act)."""
 CriticFn = Callable[[Params, jax.Array, jax.Array], jax.Array]
-"""(params, observation, action) → (2, batch)."""
+"""(params, observation, action) → (2, batch), or (2, batch, atoms)."""
 
 
 class Batch(NamedTuple):
-    """Transitions with normalized observations."""
+    """Transitions, of one control step or of several (:mod:`booster_ray.agents.sac.nstep`)."""
 
     observation: Array
     """(batch, obs)."""
     action: Array
     """(batch, act) in [-1, 1]."""
     reward: Array
-    """(batch,)."""
+    """(batch,); of several steps their discounted sum."""
     next_observation: Array
     """(batch, obs): the true one, also where the episode was truncated."""
     terminated: Array
     """(batch,) 1.0 where nothing follows; a truncation is not a termination."""
+    discount: Array | None = None
+    """(batch,): factor of the value that follows, γ^steps (1 - terminated); None: the learner's
+    γ (1 - terminated), for transitions of one step."""
 
 
 def critic_loss(
@@ -41,18 +47,24 @@ def critic_loss(
     alpha: jax.Array,
     batch: Batch,
     discount: float,
-    key: jax.Array,
+    noise: jax.Array,
     *,
     actor_fn: ActorFn,
     critic_fn: CriticFn,
-) -> tuple[jax.Array, jax.Array]:
-    """Mean squared soft Bellman error of both critics (eq. 5-6), and the mean Q."""
-    action, log_prob = sample_squashed(*actor_fn(actor, batch.next_observation), key)
-    following = jnp.min(critic_fn(target_critic, batch.next_observation, action), axis=0)
-    soft_value = following - alpha * log_prob
-    target = batch.reward + discount * (1.0 - batch.terminated) * soft_value
-    q = critic_fn(critic, batch.observation, batch.action)
-    return jnp.mean((q - jax.lax.stop_gradient(target)) ** 2), jnp.mean(q)
+    head: ValueHead = values.scalar("min"),  # noqa: B008  (a constant)
+) -> tuple[jax.Array, Metrics]:
+    """Soft Bellman error of both critics (eq. 5-6), and the mean and maximum of Q.
+
+    ``noise``: standard normal (batch, act), for the next action.
+    """
+    action, log_prob = squashed(*actor_fn(actor, batch.next_observation), noise)
+    following = critic_fn(target_critic, batch.next_observation, action)
+    factor = discount * (1.0 - batch.terminated) if batch.discount is None else batch.discount
+    target = head.target(following, batch.reward, factor, alpha * log_prob)
+    output = critic_fn(critic, batch.observation, batch.action)
+    q = head.value(output)
+    metrics = {"q": jnp.mean(q), "q_max": jnp.max(q)}
+    return head.loss(output, jax.lax.stop_gradient(target)), metrics
 
 
 def actor_loss(
@@ -60,15 +72,21 @@ def actor_loss(
     critic: Params,
     alpha: jax.Array,
     batch: Batch,
-    key: jax.Array,
+    noise: jax.Array,
     *,
     actor_fn: ActorFn,
     critic_fn: CriticFn,
-) -> tuple[jax.Array, jax.Array]:
-    """E[α log π - min Q] by reparameterization (eq. 7, 9), and the mean log-probability."""
-    action, log_prob = sample_squashed(*actor_fn(actor, batch.observation), key)
-    q = jnp.min(critic_fn(critic, batch.observation, action), axis=0)
-    return jnp.mean(alpha * log_prob - q), jnp.mean(log_prob)
+    head: ValueHead = values.scalar("min"),  # noqa: B008  (a constant)
+) -> tuple[jax.Array, Metrics]:
+    """E[α log π - Q] by reparameterization (eq. 7, 9); entropy and mean log standard deviation.
+
+    ``noise``: standard normal (batch, act), for the action.
+    """
+    mean, log_std = actor_fn(actor, batch.observation)
+    action, log_prob = squashed(mean, log_std, noise)
+    q = head.combine(head.value(critic_fn(critic, batch.observation, action)))
+    metrics = {"entropy": -jnp.mean(log_prob), "log_std": jnp.mean(log_std)}
+    return jnp.mean(alpha * log_prob - q), metrics
 
 
 def alpha_loss(log_alpha: jax.Array, log_prob: jax.Array, target_entropy: float) -> jax.Array:

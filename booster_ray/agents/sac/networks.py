@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
+from typing import Any
 
 import flax.linen as nn
 import jax
@@ -20,6 +21,32 @@ HEAD_SCALE = 0.01
 2021, "What Matters in On-Policy RL", choice C57), an untrained critic's value too."""
 
 
+def bfloat16_dot(
+    x: jax.Array,
+    weight: jax.Array,
+    dimensions: Any,
+    precision: Any = None,
+    preferred_element_type: Any = None,
+) -> jax.Array:
+    """A product whose factors, and those of its gradients, are rounded to bfloat16.
+
+    Parameters, sums of gradients, biases, LayerNorm and activations stay in float32
+    (Micikevicius et al. 2018, "Mixed Precision Training"; bfloat16 has float32's range and needs
+    no loss scaling, Kalamkar et al. 2019). The result is float32.
+    """
+    del preferred_element_type
+    half = jnp.bfloat16
+    # A bfloat16 result is what makes the cotangents, hence the backward products, bfloat16 too.
+    out = jax.lax.dot_general(x.astype(half), weight.astype(half), dimensions, precision)
+    return out.astype(jnp.float32)
+
+
+MATMULS: dict[str, Callable[..., jax.Array]] = {
+    "float32": jax.lax.dot_general,
+    "bfloat16": bfloat16_dot,
+}
+
+
 class MLP(nn.Module):
     """Dense layers, each with optional LayerNorm and an activation, then a linear head."""
 
@@ -27,34 +54,41 @@ class MLP(nn.Module):
     outputs: int
     activation: str
     layer_norm: bool
+    matmul: str = "float32"
 
     @nn.compact
     def __call__(self, x: jax.Array) -> jax.Array:
         """Shape: (..., inputs) → (..., outputs)."""
+        dot = MATMULS[self.matmul]
         for width in self.hidden:
-            x = nn.Dense(width)(x)
+            x = nn.Dense(width, dot_general=dot)(x)
             if self.layer_norm:
                 x = nn.LayerNorm()(x)
             x = ACTIVATIONS[self.activation](x)
         head = nn.initializers.variance_scaling(HEAD_SCALE, "fan_in", "uniform")
-        return nn.Dense(self.outputs, kernel_init=head)(x)
+        return nn.Dense(self.outputs, kernel_init=head, dot_general=dot)(x)
 
 
 class TwinCritic(nn.Module):
-    """Two independent Q networks, evaluated together."""
+    """Two independent critics, evaluated together: Q values, or logits over ``atoms`` returns."""
 
     hidden: Sequence[int]
     activation: str
     layer_norm: bool
+    atoms: int | None = None
+    """Atoms of a distributional critic; None: a scalar Q."""
+    matmul: str = "float32"
 
     @nn.compact
     def __call__(self, observation: jax.Array, action: jax.Array) -> jax.Array:
-        """Shapes: (..., obs), (..., act) → (2, ...)."""
+        """Shapes: (..., obs), (..., act) → (2, ...), or (2, ..., atoms) where there are atoms."""
         twins = nn.vmap(
             MLP, variable_axes={"params": 0}, split_rngs={"params": True}, in_axes=None, axis_size=2
         )
         inputs = jnp.concatenate([observation, action], axis=-1)
-        return twins(self.hidden, 1, self.activation, self.layer_norm)(inputs)[..., 0]
+        style = self.activation, self.layer_norm, self.matmul
+        out = twins(self.hidden, self.atoms or 1, *style)(inputs)
+        return out if self.atoms else out[..., 0]
 
 
 def split_head(
@@ -70,16 +104,15 @@ def split_head(
     return mean, log_std
 
 
-def sample_squashed(
-    mean: jax.Array, log_std: jax.Array, key: jax.Array
-) -> tuple[jax.Array, jax.Array]:
-    """A tanh-squashed Gaussian action and its log-probability. Shapes: (..., act), (...).
+def squashed(mean: jax.Array, log_std: jax.Array, noise: jax.Array) -> tuple[jax.Array, jax.Array]:
+    """A tanh-squashed Gaussian action for standard normal noise, and its log-probability.
 
     log π(a) = log N(u) - Σ log(1 - tanh² u), with log(1 - tanh² u) written as
     2 (log 2 - u - softplus(-2u)), which does not underflow (Haarnoja et al. 2018, appendix C;
     the form is that of TensorFlow Probability's Tanh bijector).
+
+    Shapes: 3 × (..., act) → (..., act), (...).
     """
-    noise = jax.random.normal(key, mean.shape)
     u = mean + jnp.exp(log_std) * noise
     normal = -0.5 * noise**2 - log_std - 0.5 * math.log(2.0 * math.pi)
     squash = 2.0 * (math.log(2.0) - u - jax.nn.softplus(-2.0 * u))

@@ -1,61 +1,91 @@
-"""A ring buffer of transitions in host memory, sampled evenly over tasks."""
+"""A ring buffer of transitions in host memory, sampled in stated shares over tasks."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 
 from booster_ray.agents.sac.losses import Batch
+from booster_ray.agents.sac.nstep import fold
+from booster_ray.agents.sac.shares import apportion, task_weights
 
 
 class Replay:
     """The last transitions of every world.
 
     Rows are grouped by insertion: each :meth:`add` writes one transition for each of ``lanes``
-    worlds, whose tasks do not change, so the rows of a task are known without looking.
+    worlds, whose tasks do not change, so the rows of a task are known without looking, and the
+    steps that follow a transition stand in the rows after it. A transition is one row of
+    float32, so that one gather, and one miss of the cache, serves all its fields.
 
     Args:
         capacity: transitions kept, rounded down to whole insertions.
         task: int (lanes,): the task of each lane.
         observation_size: numbers in an observation.
         action_size: numbers in an action.
+        n_step: steps folded into a sampled transition, see :func:`nstep.fold`.
+        discount: γ per step; needed where ``n_step`` is above 1.
+        shares: weight of each task, indexed by task number; None: equal ones.
 
     Raises:
-        ValueError: capacity below one insertion.
+        ValueError: capacity below one insertion, ``n_step`` below 1, or shares that
+            :func:`shares.task_weights` refuses.
     """
 
     def __init__(
-        self, capacity: int, task: np.ndarray, observation_size: int, action_size: int
+        self,
+        capacity: int,
+        task: np.ndarray,
+        observation_size: int,
+        action_size: int,
+        *,
+        n_step: int = 1,
+        discount: float = 1.0,
+        shares: Sequence[float] | None = None,
     ) -> None:
         lanes = len(task)
         if capacity < lanes:
             raise ValueError(f"replay of {capacity} cannot hold one step of {lanes} worlds")
-        self._rows = capacity // lanes
-        shape = (self._rows, lanes)
-        self._lanes = [np.flatnonzero(task == t) for t in np.unique(task)]
-        self._data = Batch(
-            observation=np.zeros((*shape, observation_size), np.float32),
-            action=np.zeros((*shape, action_size), np.float32),
-            reward=np.zeros(shape, np.float32),
-            next_observation=np.zeros((*shape, observation_size), np.float32),
-            terminated=np.zeros(shape, np.float32),
-        )
+        if n_step < 1:
+            raise ValueError(f"n_step is {n_step}; expected at least 1")
+        tasks = np.unique(task)
+        self._lanes = [np.flatnonzero(task == t) for t in tasks]
+        self._weights = task_weights(tasks, shares)
+        self._n_step, self._discount = n_step, discount
+        self._columns = _columns(observation_size, action_size)
+        if n_step == 1:
+            del self._columns["truncated"]
+        size = 2 * observation_size + action_size + len(_SCALARS)
+        self._data = np.zeros((capacity // lanes, lanes, size), np.float32)
         self._next = 0
         self._filled = 0
 
     def __len__(self) -> int:
-        return self._filled * self._data.reward.shape[1]
+        return self._filled * self._data.shape[1]
 
-    def add(self, batch: Batch) -> None:
-        """Insert one transition a lane; arrays lead with (lanes,)."""
-        for stored, new in zip(self._data, batch, strict=True):
-            stored[self._next] = new
-        self._next = (self._next + 1) % self._rows
-        self._filled = min(self._filled + 1, self._rows)
+    def add(self, batch: Batch, truncated: np.ndarray | None = None) -> None:
+        """Insert one transition a lane.
+
+        Args:
+            batch: transitions of one step; arrays lead with (lanes,).
+            truncated: bool (lanes,): time ended the episode with this step. Needed where
+                ``n_step`` is above 1: what follows a row need not be of its episode.
+
+        Raises:
+            ValueError: ``n_step`` is above 1 and ``truncated`` is missing.
+        """
+        if self._n_step > 1 and truncated is None:
+            raise ValueError(f"a replay of {self._n_step} steps must be told what was truncated")
+        fields = {**batch._asdict(), "truncated": truncated}
+        for name, column in self._columns.items():
+            self._data[self._next, :, column] = fields[name]
+        self._next = (self._next + 1) % len(self._data)
+        self._filled = min(self._filled + 1, len(self._data))
 
     def sample(self, shape: tuple[int, int], rng: np.random.Generator) -> Batch:
-        """``shape`` = (updates, batch) transitions, each task with an equal share of the batch.
+        """``shape`` = (updates, batch) transitions, each task with its share of every batch.
 
         Raises:
             ValueError: the replay is empty.
@@ -63,33 +93,76 @@ class Replay:
         if not self._filled:
             raise ValueError("cannot sample from an empty replay")
         rows = rng.integers(0, self._filled, shape)
-        share = np.array_split(np.arange(shape[1]), len(self._lanes))
+        counts = apportion(shape[1], self._weights)
         lanes = np.concatenate(
             [
-                group[rng.integers(0, len(group), (shape[0], len(part)))]
-                for group, part in zip(self._lanes, share, strict=True)
+                group[rng.integers(0, len(group), (shape[0], count))]
+                for group, count in zip(self._lanes, counts, strict=True)
             ],
             axis=1,
         )
-        return Batch(*(stored[rows, lanes] for stored in self._data))
+        batch = self._gather(rows, lanes)
+        return batch if self._n_step == 1 else self._fold(batch, rows, lanes)
+
+    def _gather(self, rows: np.ndarray, lanes: np.ndarray) -> Batch:
+        """Transitions of one step at (updates, batch) places, as views of one copy."""
+        size = self._data.shape[2]
+        index = rows * self._data.shape[1] + lanes
+        found = self._data.reshape(-1, size).take(index.ravel(), axis=0)
+        found = found.reshape(*index.shape, size)
+        return Batch(*(found[..., self._columns[name]] for name in _FIELDS))
+
+    def _fold(self, batch: Batch, rows: np.ndarray, lanes: np.ndarray) -> Batch:
+        """Transitions of ``n_step`` steps from those that begin them; fewer near the newest."""
+        steps = np.arange(self._n_step)[:, None, None]
+        window = (rows + steps) % len(self._data)
+        scalars = self._data[window, lanes, -len(_SCALARS) :]
+        reward, terminated, truncated = np.moveaxis(scalars, -1, 0)
+        newest = (self._next - 1 - rows) % len(self._data)
+        ended = (terminated + truncated > 0) | (steps >= newest)
+        total, follow, last = fold(reward, terminated, ended, self._discount)
+        end = self._gather((rows + last) % len(self._data), lanes)
+        return Batch(
+            batch.observation, batch.action, total, end.next_observation, end.terminated, follow
+        )
 
     def state(self) -> dict[str, Any]:
         """The filled part of the buffer and its position."""
-        arrays = {k: v[: self._filled].copy() for k, v in self._data._asdict().items()}
-        return {"next": self._next, "filled": self._filled, "rows": self._rows, **arrays}
+        data = self._data[: self._filled]
+        arrays = {name: data[..., column].copy() for name, column in self._columns.items()}
+        return {"next": self._next, "filled": self._filled, "rows": len(self._data), **arrays}
 
     def restore(self, state: dict[str, Any]) -> None:
         """Take over a saved buffer.
 
         Raises:
-            ValueError: it was saved with another capacity or number of worlds.
+            ValueError: it was saved with another capacity or number of worlds, or without the
+                truncations that ``n_step`` above 1 needs.
         """
-        lanes = state["reward"].shape[1]
-        if state["rows"] != self._rows or lanes != self._data.reward.shape[1]:
+        rows, lanes, _ = self._data.shape
+        found = state["reward"].shape[1]
+        if state["rows"] != rows or found != lanes:
             raise ValueError(
-                f"saved replay holds {state['rows']} x {lanes} transitions; "
-                f"this one {self._rows} x {self._data.reward.shape[1]}"
+                f"saved replay holds {state['rows']} x {found} transitions; "
+                f"this one {rows} x {lanes}"
             )
+        if missing := self._columns.keys() - state.keys():
+            raise ValueError(f"saved replay lacks {missing.pop()}; it was saved with n_step 1")
         self._next, self._filled = state["next"], state["filled"]
-        for name, stored in self._data._asdict().items():
-            stored[: self._filled] = state[name]
+        for name, column in self._columns.items():
+            self._data[: self._filled, :, column] = state[name]
+
+
+_FIELDS = ("observation", "action", "reward", "next_observation", "terminated")
+_SCALARS = ("reward", "terminated", "truncated")
+
+
+def _columns(observation: int, action: int) -> dict[str, slice | int]:
+    """Where each field of a transition stands in its row; scalars last, in one cache line."""
+    columns: dict[str, slice | int] = {
+        "observation": slice(observation),
+        "action": slice(observation, observation + action),
+        "next_observation": slice(observation + action, 2 * observation + action),
+    }
+    first = 2 * observation + action
+    return columns | {name: first + i for i, name in enumerate(_SCALARS)}

@@ -1,0 +1,222 @@
+"""Collecting and learning in one compiled step, for worlds that live where JAX computes.
+
+Nothing goes through the host between two dispatches: a dispatch is a ``lax.scan`` over control
+steps, each of which acts in every world, inserts what came of it into the replay on the device,
+and makes the updates. Its state is donated, so that the replay is written in place.
+"""
+
+from __future__ import annotations
+
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax.sharding import Mesh, NamedSharding, PartitionSpec
+
+from booster_ray.agents.sac.device_replay import DeviceReplay, Rings, Step
+from booster_ray.agents.sac.learner import Sac, SacState
+from booster_ray.agents.sac.losses import Batch
+from booster_ray.config import Config
+from booster_ray.train.collect import EPISODES_AVERAGED
+from booster_ray.train.learner import from_tree, learning_starts, task_shares, to_tree
+from booster_ray.train.report import Tree
+from booster_ray.worlds.device import Dynamics
+from booster_ray.worlds.mjx import Outcome
+
+AVERAGED = ("return", "seconds")
+"""What is averaged over ended episodes."""
+
+
+class Recent(NamedTuple):
+    """The newest ended episodes, in a ring."""
+
+    values: jax.Array
+    """float32 (EPISODES_AVERAGED, len(AVERAGED))."""
+    next: jax.Array
+    """int32 ()."""
+    filled: jax.Array
+    """int32 ()."""
+
+
+class Carry(NamedTuple):
+    """Everything that changes."""
+
+    learner: SacState
+    worlds: Any
+    rings: Rings
+    recent: Recent
+    key: jax.Array
+    """uint32 (2,): of the replay's samples."""
+    before: jax.Array
+    """int32 (): env steps left until learning starts."""
+
+
+class DeviceEngine:
+    """An engine of :mod:`booster_ray.train.collect` with worlds, replay and learner on the device.
+
+    With ``sac.devices`` above 1, worlds are divided among that many local devices, as the
+    learner divides its batches; the replay stands whole on each.
+
+    Args:
+        config: a resolved config.
+        sac: the learner's functions.
+        dynamics: its worlds.
+
+    Raises:
+        ValueError: the replay cannot hold one step of every world.
+    """
+
+    def __init__(self, config: Config, sac: Sac, dynamics: Dynamics[Any]) -> None:
+        self._sac, self._dynamics = sac, dynamics
+        self._shape = config.sac.updates_per_step, config.sac.batch_size
+        self._steps = config.world.steps_per_dispatch
+        self.stride, self.action_size = self._steps * dynamics.num_envs, dynamics.action_size
+        self._replay = DeviceReplay(
+            config.sac.replay_size,
+            dynamics.tasks,
+            dynamics.num_envs,
+            dynamics.observation_size,
+            dynamics.action_size,
+            n_step=config.sac.n_step,
+            discount=config.sac.discount,
+            shares=task_shares(config),
+        )
+        # A transition of several steps is in the replay only when the last of them is made.
+        starts = learning_starts(config) + (config.sac.n_step - 1) * dynamics.num_envs
+        carry = Carry(
+            learner=sac.init(config.seed),
+            worlds=dynamics.start(config.seed),
+            rings=self._replay.init(),
+            recent=Recent(
+                jnp.zeros((EPISODES_AVERAGED, len(AVERAGED))), jnp.int32(0), jnp.int32(0)
+            ),
+            key=jax.random.key_data(jax.random.fold_in(jax.random.key(config.seed), 1)),
+            before=jnp.int32(starts),
+        )
+        self._placed = _placement(carry, config.sac.devices, dynamics.num_envs)
+        options: dict[str, Any] = {}
+        if self._placed is not None:
+            options = {"in_shardings": (self._placed,), "out_shardings": (self._placed, None)}
+        self._dispatch = jax.jit(self._many_steps, donate_argnums=0, **options)
+        self._take(carry)
+        self._metrics: dict[str, jax.Array] = {}
+
+    def _take(self, carry: Carry) -> None:
+        self._carry = carry if self._placed is None else jax.device_put(carry, self._placed)
+
+    @property
+    def learner(self) -> SacState:
+        """The learner's state as it is now."""
+        return self._carry.learner
+
+    # -- on the device -----------------------------------------------------------------------
+
+    def _many_steps(self, carry: Carry) -> tuple[Carry, dict[str, jax.Array]]:
+        carry, metrics = jax.lax.scan(self._one_step, carry, length=self._steps)
+        return carry, jax.tree.map(lambda values: values[-1], metrics)
+
+    def _one_step(self, carry: Carry, _: None) -> tuple[Carry, dict[str, jax.Array]]:
+        """One control step of all worlds, then ``updates_per_step`` updates."""
+        observation = self._dynamics.observation(carry.worlds)
+        learner, action = self._sac.act(carry.learner, observation)
+        worlds, outcome = self._dynamics.advance(carry.worlds, action)
+        transitions = Batch(
+            observation,
+            action,
+            outcome.reward,
+            outcome.final_observation,
+            outcome.terminated.astype(jnp.float32),
+        )
+        task = outcome.episodes["task"].astype(jnp.int32)
+        rings = self._replay.insert(carry.rings, Step(transitions, outcome.truncated, task))
+        key, use = jax.random.split(jax.random.wrap_key_data(carry.key))
+        before = jnp.maximum(carry.before - len(task), 0)
+
+        def learn(learner: SacState) -> tuple[SacState, dict[str, jax.Array]]:
+            return self._sac.update(learner, self._replay.sample(rings, use, self._shape))
+
+        def wait(learner: SacState) -> tuple[SacState, dict[str, jax.Array]]:
+            _, metrics = jax.eval_shape(learn, learner)
+            return learner, jax.tree.map(lambda m: jnp.zeros(m.shape, m.dtype), metrics)
+
+        learner, metrics = jax.lax.cond(before == 0, learn, wait, learner)
+        recent = _remember(carry.recent, outcome)
+        key = jax.random.key_data(key)
+        return Carry(learner, worlds, rings, recent, key, before), metrics
+
+    # -- on the host -------------------------------------------------------------------------
+
+    def advance(self, env_steps: int) -> None:
+        """``steps_per_dispatch`` control steps; returns before the device is done."""
+        self._carry, self._metrics = self._dispatch(self._carry)
+
+    def numbers(self) -> dict[str, float]:
+        """See :class:`booster_ray.train.collect.Engine`; waits for the device."""
+        before, recent, metrics = jax.device_get(
+            (self._carry.before, self._carry.recent, self._metrics)
+        )
+        numbers = {} if before else {name: float(value) for name, value in metrics.items()}
+        if recent.filled:
+            means = recent.values[: recent.filled].mean(axis=0, dtype=np.float64)
+            names = [f"episode_{name}" for name in AVERAGED]
+            numbers |= dict(zip(names, means.tolist(), strict=True))
+        return numbers
+
+    def state(self) -> Tree:
+        """See :class:`booster_ray.train.collect.Engine`."""
+        carry = self._carry
+        rest = {"rings": carry.rings, "recent": carry.recent, "key": carry.key}
+        return {
+            "learner": to_tree(carry.learner),
+            # Copies: the next dispatch takes over the memory.
+            "world": jax.tree.map(np.array, self._dynamics.tree(carry.worlds)),
+            "fused": to_tree({**rest, "before": carry.before}),
+        }
+
+    def restore(self, tree: Tree, env_steps: int) -> None:
+        """See :class:`booster_ray.train.collect.Engine`."""
+        carry = self._carry
+        rest = {"rings": carry.rings, "recent": carry.recent, "key": carry.key}
+        rest = from_tree({**rest, "before": carry.before}, tree["fused"])
+        self._take(
+            Carry(
+                learner=from_tree(carry.learner, tree["learner"]),
+                worlds=self._dynamics.restored(tree["world"]),
+                **rest,
+            )
+        )
+
+    def close(self) -> None:
+        """Nothing to stop: the device's memory goes with this object."""
+
+
+def _remember(recent: Recent, outcome: Outcome) -> Recent:
+    """Write down the episodes that ended in one step."""
+    size = len(recent.values)
+    count = jnp.sum(outcome.recorded, dtype=jnp.int32)
+    turn = jnp.cumsum(outcome.recorded, dtype=jnp.int32) - 1
+    # Of more than the ring holds, the last stay; the others go beyond the end and are dropped.
+    kept = outcome.recorded & (turn >= count - size)
+    place = jnp.where(kept, (recent.next + turn) % size, size)
+    told = jnp.stack([outcome.episodes[name] for name in AVERAGED], axis=-1)
+    return Recent(
+        values=recent.values.at[place].set(told, mode="drop"),
+        next=(recent.next + count) % size,
+        filled=jnp.minimum(recent.filled + count, size),
+    )
+
+
+def _placement(carry: Carry, devices: int, num_envs: int) -> Carry | None:
+    """Which device holds what: worlds divided, all else whole. None: there is but one."""
+    if devices == 1:
+        return None
+    mesh = Mesh(np.array(jax.local_devices()[:devices]), ("data",))
+    whole = NamedSharding(mesh, PartitionSpec())
+    split = NamedSharding(mesh, PartitionSpec("data"))
+
+    def place(leaf: jax.Array) -> NamedSharding:
+        return split if leaf.ndim and leaf.shape[0] == num_envs else whole
+
+    placed = jax.tree.map(lambda _: whole, carry)
+    return placed._replace(worlds=jax.tree.map(place, carry.worlds))

@@ -1,0 +1,160 @@
+"""The inner loop of native worlds: PD torque, ``mj_step``, record, without Python in between.
+
+Compiled by Numba from the code below and run outside the GIL, it calls MuJoCo's own C library
+(the one that the ``mujoco`` package loaded) on the addresses of models and data. A Python call
+of ``mj_step`` with the copies around it costs half as much again as the physics itself.
+
+Worlds keep only their state, warm start included. They take turns on one ``MjData`` (a seat),
+whose memory stays in the core's cache; a world with an ``MjData`` of its own would find it gone.
+"""
+
+from __future__ import annotations
+
+import ctypes
+from pathlib import Path
+from typing import NamedTuple
+
+import mujoco
+import numba
+import numpy as np
+
+from booster_ray.soccer import game
+
+
+def _library() -> ctypes.CDLL:
+    """MuJoCo's C library; the package has loaded it, so this opens no second copy."""
+    found = sorted(Path(mujoco.__file__).parent.glob("libmujoco*"))
+    return ctypes.CDLL(str(found[0]))
+
+
+_mj_step = _library().mj_step
+_mj_step.argtypes = [ctypes.c_void_p, ctypes.c_void_p]
+_mj_step.restype = None
+_set_state, _get_state = _library().mj_setState, _library().mj_getState
+for _function in (_set_state, _get_state):
+    _function.argtypes = [ctypes.c_void_p, ctypes.c_void_p, ctypes.c_void_p, ctypes.c_int]
+    _function.restype = None
+_memcpy = ctypes.CDLL(None).memcpy
+_memcpy.argtypes = [ctypes.c_void_p, ctypes.c_void_p, ctypes.c_size_t]
+_memcpy.restype = ctypes.c_void_p
+
+STATE = int(mujoco.mjtState.mjSTATE_INTEGRATION)
+"""What a world keeps between steps: with it alone a step is exact to the bit."""
+
+_NUMBER = 8
+"""Bytes of MuJoCo's mjtNum."""
+_SIZE = game.ACTION_SIZE
+
+
+class Seats(NamedTuple):
+    """Where the arrays of each task's seat lie, int64; the owner keeps them alive.
+
+    Tasks are counted as in ``game.TASKS``; one that is not played has zeros.
+    """
+
+    data: np.ndarray
+    """(tasks,) of mjData."""
+    torque: np.ndarray
+    """(tasks,) of the robot's 12 entries of ctrl."""
+    keepers: np.ndarray
+    """(tasks, 2) of the two keepers' qpos and qvel; 0 where there are none."""
+    sources: np.ndarray
+    """(tasks, parts) of the parts of a recorded row, in its order; 0: the part stays zero."""
+    counts: np.ndarray
+    """(parts,) numbers in each part."""
+
+
+class Worlds(NamedTuple):
+    """The batch, every array (worlds, ...)."""
+
+    task: np.ndarray
+    """int32: index into ``game.TASKS``."""
+    model: np.ndarray
+    """int64: address of mjModel."""
+    panels: np.ndarray
+    """int64: address of the three defenders' positions in that model; 0 where there are none."""
+    panel_pos: np.ndarray
+    """(worlds, 3, 3) m: what to write there."""
+    state: np.ndarray
+    """(worlds, size): each world's ``STATE``, read and written."""
+    steps: np.ndarray
+    """int64: physics steps that each episode has made."""
+
+
+class Law(NamedTuple):
+    """What turns commands into torques, float64."""
+
+    command: np.ndarray
+    """(worlds, 12): joint targets in rad (pd) or torques in N·m."""
+    kp: np.ndarray
+    """(worlds, 12) N·m/rad."""
+    kd: np.ndarray
+    """(worlds, 12) N·m·s/rad."""
+    limit: np.ndarray
+    """(12,) N·m."""
+    pd: bool
+
+
+@numba.njit(nogil=True)
+def advance(
+    which: np.ndarray,
+    worlds: Worlds,
+    seats: Seats,
+    law: Law,
+    keeper_pos: np.ndarray,
+    keeper_vel: np.ndarray,
+    torque: np.ndarray,
+    record: np.ndarray,
+) -> None:
+    """Walk each world of ``which`` through its physics steps.
+
+    The torque is ``control.pd_torque``; a test compares them to the bit.
+
+    Args:
+        which: int64 (m,).
+        worlds: all of them.
+        seats: this thread's.
+        law: of all worlds.
+        keeper_pos: (steps,) m, of the keepers before each physics step of an episode.
+        keeper_vel: (steps,) m/s, the same.
+        torque: (worlds, k, 12) N·m, written: applied in each step.
+        record: (worlds, k, width), written: one row a step.
+    """
+    joint_pos, joint_vel, ctrl = np.empty(_SIZE), np.empty(_SIZE), np.empty(_SIZE)
+    keeper = np.empty(2)
+    robot_qpos, robot_qvel = 0, 1  # the first two parts of a row end in the joints
+    for i in which:
+        t, model = worlds.task[i], worlds.model[i]
+        data = seats.data[t]
+        q = seats.sources[t, robot_qpos] + (seats.counts[robot_qpos] - _SIZE) * _NUMBER
+        v = seats.sources[t, robot_qvel] + (seats.counts[robot_qvel] - _SIZE) * _NUMBER
+        if worlds.panels[i]:
+            _memcpy(worlds.panels[i], worlds.panel_pos[i].ctypes.data, 9 * _NUMBER)
+        _set_state(model, data, worlds.state[i].ctypes.data, STATE)
+        for k in range(record.shape[1]):
+            if seats.keepers[t, 0]:
+                keeper[:] = keeper_pos[worlds.steps[i] + k]
+                _memcpy(seats.keepers[t, 0], keeper.ctypes.data, 2 * _NUMBER)
+                keeper[:] = keeper_vel[worlds.steps[i] + k]
+                _memcpy(seats.keepers[t, 1], keeper.ctypes.data, 2 * _NUMBER)
+            if law.pd:
+                _memcpy(joint_pos.ctypes.data, q, _SIZE * _NUMBER)
+                _memcpy(joint_vel.ctypes.data, v, _SIZE * _NUMBER)
+            for j in range(_SIZE):
+                wanted = law.command[i, j]
+                if law.pd:
+                    wanted = (wanted - joint_pos[j]) * law.kp[i, j] - joint_vel[j] * law.kd[i, j]
+                    # In this order NaN stays NaN, as in NumPy.
+                    wanted = law.limit[j] if wanted > law.limit[j] else wanted
+                    wanted = -law.limit[j] if wanted < -law.limit[j] else wanted
+                ctrl[j] = wanted
+                torque[i, k, j] = wanted
+            _memcpy(seats.torque[t], ctrl.ctypes.data, _SIZE * _NUMBER)
+            _mj_step(model, data)
+            column = 0
+            for part in range(seats.counts.size):
+                source, count = seats.sources[t, part], seats.counts[part]
+                if source:
+                    _memcpy(record[i, k, column:].ctypes.data, source, count * _NUMBER)
+                column += count
+        _get_state(model, data, worlds.state[i].ctypes.data, STATE)

@@ -1,0 +1,192 @@
+"""Training on the device: one compiled step, restorable bit for bit, also on several devices."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+import threading
+from collections.abc import Iterator
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from train.trees import differing, leaves, numbers
+
+from booster_ray import checkpoint
+from booster_ray.config import Config, load
+from booster_ray.train import pretrain
+from booster_ray.train.fused import DeviceEngine
+from booster_ray.train.pretrain import Pretraining
+from booster_ray.train.report import Report, Tree
+
+DEBUG = Path(__file__).parents[2] / "tune_configs/debug.yaml"
+make_engine = pretrain.make_engine
+"""As it is, before a test puts a cache before it."""
+
+
+def configured(*overrides: str) -> Config:
+    return load(
+        DEBUG,
+        [
+            "world=brax:fast",  # no physics: it compiles at once
+            "world.num_envs=4",
+            "world.steps_per_dispatch=4",
+            "training.env_steps=480",
+            "training.report_every=48",
+            "evaluation.every=240",
+            "checkpoint.every_env_steps=96",
+            "sac.replay_size=128",  # wraps
+            "sac.n_step=3",
+            *overrides,
+        ],
+    ).base()
+
+
+CONFIG = configured()
+
+
+@cache
+def compiled(config: Config) -> Any:
+    """An engine's compiled step, for every engine of the same config."""
+    _, engine = make_engine(config, 1)
+    return engine
+
+
+@pytest.fixture(autouse=True)
+def _compile_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    def engine(config: Config, threads: int) -> Any:
+        _, fresh = make_engine(config, threads)
+        first = compiled(config)
+        fresh._dispatch, fresh._sac = first._dispatch, first._sac
+        return first._sac, fresh
+
+    monkeypatch.setattr(pretrain, "make_engine", engine)
+    monkeypatch.setattr(Pretraining, "_evaluate", lambda self: {"score": 0.0})
+
+
+def loop(
+    config: Config = CONFIG, restored: Tree | None = None, interrupt: threading.Event | None = None
+) -> Iterator[Report]:
+    training = Pretraining(config, restored, interrupt)
+    assert isinstance(training._engine, DeviceEngine)
+    yield from training
+    training.close()
+
+
+def to_the_end(restored: Tree | None = None) -> tuple[list[dict[str, float]], Tree]:
+    reports = []
+    for report in loop(restored=restored):
+        reports.append(numbers(report))
+        tree = report.capture() if report.metrics["env_steps"] == 480 else {}
+    return reports, tree
+
+
+def test_reports_and_their_cadence() -> None:
+    reports, tree = to_the_end()
+    assert [r["env_steps"] for r in reports] == list(range(0, 481, 48))
+    assert [r["env_steps"] for r in reports if "score" in r] == [0, 240, 480]
+    # The first update is in the 18th step: 64 transitions of 3 steps each.
+    assert tree["learner"]["updates"] == 480 // 4 - 17
+    assert [r["env_steps"] for r in reports if "critic_loss" in r] == list(range(96, 481, 48))
+    assert all(np.isfinite(list(r.values())).all() for r in reports)
+
+
+@pytest.mark.parametrize("env_steps", [0, 48, 96, 288])
+def test_resume_from_disk_is_bit_exact(env_steps: int, tmp_path: Path) -> None:
+    for report in loop():
+        if report.metrics["env_steps"] == env_steps:
+            checkpoint.save(tmp_path / "saved", report.capture())
+            break
+    reports, end = to_the_end()
+    tree, _ = checkpoint.load(tmp_path / "saved")
+    again, same_end = to_the_end(tree)
+    assert again == [r for r in reports if r["env_steps"] > env_steps]
+    assert differing(end, same_end) == []
+
+
+def test_an_interrupt_is_answered_after_the_dispatch() -> None:
+    interrupt = threading.Event()
+    interrupt.set()
+    reports = loop(interrupt=interrupt)
+    assert [next(reports).metrics["env_steps"] for _ in range(3)] == [0, 16, 32]
+
+
+def test_a_capture_stays_as_it_was_taken() -> None:
+    """The dispatch takes over its state's memory."""
+    captured: list[tuple[Tree, dict[str, Any]]] = []
+    for report in loop():
+        tree = report.capture()
+        captured.append((tree, leaves(tree)))
+    for tree, before in captured:
+        assert leaves(tree) == before
+
+
+def test_the_newest_episodes_are_averaged() -> None:
+    """'fast' lasts 1000 steps of 1 s, and pays nothing."""
+    config = configured("training.env_steps=4096", "training.report_every=1024")
+    told = [numbers(report) for report in loop(config)]
+    assert [r.get("episode_seconds") for r in told] == [None, None, None, None, 1000.0]
+
+
+SHARDED = """
+import sys
+import jax
+import numpy as np
+from booster_ray.config import load
+from booster_ray.train.pretrain import Pretraining
+
+Pretraining._evaluate = lambda self: {"score": 0.0}
+losses, weights = [], []
+for devices in (1, 2):
+    overrides = [*sys.argv[2:], f"sac.devices={devices}"]
+    training = Pretraining(load(sys.argv[1], overrides).base())
+    reports = [r.metrics for r in training]
+    carry = training._engine._carry
+    assert len(carry.worlds.key.sharding.device_set) == devices
+    weights.append(jax.tree.leaves(jax.device_get(carry.learner.actor)))
+    losses.append([r["critic_loss"] for r in reports if "critic_loss" in r])
+again = Pretraining(load(sys.argv[1], overrides).base(), training._capture())
+assert again._engine._carry.worlds.key.sharding == carry.worlds.key.sharding
+np.testing.assert_allclose(*losses, rtol=1e-3)
+for one, two in zip(*weights):
+    np.testing.assert_allclose(one, two, rtol=1e-2, atol=1e-4)
+"""
+
+
+@pytest.mark.slow
+def test_two_devices_learn_what_one_learns() -> None:
+    overrides = [
+        "world=brax:fast", "world.num_envs=4", "world.steps_per_dispatch=4",
+        "training.env_steps=144", "training.report_every=48", "sac.replay_size=128",
+    ]  # fmt: skip
+    done = subprocess.run(
+        [sys.executable, "-c", SHARDED, str(DEBUG), *overrides],
+        # Two devices on fewer than two threads would wait for each other for ever.
+        env={
+            **os.environ,
+            "NPROC": "2",
+            "XLA_FLAGS": "--xla_force_host_platform_device_count=2",
+        },
+        capture_output=True,
+        text=True,
+        timeout=240,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr[-3000:]
+
+
+@pytest.mark.slow
+def test_the_game_trains_on_mjx() -> None:
+    config = configured("world=mjx", "world.num_envs=3", "world.steps_per_dispatch=2",
+                        "training.env_steps=120", "training.report_every=60", "sac.n_step=1",
+                        "sac.replay_size=96", "world.episode_seconds=0.2")  # fmt: skip
+    reports, middle = [], None
+    for report in loop(config):
+        reports.append(numbers(report))
+        middle = report.capture() if report.metrics["env_steps"] == 60 else middle
+    assert reports[-1]["episode_seconds"] == pytest.approx(0.2)
+    again = [numbers(report) for report in loop(config, middle)]
+    assert again == reports[2:]

@@ -1,0 +1,32 @@
+"""Comparing reports and whole training states."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from booster_ray.checkpoint.leaves import flatten
+from booster_ray.train.report import Report, Tree
+
+CLOCKS = {"env_steps_per_second", "wall_seconds"}
+"""Metrics that hang on the machine's speed."""
+
+
+def numbers(report: Report) -> dict[str, float]:
+    """A report's metrics that are the same in every run."""
+    return {k: v for k, v in report.metrics.items() if k not in CLOCKS}
+
+
+def leaves(tree: Tree) -> dict[str, Any]:
+    """Everything in a state, arrays as their type and bytes."""
+    return {
+        name: (leaf.dtype.str, leaf.shape, leaf.tobytes()) if isinstance(leaf, np.ndarray) else leaf
+        for name, leaf in flatten(tree)
+    }
+
+
+def differing(first: Tree, second: Tree) -> list[str]:
+    """Paths of the leaves that are not bit for bit the same."""
+    one, other = leaves(first), leaves(second)
+    return sorted(k for k in one.keys() | other.keys() if one.get(k) != other.get(k))
