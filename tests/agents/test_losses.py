@@ -9,6 +9,7 @@ import pytest
 
 from booster_ray.agents.sac.losses import Batch, actor_loss, alpha_loss, critic_loss
 from booster_ray.agents.sac.networks import MLP, TwinCritic, split_head
+from booster_ray.agents.sac.values import scalar
 
 OBS, ACT, N = 3, 2, 7
 ALPHA, DISCOUNT = 0.3, 0.9
@@ -17,6 +18,7 @@ ACTOR, CRITIC = MLP((6, 5), 2 * ACT, "silu", True), TwinCritic((6, 5), "silu", T
 NETS: dict[str, Any] = {
     "actor_fn": lambda params, x: split_head(ACTOR.apply(params, x), *LOG_STD),
     "critic_fn": CRITIC.apply,
+    "head": scalar("min"),
 }
 KEY = jax.random.key(11)
 NOISE = np.asarray(jax.random.normal(KEY, (N, ACT)))

@@ -5,6 +5,7 @@ import pytest
 
 from booster_ray.config import Config
 from booster_ray.soccer import game
+from booster_ray.train.behaviour import Behaviour
 from booster_ray.train.evaluation import Evaluator, flat_metrics, gains, summarize
 
 
@@ -87,3 +88,26 @@ def test_summaries_are_means_of_one_task() -> None:
     assert summarize(records, 0) == {
         "score": 2.0, "survival": 3.0, "fall_rate": 0.5, "success": 0.5, "touched": 1.0,
     }  # fmt: skip
+
+
+def test_a_task_without_a_record_has_no_numbers() -> None:
+    assert summarize([], 0) == {}
+    assert flat_metrics({"goalie": {"score": 1.0}}) == {"score/goalie": 1.0}  # and no mean of some
+
+
+@pytest.mark.parametrize(
+    ("actions", "idle", "saturated"),
+    [([0.2, 0.2, 0.2], 1, 0), ([1.0, -1.0, 1.0], 0, 1), ([0.1, -0.1, 0.1], 0, 0)],
+)
+def test_behaviour_tells_idle_and_saturated(
+    actions: list[float], idle: int, saturated: int
+) -> None:
+    behaviour = Behaviour()
+    assert behaviour.metrics() == {}
+    for action in actions:
+        # The second episode is over, and what is done in it does not count.
+        played = np.array([[action] * 4, np.random.default_rng(0).uniform(-1, 1, 4)])
+        behaviour = behaviour.after(played, np.array([True, False]))
+    told = behaviour.metrics()
+    assert (told["idle"], told["saturated"]) == (idle, saturated)
+    assert told["action_change"] == pytest.approx(abs(actions[1] - actions[0]))

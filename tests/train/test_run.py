@@ -296,6 +296,8 @@ def start(directory: Path) -> subprocess.Popen[str]:
     environment = {
         **os.environ,
         "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0",
+        # What XLA:CPU says of cached programs would fill the pipe, which nobody reads meanwhile.
+        "TF_CPP_MIN_LOG_LEVEL": "3",
     }
     command = [sys.executable, "-c", CHILD, str(DEBUG), str(directory), *OVERRIDES]
     return subprocess.Popen(

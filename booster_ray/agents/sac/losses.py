@@ -8,7 +8,6 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 
-from booster_ray.agents.sac import values
 from booster_ray.agents.sac.networks import squashed
 from booster_ray.agents.sac.values import ValueHead
 
@@ -51,7 +50,7 @@ def critic_loss(
     *,
     actor_fn: ActorFn,
     critic_fn: CriticFn,
-    head: ValueHead = values.scalar("min"),  # noqa: B008  (a constant)
+    head: ValueHead,
 ) -> tuple[jax.Array, Metrics]:
     """Soft Bellman error of both critics (eq. 5-6), and the mean and maximum of Q.
 
@@ -76,7 +75,7 @@ def actor_loss(
     *,
     actor_fn: ActorFn,
     critic_fn: CriticFn,
-    head: ValueHead = values.scalar("min"),  # noqa: B008  (a constant)
+    head: ValueHead,
 ) -> tuple[jax.Array, Metrics]:
     """E[α log π - Q] by reparameterization (eq. 7, 9); entropy and mean log standard deviation.
 
