@@ -201,7 +201,7 @@ def our_loop(steps: int) -> tuple[float, float]:
     The overhead compares the processor time of the loop with that of its two parts alone, so
     that what overlaps is not counted as saved.
     """
-    from booster_ray.train.collect import make_engine
+    from booster_ray.train.pretrain import make_engine
 
     settings = config(**PEERS_STYLE)
     sac, engine = make_engine(settings, CORES)
