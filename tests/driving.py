@@ -40,7 +40,9 @@ def start(*args: str, module: str = "tune", **environment: str) -> subprocess.Po
     process = subprocess.Popen(
         command(*args, module=module),
         cwd=ROOT,
-        env={**os.environ, **environment},
+        # JAX, once a test has imported it, sets 1; what XLA then says of cached programs would
+        # fill the pipe, which nobody reads before the end.
+        env={**os.environ, "TF_CPP_MIN_LOG_LEVEL": "3", **environment},
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
         text=True,
