@@ -227,6 +227,7 @@ class NativeWorld:
         self._returns = np.zeros(n)
         self._action = np.zeros((n, game.ACTION_SIZE))
         self._ended = np.zeros(n, bool)
+        self._latest = np.zeros(n, np.int64)
         self._ready = False
 
     def _world_table(self) -> stepping.Worlds:
@@ -298,6 +299,8 @@ class NativeWorld:
         self._returns[which] = 0.0
         self._action[which] = 0.0
         self._ended[which] = False
+        self._latest[which] = 0
+        self._torque[which, 0] = 0.0
 
     def _spawn(self, i: int, placed: spawn.Spawn) -> None:
         seat, slot = self._seat_of[i], self._slots[i]
@@ -352,6 +355,7 @@ class NativeWorld:
             self._episode(), self._record, self._torque, action / self._unit, self._weights
         )
         self._remember(verdict.episode)
+        self._latest[:] = self._decimation - 1
         self._action[:] = action
         self._returns += verdict.reward
         observation = self._noisy(verdict.observation, quiet=verdict.lost)
@@ -364,8 +368,9 @@ class NativeWorld:
         )
 
     def frame(self) -> Frame:
-        """What the rules saw of the last recorded physics step, every array (num_envs, ...)."""
-        last = self._record[:, -1], self._torque[:, -1]
+        """What the rules saw of the last physics step, or of the reset; arrays (num_envs, ...)."""
+        rows = np.arange(self.num_envs), self._latest
+        last = self._record[rows], self._torque[rows]
         return self._rules.frame(self._episode(), *last)._replace(ball_hits=self._hits.copy())
 
     def _remember(self, episode: Episode) -> None:

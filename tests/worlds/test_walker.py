@@ -28,14 +28,14 @@ def walk_native(**walker: float) -> Outcome:
     world = NativeWorld(game.TASKS, len(seeds), GAINS, auto_reset=False)
     walkers = [Walker(**walker) for _ in seeds]
     seen = world.reset(0, env_seeds=seeds)
-    frame = world._frame(world._record[:, 0], world._torque[:, 0])
+    frame = world.frame()
     outcome: Outcome = {}
     while len(outcome) < len(seeds):
         # The official environment tells the orientation in float32.
         quats = frame.imu_quat.astype(np.float32)
         result = world.step(np.stack([w(*s) for w, *s in zip(walkers, seen, quats, strict=True)]))
         seen = result.observation
-        frame = world._frame(world._record[:, -1], world._torque[:, -1])
+        frame = world.frame()
         for episode in result.episodes:
             i = int(episode["env"])
             outcome[game.TASKS[world.task[i]], seeds[i]] = episode
