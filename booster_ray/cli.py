@@ -14,12 +14,12 @@ from booster_ray.config import Config, ConfigError, Sweep, load
 
 def guarded(main: Callable[[], int]) -> int:
     """Run a command; bad input becomes one line on stderr and exit code 2."""
-    from booster_ray.checkpoint import CheckpointError
+    from booster_ray.checkpoint import CheckpointError, StorageError
     from booster_ray.worlds.versions import VersionError
 
     try:
         return main()
-    except (ConfigError, CheckpointError, VersionError) as error:
+    except (ConfigError, CheckpointError, StorageError, VersionError) as error:
         print(f"error: {error}", file=sys.stderr)
         return 2
     except KeyboardInterrupt:

@@ -51,7 +51,7 @@ def start(*args: str, module: str = "tune", **environment: str) -> subprocess.Po
     return process
 
 
-def finish(process: subprocess.Popen[str], timeout: float = 240) -> tuple[int, str]:
+def finish(process: subprocess.Popen[str], timeout: float = 1500) -> tuple[int, str]:
     """Exit code and output; kills everything should it hang."""
     try:
         output, _ = process.communicate(timeout=timeout)
@@ -62,7 +62,7 @@ def finish(process: subprocess.Popen[str], timeout: float = 240) -> tuple[int, s
     return process.returncode, output
 
 
-def run(*args: str, module: str = "tune", timeout: float = 240) -> tuple[int, str]:
+def run(*args: str, module: str = "tune", timeout: float = 1500) -> tuple[int, str]:
     """Run the command to its end."""
     return finish(start(*args, module=module), timeout)
 
@@ -85,10 +85,15 @@ def kill_all(pid: int) -> None:
 
 def trial_processes(pid: int) -> list[psutil.Process]:
     """The Ray workers below ``pid`` that run a trial now."""
-    return [p for p in family(pid) if "ImplicitFunc" in " ".join(p.cmdline())]
+    return named(pid, "TrialProcess")
 
 
-def wait_for(condition: Callable[[], Any], timeout: float = 120) -> Any:
+def named(pid: int, name: str) -> list[psutil.Process]:
+    """The Ray workers below ``pid`` whose actor is of that name."""
+    return [p for p in family(pid) if name in " ".join(p.cmdline())]
+
+
+def wait_for(condition: Callable[[], Any], timeout: float = 900) -> Any:
     """The first true value of ``condition``."""
     deadline = time.monotonic() + timeout
     while time.monotonic() < deadline:

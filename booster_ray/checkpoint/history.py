@@ -10,7 +10,8 @@ from typing import Any
 
 from booster_ray.checkpoint.errors import CheckpointError
 from booster_ray.checkpoint.leaves import Tree
-from booster_ray.checkpoint.store import load, temp_name
+from booster_ray.checkpoint.log import SEGMENTS
+from booster_ray.checkpoint.store import MANIFEST, discard, load, segments, temp_name
 
 
 def load_newest(
@@ -29,16 +30,18 @@ def load_newest(
         try:
             return *load(path), path
         except CheckpointError as error:
+            last = error
             warnings.warn(f"damaged checkpoint passed over: {error}", stacklevel=2)
     if candidates:
-        raise CheckpointError(f"{directory}: all {len(candidates)} checkpoints are damaged")
+        text = f"all {len(candidates)} checkpoints are damaged; of the oldest, {last}"
+        raise CheckpointError(f"{directory}: {text}")
     return None
 
 
 def prune(
     directory: Path, keep: int, protect: Collection[Path] = (), pattern: str = "step_*"
 ) -> None:
-    """Removes all checkpoints but the newest `keep` and those in `protect`.
+    """Removes all checkpoints but the newest `keep` and those in `protect`, and unused segments.
 
     Raises:
         ValueError: `keep` is below 1.
@@ -48,10 +51,57 @@ def prune(
     protected = {path.resolve() for path in protect}
     for path in _newest_first(directory, pattern)[keep:]:
         if path.resolve() not in protected:
-            # Renamed first: a removal cut short must not leave half a checkpoint under its name.
-            doomed = temp_name(path)
-            os.rename(path, doomed)
-            shutil.rmtree(doomed, ignore_errors=True)
+            discard(path)
+    drop_unused_segments(directory)
+
+
+def drop_unused_segments(directory: Path) -> None:
+    """Removes the segments that no checkpoint in `directory` lists."""
+    used = set()
+    for manifest in directory.glob(f"[!.]*/{MANIFEST}"):
+        try:
+            listed = segments(manifest.parent).values()
+        except CheckpointError as error:
+            if isinstance(error.__cause__, OSError):
+                return  # not damaged but out of reach: what it lists is not known
+            continue
+        used |= {segment["file"] for log in listed for segment in log}
+    for file in (directory / SEGMENTS).glob("*"):
+        if file.name not in used:
+            file.unlink(missing_ok=True)
+
+
+def clone(source: Path, target: Path) -> None:
+    """Copies a checkpoint to the new directory `target`, its segments to the folder beside it.
+
+    Segments are linked where the file system can, so a copy costs little.
+
+    Raises:
+        FileExistsError: `target` exists.
+        CheckpointError: `source` is no checkpoint.
+        OSError: a segment is gone, the disk is full, …
+    """
+    if os.path.lexists(target):
+        raise FileExistsError(f"checkpoint exists: {target}")
+    folder = target.parent / SEGMENTS
+    folder.mkdir(parents=True, exist_ok=True)
+    for name in {s["file"] for log in segments(source).values() for s in log}:
+        _link(source.parent / SEGMENTS / name, folder / name)
+    temp = temp_name(target)
+    shutil.copytree(source, temp)
+    os.rename(temp, target)
+
+
+def _link(source: Path, target: Path) -> None:
+    temp = temp_name(target)
+    temp.unlink(missing_ok=True)
+    try:
+        os.link(source, temp)
+    except FileNotFoundError:
+        raise
+    except OSError:
+        shutil.copyfile(source, temp)
+    os.replace(temp, target)
 
 
 def _newest_first(directory: Path, pattern: str) -> list[Path]:

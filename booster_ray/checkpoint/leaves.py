@@ -1,10 +1,10 @@
-"""A state tree as flat leaves, and an array leaf as one .npy file."""
+"""A state tree as flat leaves, and arrays as .npy images in a file."""
 
 import hashlib
 import os
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any, TypeAlias
+from typing import Any, BinaryIO, TypeAlias
 
 import ml_dtypes
 import numpy as np
@@ -12,7 +12,7 @@ import numpy as np
 from booster_ray.checkpoint.errors import CheckpointError
 
 Tree: TypeAlias = dict[str, Any]
-"""Nested dicts with string keys; leaves are arrays or int, float, str, bool, None."""
+"""Nested dicts with string keys; leaves are arrays, logs or int, float, str, bool, None."""
 
 SCALARS = (int, float, str, bool, type(None))
 NPY_KINDS = "biufcmMSU"  # numpy's own dtypes that .npy holds without pickle
@@ -67,19 +67,23 @@ def check_leaf(path: str, leaf: Any) -> Any:
     return array
 
 
-def write_array(file: Path, array: np.ndarray) -> dict[str, Any]:
-    """Writes `array` durably to the new `file`; returns its manifest entry."""
+def host_copy(array: Any) -> np.ndarray:
+    """The array in memory that nobody else writes; ml_dtypes' too. Copied once."""
+    # JAX hands out views of device memory that its next step may take over.
+    return np.array(array)
+
+
+def write_array(stream: BinaryIO, array: np.ndarray) -> dict[str, Any]:
+    """Appends `array` to a file open for writing and reading; returns its manifest entry."""
     raw = array.view(f"u{array.itemsize}") if _is_extension(array.dtype) else array
-    with file.open("x+b") as stream:
-        np.lib.format.write_array(stream, raw, allow_pickle=False)
-        stream.flush()
-        os.fsync(stream.fileno())
-        size = stream.tell()
-        stream.seek(0)
-        digest = hashlib.file_digest(stream, "sha256").hexdigest()
+    offset = stream.tell()
+    np.lib.format.write_array(stream, raw, allow_pickle=False)
+    size = stream.tell() - offset
+    stream.seek(offset)
+    digest = _digest(stream, size)
     name = array.dtype.name if _is_extension(array.dtype) else array.dtype.str
     return {
-        "file": file.name,
+        "offset": offset,
         "dtype": name,
         "shape": list(array.shape),
         "sha256": digest,
@@ -93,24 +97,36 @@ def read_array(file: Path, entry: dict[str, Any]) -> np.ndarray:
     Raises:
         CheckpointError: the file is missing, unreadable, or not the one that was written.
     """
+    offset, size = entry.get("offset", 0), entry["bytes"]
     try:
         with file.open("rb") as stream:
-            size = os.fstat(stream.fileno()).st_size
-            if size != entry["bytes"]:
-                raise CheckpointError(f"{file}: holds {size} bytes, {entry['bytes']} were written")
-            if hashlib.file_digest(stream, "sha256").hexdigest() != entry["sha256"]:
+            holds = os.fstat(stream.fileno()).st_size
+            if holds < offset + size:
+                text = f"holds {holds} bytes, at least {offset + size} were written"
+                raise CheckpointError(f"{file}: {text}")
+            stream.seek(offset)
+            if _digest(stream, size) != entry["sha256"]:
                 raise CheckpointError(f"{file}: checksum differs from the manifest's")
-            stream.seek(0)
+            stream.seek(offset)
             array = np.lib.format.read_array(stream, allow_pickle=False)
     except FileNotFoundError:
         raise CheckpointError(f"{file}: missing, but the manifest lists it") from None
     except OSError as error:
-        raise CheckpointError(f"{file}: cannot be read: {error.strerror}") from None
+        raise CheckpointError(f"{file}: cannot be read: {error.strerror}") from error
     except CheckpointError:
         raise
     except ValueError as error:
         raise CheckpointError(f"{file}: not an array file: {error}") from None
     return _as_recorded(file, array, entry)
+
+
+def _digest(stream: BinaryIO, size: int) -> str:
+    """SHA-256 of the next `size` bytes."""
+    digest = hashlib.sha256()
+    while size > 0 and (data := stream.read(min(size, 2**20))):
+        digest.update(data)
+        size -= len(data)
+    return digest.hexdigest()
 
 
 def _as_recorded(file: Path, array: np.ndarray, entry: dict[str, Any]) -> np.ndarray:

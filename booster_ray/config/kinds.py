@@ -6,7 +6,7 @@ from pydantic_core import PydanticCustomError
 
 from booster_ray.config.errors import hint, show
 
-SOCCER = ("native", "mjx")
+SOCCER = ("native", "mjx", "official")
 """Simulators of the game."""
 BRAX = (
     "ant", "fast", "halfcheetah", "hopper", "humanoid", "humanoidstandup",
@@ -16,7 +16,7 @@ BRAX = (
 BACKENDS = ("generalized", "positional", "spring", "mjx")
 """Brax's physics, for `brax:NAME/BACKEND`."""
 
-_EXPECTED = "expected native, mjx, gym:ENV_ID or brax:NAME"
+_EXPECTED = "expected native, mjx, official, gym:ENV_ID or brax:NAME"
 
 
 def check_kind(kind: str) -> str:

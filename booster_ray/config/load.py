@@ -17,7 +17,8 @@ from pydantic_core import ErrorDetails
 from booster_ray.config import space, yaml12
 from booster_ray.config.errors import ConfigError, Problem, choices, hint, near, show
 from booster_ray.config.explain import explain, findings
-from booster_ray.config.schema import Config, Section
+from booster_ray.config.schema import Config
+from booster_ray.config.section import Section
 from booster_ray.config.space import Distribution, FloatRange
 
 PRESETS = Path("tune_configs")

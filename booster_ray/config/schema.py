@@ -5,98 +5,36 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-from collections.abc import Callable
-from dataclasses import dataclass
 from typing import Annotated, Any, ClassVar, Literal, Self
 
-from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, model_validator
+from pydantic import AfterValidator, Field, model_validator
 from pydantic_core import PydanticCustomError
 
 from booster_ray.config import yaml12
+from booster_ray.config.errors import hint
+from booster_ray.config.finetune import DDPG, FINETUNING_RULES, Schedule
 from booster_ray.config.kinds import SOCCER, check_kind
-
-
-def _fits(value: int) -> int:
-    if abs(value) >= 2**63:
-        raise PydanticCustomError("too_large", "is too large, expected an integer below 2^63")
-    return value
-
-
-def _distinct(values: tuple[str, ...]) -> tuple[str, ...]:
-    for i, value in enumerate(values):
-        if value in values[:i]:
-            raise PydanticCustomError(
-                "repeated", "has '{value}' twice, expected each name once", {"value": value}
-            )
-    return values
-
-
-def _printable(value: str) -> str:
-    # A NUL in a path or in the environment raises only once the run has started.
-    if not value.isprintable():
-        raise PydanticCustomError("unprintable", "has a control character, expected plain text")
-    return value
-
-
-# YAML has lists, frozen settings want tuples; strict mode would refuse the one for the other.
-_Listed = BeforeValidator(lambda value: tuple(value) if isinstance(value, list) else value)
+from booster_ray.config.section import (
+    Count,
+    Fraction,
+    Listed,
+    Natural,
+    Positive,
+    Rule,
+    Section,
+    Text,
+    Widths,
+    distinct,
+    fits,
+)
 
 Task = Literal["goalie", "obstacle", "kick_to_target"]
 Feature = Literal["egocentric", "clock", "previous_action"]
-Count = Annotated[int, Field(ge=1), AfterValidator(_fits)]
-Natural = Annotated[int, Field(ge=0), AfterValidator(_fits)]
-Positive = Annotated[float, Field(gt=0)]
-Fraction = Annotated[float, Field(gt=0, lt=1)]
-Widths = Annotated[tuple[Count, ...], Field(min_length=1), _Listed]
-Leg = Annotated[tuple[float, ...], Field(min_length=6, max_length=6), _Listed]
+Objective = Literal["score", "robustness"]
+Leg = Annotated[tuple[float, ...], Field(min_length=6, max_length=6), Listed]
 Gains = Annotated[
-    tuple[Annotated[float, Field(ge=0)], ...], Field(min_length=6, max_length=6), _Listed
+    tuple[Annotated[float, Field(ge=0)], ...], Field(min_length=6, max_length=6), Listed
 ]
-Text = Annotated[str, AfterValidator(_printable)]
-
-
-@dataclass(frozen=True)
-class Rule:
-    """What settings of one section owe each other; `keys` are dotted, below that section."""
-
-    keys: tuple[str, ...]
-    holds: Callable[..., bool]
-    wrong: str  # with {0}, {1}, … for the values
-
-
-class Section(BaseModel):
-    """A frozen group of settings, strict about types, unknown keys and non-finite numbers."""
-
-    model_config = ConfigDict(
-        frozen=True,
-        extra="forbid",
-        strict=True,
-        allow_inf_nan=False,
-        use_attribute_docstrings=True,
-    )
-    rules: ClassVar[tuple[Rule, ...]] = ()
-    shorthand: ClassVar[str] = ""
-    """The setting that a string in place of the whole section means."""
-
-    @model_validator(mode="before")
-    @classmethod
-    def _spell_out(cls, raw: Any) -> Any:
-        return {cls.shorthand: raw} if cls.shorthand and isinstance(raw, str) else raw
-
-    @model_validator(mode="after")
-    def _keep_rules(self) -> Self:
-        for rule in self.rules:
-            values = [_get(self, key) for key in rule.keys]
-            if not rule.holds(*values):
-                text = rule.wrong.format(*values)
-                raise PydanticCustomError("rule", "{text}", {"text": text, "keys": rule.keys})
-        return self
-
-
-def _get(section: Any, key: str) -> Any:
-    for name in key.split("."):
-        section = getattr(section, name)
-    return section
 
 
 class World(Section):
@@ -105,8 +43,9 @@ class World(Section):
     shorthand = "kind"
 
     kind: Annotated[Text, AfterValidator(check_kind)] = "native"
-    """Which simulator: `native` is C MuJoCo on CPU cores, `mjx` runs on a GPU with the learner;
-    `gym:ENV_ID` and `brax:NAME` (or `brax:NAME/BACKEND`) are other environments than the game."""
+    """Which simulator: `native` is C MuJoCo on CPU cores, `mjx` runs on a GPU with the learner,
+    `official` is sai_mujoco itself, slow; `gym:ENV_ID` and `brax:NAME` (or `brax:NAME/BACKEND`)
+    are other environments than the game."""
     num_envs: Count = 64
     """Worlds stepped together; at least one per task."""
     threads: Natural = 0
@@ -141,7 +80,10 @@ class Control(Section):
     decimation: Annotated[int, Field(ge=1, le=50)] = 10
     """500 Hz physics steps per policy action."""
     action_scale: Annotated[float, Field(gt=0, le=3)] = 0.5
-    """Joint offset at |action| = 1, rad (mode pd)."""
+    """Joint offset at |action| = 1, rad; of `joint_limits` a share (mode pd)."""
+    action_bounds: Literal["uniform", "joint_limits"] = "uniform"
+    """`uniform`: the same for every joint; `joint_limits`: from the default pose to each joint's
+    farther limit, times `action_scale` (mode pd)."""
     default_pose: Leg = (-0.2, 0.0, 0.0, 0.4, -0.25, 0.0)
     """Joint angles at action 0, rad, one leg; both legs share it."""
     kp: Gains = (200.0, 200.0, 200.0, 200.0, 50.0, 50.0)
@@ -153,7 +95,7 @@ class Control(Section):
 class Observation(Section):
     """What the policy sees."""
 
-    features: Annotated[tuple[Feature, ...], _Listed, AfterValidator(_distinct)] = ()
+    features: Annotated[tuple[Feature, ...], Listed, AfterValidator(distinct)] = ()
     """Appended to the 89 official numbers: `egocentric` (ball, aim and keeper seen from the
     robot's heading), `clock` (of the gait), `previous_action`."""
     gait_frequency: Annotated[float, Field(gt=0, le=5)] = 1.5
@@ -213,6 +155,33 @@ class Rewards(Section):
     """Weight of the trunk's roll and pitch rates (a cost: negative)."""
 
 
+COSTS = "costs"
+"""In a lesson: every reward term whose weight is negative."""
+
+
+def _term(name: str) -> str:
+    if name != COSTS and name not in Rewards.model_fields:
+        advice = hint(name, [COSTS, *Rewards.model_fields])
+        text = f"has '{name}', expected reward terms or {COSTS}{advice}"
+        raise PydanticCustomError("kind", "{text}", {"text": text})
+    return name
+
+
+class Lesson(Section):
+    """What some rewards weigh in the course of training."""
+
+    terms: Annotated[
+        tuple[Annotated[Text, AfterValidator(_term)], ...],
+        Field(min_length=1),
+        Listed,
+        AfterValidator(distinct),
+    ]
+    """Reward terms, or `costs`: all of negative weight."""
+    factor: Schedule
+    """[when, factor of the weights] points; when: a fraction of the budget up to 1, env steps
+    above."""
+
+
 class Randomization(Section):
     """Domain randomization."""
 
@@ -260,7 +229,7 @@ class SAC(Section):
     """Precision of matrix products; parameters and optimizers stay in float32."""
     critic: Literal["scalar", "c51"] = "scalar"
     """What critics learn: a value, or a distribution of returns over atoms (C51)."""
-    num_atoms: Annotated[int, Field(ge=2), AfterValidator(_fits)] = 101
+    num_atoms: Annotated[int, Field(ge=2), AfterValidator(fits)] = 101
     """Atoms of the distribution (critic c51)."""
     v_min: float = -20.0
     """Return of the lowest atom (critic c51)."""
@@ -368,20 +337,36 @@ class Checkpoint(Section):
 class Trainer(Section):
     """Where a trial's loop runs."""
 
-    workers: Annotated[int, Field(ge=0, le=1)] = 0
-    """0: in the trial's own process; 1: under a Ray Train worker."""
+    workers: Natural = 0
+    """0: in the trial's own process; 1: under a Ray Train worker; more: finetuned by a team."""
     cpus: Count = 1
-    """CPUs of each trial."""
+    """CPUs of each trial, or of each of its workers."""
     use_gpu: bool = False
     """Give the Ray Train worker a GPU."""
+    gpu_fraction: Annotated[float, Field(gt=0, le=1)] = 1.0
+    """Share of a GPU that a trial gets; below 1, small trials of workers 0 share one (use_gpu)."""
+    preemption_notice: Literal["auto", "none"] = "auto"
+    """`auto`: watch for Ray's notice of preemption and, on Google's machines, for theirs."""
+    grace_seconds: Positive = 25.0
+    """Seconds between a notice of preemption and the end, in which a checkpoint must be saved."""
 
     rules: ClassVar[tuple[Rule, ...]] = (
         Rule(
-            ("use_gpu", "workers"),
-            lambda gpu, workers: workers > 0 or not gpu,
+            ("use_gpu", "workers", "gpu_fraction"),
+            lambda gpu, workers, fraction: workers > 0 or not gpu or fraction < 1,
             "use_gpu is true with workers 0, expected workers 1 (a GPU goes to a Ray Train worker)",
         ),
     )
+
+
+def _no_password(url: str) -> str:
+    """The URL, if no password stands in it: configs are kept, logged and uploaded."""
+    login = url.partition("://")[2].rpartition("@")[0]
+    password = login.partition(":")[2]
+    if password and not password.startswith("$"):
+        text = "has a password, expected ${NAME} in its place, read from the environment"
+        raise PydanticCustomError("kind", "{text}", {"text": text})
+    return url
 
 
 class Tune(Section):
@@ -393,14 +378,41 @@ class Tune(Section):
     """Trials at a time; 0: as many as fit."""
     sampler: Literal["tpe", "random"] = "tpe"
     """How Optuna picks the next trial's settings."""
-    scheduler: Literal["asha", "none"] = "asha"
-    """Stop weak trials early (`asha`), or never."""
+    scheduler: Literal["asha", "pbt", "none"] = "asha"
+    """Stop weak trials early (`asha`), train all as one population (`pbt`), or neither."""
     grace_env_steps: Count = 100_000
-    """Env steps before a trial may be stopped early."""
-    reduction_factor: Annotated[int, Field(ge=2), AfterValidator(_fits)] = 2
+    """Env steps before a trial may be stopped early (asha)."""
+    reduction_factor: Annotated[int, Field(ge=2), AfterValidator(fits)] = 2
     """ASHA keeps one in this many at each rung."""
+    perturb_env_steps: Count = 100_000
+    """Env steps between generations, a multiple of evaluation.every (pbt)."""
+    objectives: Annotated[
+        tuple[Objective, ...], Field(min_length=1), Listed, AfterValidator(distinct)
+    ] = ("score",)
+    """What is maximized; `robustness` is the score under randomization level 3."""
+    study_url: Annotated[Text, AfterValidator(_no_password)] | None = None
+    """Database of the Optuna study, e.g. `postgresql://…`; null: SQLite in the sweep's folder."""
     max_failures: Natural = 2
-    """Retries of a failed trial."""
+    """Retries of a trial that fails by itself; what a lost machine cuts short is not counted."""
+    max_hours: Positive | None = None
+    """The sweep stops after so many hours, over all resumes; null: never."""
+    max_cost: Positive | None = None
+    """The sweep stops when it has cost so much, over all resumes; null: never."""
+    price_per_hour: Annotated[float, Field(ge=0)] | None = None
+    """Price of what one trial occupies, per hour; null: unknown."""
+
+    rules: ClassVar[tuple[Rule, ...]] = (
+        Rule(
+            ("objectives", "scheduler"),
+            lambda objectives, scheduler: len(objectives) == 1 or scheduler == "none",
+            "{0} are two objectives with scheduler {1}, expected scheduler none",
+        ),
+        Rule(
+            ("max_cost", "price_per_hour"),
+            lambda cost, price: cost is None or bool(price),
+            "max_cost is {0} with price_per_hour {1}, expected a price",
+        ),
+    )
 
 
 class Runtime(Section):
@@ -449,7 +461,11 @@ class Config(Section):
     """Seed of everything random."""
     storage: Annotated[Text, Field(min_length=1)] = "results"
     """Folder that holds the runs."""
-    tasks: Annotated[tuple[Task, ...], Field(min_length=1), _Listed, AfterValidator(_distinct)] = (
+    stage: Literal["pretrain", "finetune"] = "pretrain"
+    """`pretrain`: SAC in JAX (settings under sac); `finetune`: DDPG in torch (ddpg)."""
+    start_from: Annotated[Text, Field(min_length=1)] | None = None
+    """Checkpoint, or folder of a run or sweep, whose policy is finetuned; null: from scratch."""
+    tasks: Annotated[tuple[Task, ...], Field(min_length=1), Listed, AfterValidator(distinct)] = (
         "goalie",
         "obstacle",
         "kick_to_target",
@@ -463,10 +479,14 @@ class Config(Section):
     """What the policy sees."""
     rewards: Rewards = Rewards()
     """Weights of the dense reward terms."""
+    curriculum: Annotated[tuple[Lesson, ...], Listed] = ()
+    """Rewards whose weights change in the course of training."""
     randomization: Randomization = Randomization()
     """Domain randomization."""
     sac: SAC = SAC()
-    """The learner."""
+    """The learner of pretraining; the actor's network in both stages."""
+    ddpg: DDPG = DDPG()
+    """The learner of finetuning."""
     training: Training = Training()
     """How long to train."""
     evaluation: Evaluation = Evaluation()
@@ -498,11 +518,73 @@ class Config(Section):
             "replay_size {0} cannot hold one step of {1} worlds, expected more (mjx: of each task)",
         ),
         Rule(
+            ("trainer.workers", "stage"),
+            lambda workers, stage: workers <= 1 or stage == "finetune",
+            "workers {0} with stage {1}, expected 0 or 1 (only finetuning has a team)",
+        ),
+        Rule(
+            ("trainer.workers", "world.num_envs", "tasks", "world.kind"),
+            lambda workers, worlds, tasks, kind: (
+                workers <= 1
+                or (
+                    worlds % workers == 0
+                    and worlds // workers >= (len(tasks) if kind in SOCCER else 1)
+                )
+            ),
+            "num_envs {1} does not divide among {0} workers with a world for each task",
+        ),
+        Rule(
+            ("trainer.workers", "ddpg.batch_size"),
+            lambda workers, batch: workers <= 1 or batch % workers == 0,
+            "batch_size {1} does not divide among {0} workers, expected a multiple of {0}",
+        ),
+        Rule(
+            ("tune.perturb_env_steps", "evaluation.every", "tune.scheduler"),
+            lambda steps, every, scheduler: scheduler != "pbt" or steps % every == 0,
+            "perturb_env_steps {0} is no multiple of evaluation.every {1}, expected one (pbt)",
+        ),
+        Rule(
+            ("tune.objectives", "world.kind"),
+            lambda objectives, kind: "robustness" not in objectives or kind in SOCCER,
+            "objectives {0} with world.kind {1}, expected score (only the game is randomized)",
+        ),
+        Rule(
+            ("curriculum", "world.kind"),
+            lambda lessons, kind: not lessons or kind in SOCCER,
+            "curriculum is of the game's rewards, expected [] with world.kind {1}",
+        ),
+        Rule(
             ("sac.symmetry", "world.kind"),
             lambda symmetry, kind: symmetry == "none" or kind in SOCCER,
             "symmetry {0} is the game's, expected none with world.kind {1}",
         ),
+        Rule(
+            ("randomization.level", "world.kind"),
+            lambda level, kind: level == 0 or kind != "official",
+            "level {0} with world.kind {1}, expected 0 (sai_mujoco randomizes nothing)",
+        ),
+        Rule(
+            ("start_from", "stage"),
+            lambda start, stage: start is None or stage == "finetune",
+            "start_from is set with stage {1}, expected stage finetune",
+        ),
+        Rule(
+            ("stage", "world.kind"),
+            lambda stage, kind: stage == "pretrain" or not _on_device(kind),
+            "stage {0} with world.kind {1}, expected worlds on the host (native, official, gym)",
+        ),
+        Rule(
+            ("ddpg.replay_size", "world.num_envs"),
+            lambda size, worlds: size >= worlds,
+            "replay_size {0} cannot hold one step of {1} worlds, expected more",
+        ),
+        *FINETUNING_RULES,
     )
+
+    def trains_like(self, other: Config) -> bool:
+        """Whether both train the same; where a run is kept and what executes it may differ."""
+        where = {"storage", "trainer", "tune", "runtime"}
+        return self.model_dump(exclude=where) == other.model_dump(exclude=where)
 
     def to_dict(self) -> dict[str, Any]:
         """Every setting as plain mappings, lists and scalars."""

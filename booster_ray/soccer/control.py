@@ -27,16 +27,34 @@ class Gains(NamedTuple):
 
 
 def leg_gains(
-    default_pose: Sequence[float], action_scale: float, kp: Sequence[float], kd: Sequence[float]
+    default_pose: Sequence[float],
+    action_scale: float,
+    kp: Sequence[float],
+    kd: Sequence[float],
+    action_bounds: str = "uniform",
 ) -> Gains:
-    """Gains of two equal legs, each argument for one leg's 6 joints. Shapes: (12,)."""
+    """Gains of two equal legs, each sequence for one leg's 6 joints. Shapes: (12,).
+
+    Args:
+        default_pose: rad.
+        action_scale: rad; of ``joint_limits`` a share of each joint's own reach.
+        kp: N·m/rad.
+        kd: N·m·s/rad.
+        action_bounds: ``uniform``, or ``joint_limits``: an action of 1 moves a joint's target to
+            the farther of its limits (Seo et al. 2025, "Learning Sim-to-Real Humanoid Locomotion
+            in 15 Minutes").
+    """
 
     def both(leg: Sequence[float]) -> np.ndarray:
         return np.tile(np.asarray(leg, np.float64), 2)
 
+    pose, reach = both(default_pose), np.full(game.ACTION_SIZE, action_scale)
+    if action_bounds == "joint_limits":
+        low, high = np.array(game.JOINT_RANGES).T
+        reach *= np.maximum(high - pose, pose - low)
     return Gains(
-        default_pose=both(default_pose),
-        action_scale=np.full(game.ACTION_SIZE, action_scale),
+        default_pose=pose,
+        action_scale=reach,
         kp=both(kp),
         kd=both(kd),
         torque_limit=np.array(game.TORQUE_LIMITS),

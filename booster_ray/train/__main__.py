@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import os
-import signal
 import sys
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -23,38 +23,41 @@ DESCRIPTION = "Train one policy with one config. A killed run goes on with --res
 def main(argv: list[str]) -> int:
     """Train or resume; exit code 0 finished, 2 bad input, 130 stopped."""
     from booster_ray.train import folder
+    from booster_ray.train.resuming import changed, changes
     from booster_ray.train.run import CONFIG
 
-    args = run_parser("train", DESCRIPTION).parse_args(argv)
+    args = run_parser("train", DESCRIPTION).parse_intermixed_args(argv)
+    overrides = changes(args)
     sweep, root = config_or_resumed(args, CONFIG)
     if sweep.space:
         text = "is searched, expected one value; sweeps are run by booster_ray.tune"
         raise ConfigError(sweep.source, next(iter(sweep.space)), text)
     root = root or folder.begin(sweep)
     with folder.lock(root):
-        return _train(sweep.base(), root)
+        return _train(changed(sweep, root / CONFIG, overrides).base(), root)
 
 
 def _train(config: Config, root: Path) -> int:
     prepare_process(config, config.world.threads or config.trainer.cpus)
 
-    from booster_ray.train.run import STOP_FILE, read_progress, train_reporting
+    from booster_ray.train.preemption import Preempted, train_preemptibly
+    from booster_ray.train.run import STOP_FILE, read_progress
+    from booster_ray.train.stopping import stop_signals
 
     stop_file = root / STOP_FILE
     stop_file.unlink(missing_ok=True)
 
-    def stop(signum: int, _frame: Any) -> None:
-        if stop_file.exists():
-            raise KeyboardInterrupt
+    def stop(name: str) -> None:
         stop_file.touch()
-        print("Stopping: saving a checkpoint. Again: stop at once.", flush=True)
+        print(f"{name}: saving a checkpoint, then stopping. Again: stop at once.", flush=True)
 
-    for signum in (signal.SIGINT, signal.SIGTERM):
-        signal.signal(signum, stop)
-    if config.trainer.workers:
-        _fit_under_ray(config, root, stop_file)
-    else:
-        train_reporting(config, root, stop_file, lambda m: print(_line(config, m), flush=True))
+    with stop_signals(stop), suppress(Preempted):
+        if config.trainer.workers:
+            _fit_under_ray(config, root, stop_file)
+        else:
+            train_preemptibly(
+                config, root, stop_file, lambda m: print(_line(config, m), flush=True)
+            )
     reports = read_progress(root)
     if reports and reports[-1]["env_steps"] >= config.training.env_steps:
         print(f"Finished; checkpoints and progress.jsonl are in {root}")
@@ -67,7 +70,8 @@ def _fit_under_ray(config: Config, root: Path, stop_file: Path) -> None:
     import ray
     from ray.train import UserCallback
 
-    from booster_ray.train.ray_train import connect, fit_in_worker
+    from booster_ray.train.ray_retry import fit_surviving
+    from booster_ray.train.ray_train import connect
 
     class Progress(UserCallback):
         def after_report(self, run_context: Any, metrics: list[Any], checkpoint: Any) -> None:
@@ -75,7 +79,7 @@ def _fit_under_ray(config: Config, root: Path, stop_file: Path) -> None:
 
     connect(config, os.environ.get("RAY_ADDRESS"))
     try:
-        fit_in_worker(config, root.resolve(), stop_file.resolve(), [Progress()])
+        fit_surviving(config, root.resolve(), stop_file.resolve(), [Progress()])
     finally:
         ray.shutdown()
 
@@ -94,6 +98,8 @@ def _line(config: Config, metrics: dict[str, Any]) -> str:
     if "score" in metrics:
         official = "official score" if config.world.is_soccer else "score"
         parts.append(f"{official} {metrics['score']:.3f}")
+    if "preemption_save_seconds" in metrics:
+        parts.append(f"saved {metrics['preemption_save_seconds']:.1f} s after the signal")
     return "  ".join(parts)
 
 

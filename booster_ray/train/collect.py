@@ -17,9 +17,10 @@ from booster_ray.agents.sac.learner import Sac, SacState
 from booster_ray.agents.sac.losses import Batch
 from booster_ray.agents.sac.replay import Replay
 from booster_ray.config import Config
+from booster_ray.config.curriculum import reward_factors
 from booster_ray.train.learner import from_tree, learning_starts, task_shares, to_tree
 from booster_ray.train.report import TrainingDiverged, Tree
-from booster_ray.worlds.contract import World
+from booster_ray.worlds.contract import Scalable, World
 
 EPISODES_AVERAGED = 50
 """Ended episodes over which training returns and lengths are averaged."""
@@ -67,6 +68,12 @@ class Engine(Protocol):
         ...
 
 
+def scale_rewards(world: World, config: Config, env_steps: int) -> None:
+    """Weigh a world's rewards as the config's curriculum wants them after ``env_steps``."""
+    if config.curriculum and isinstance(world, Scalable):
+        world.scale_rewards(reward_factors(config, env_steps))
+
+
 class HostEngine:
     """Worlds on the host; the update runs in JAX's threads while they step.
 
@@ -97,6 +104,7 @@ class HostEngine:
 
     def advance(self, env_steps: int) -> None:
         """One control step of all worlds, beside ``updates_per_step`` updates."""
+        scale_rewards(self._world, self._config, env_steps)
         action = self._act(env_steps)
         if env_steps >= self._starts:
             # JAX computes in threads of its own and is waited for in the next act: the update

@@ -24,12 +24,12 @@ RETURNS_SEED = 2**31
 
 
 class Evaluator:
-    """Plays whole official episodes, ``episodes`` a task on fixed seeds, without randomization.
+    """Plays whole official episodes, ``episodes`` a task on fixed seeds, at a randomization level.
 
     The tasks are all three of the game, whatever a config trains on.
     """
 
-    def __init__(self, config: Config, episodes: int, threads: int) -> None:
+    def __init__(self, config: Config, episodes: int, threads: int, level: int = 0) -> None:
         self._seeds = [i // len(game.TASKS) for i in range(episodes * len(game.TASKS))]
         self._world = NativeWorld(
             game.TASKS,
@@ -37,6 +37,7 @@ class Evaluator:
             gains(config),
             threads=threads,
             auto_reset=False,
+            level=level,
             **soccer_options(config),
         )
 

@@ -1,9 +1,12 @@
 """The folder of a sweep or run below its storage: begun once, resumed by name, never overwritten.
 
 A sweep keeps ``sweep.yaml`` (the checked config), ``study.db`` (the Optuna study),
-``trials/NNNN/`` (the runs), ``ray/`` (Ray's own logs) and at the end ``best/``,
+``trials/NNNN/`` (the runs), ``spent.json`` (its time so far) and at the end ``best/``,
 ``leaderboard.md``, ``leaderboard.json`` and ``report.html``. A single run keeps what
 :mod:`booster_ray.train.run` says.
+
+On remote storage (``s3://``, ``gs://``, ``/Volumes/…``) the folder is a copy: the work is done in a
+folder of this machine, each run copies its own part, and what a fresh machine lacks it fetches.
 """
 
 from __future__ import annotations
@@ -12,10 +15,14 @@ import errno
 import fcntl
 import os
 import shutil
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import IO
 
-from booster_ray.config import ConfigError, Sweep, load
+from booster_ray.checkpoint.mirror import Mirror
+from booster_ray.checkpoint.storage import RemoteFolder, is_remote, local_path
+from booster_ray.config import Config, ConfigError, Sweep, load
 from booster_ray.config.errors import choices, hint
 from booster_ray.worlds.make import check_world
 
@@ -29,14 +36,39 @@ FIXED = ("name", "storage", "trainer.", "tune.", "runtime.")
 
 
 def storage_path(storage: str) -> Path:
-    """The folder of the runs.
+    """The folder of the runs on this machine.
 
     A relative one lies below the current folder; in a Ray job, whose current folder is a copy
-    that goes with the cluster, below the home folder.
+    that goes with the cluster, below the home folder. Of remote storage it is the folder that
+    runs work in, see :func:`booster_ray.checkpoint.storage.local_path`.
     """
-    path = Path(storage).expanduser()
+    path = local_path(storage)
     in_job = "RAY_JOB_CONFIG_JSON_ENV_VAR" in os.environ
     return Path.home() / path if in_job else path
+
+
+def mirror_of(config: Config, directory: Path, records: Sequence[str] = ()) -> Mirror | None:
+    """Where ``directory``, a run's or sweep's or one in it, is copied to; None: nowhere.
+
+    Raises:
+        StorageError: the storage cannot be reached.
+    """
+    if not is_remote(config.storage):
+        return None
+    # Below the sweep's name all machines agree, whatever their local folders are called.
+    parts = directory.absolute().parts
+    first = max((i for i, part in enumerate(parts) if part == config.name), default=len(parts) - 1)
+    return Mirror(RemoteFolder(config.storage).below("/".join(parts[first:])), records)
+
+
+def publish(config: Config, file: Path) -> None:
+    """Copy one file of a run's or sweep's folder to remote storage; local storage has it.
+
+    Raises:
+        StorageError: it cannot be written.
+    """
+    if mirror := mirror_of(config, file.parent):
+        mirror.push_file(file)
 
 
 def begin(sweep: Sweep) -> Path:
@@ -52,16 +84,23 @@ def begin(sweep: Sweep) -> Path:
             raise ConfigError(sweep.source, key, "is searched, expected one value for the sweep")
     config = sweep.base()
     check_world(config)
+    if config.start_from is not None:
+        from booster_ray.train.finetune_start import find
+
+        find(config)
     storage = storage_path(config.storage)
     root = storage / config.name
-    _check_storage(storage, sweep.source)
+    _check_storage(config.storage, sweep.source)
+    taken = is_remote(config.storage) and RemoteFolder(config.storage).names(config.name)
     try:
+        if taken:
+            raise FileExistsError
         root.mkdir()
     except FileExistsError:
         raise ConfigError(
             sweep.source,
             "name",
-            f"run '{config.name}' exists in {storage}; "
+            f"run '{config.name}' exists in {config.storage if taken else storage}; "
             f"go on with --resume {config.name}, or choose another with name=…",
         ) from None
     except OSError as error:
@@ -71,7 +110,14 @@ def begin(sweep: Sweep) -> Path:
     return root
 
 
-def _check_storage(storage: Path, source: str) -> None:
+def _check_storage(name: str, source: str) -> None:
+    if is_remote(name):
+        try:
+            RemoteFolder(name).probe()
+        except OSError as error:
+            text = str(error).splitlines()[0]  # names the storage
+            raise ConfigError(source, "storage", f"cannot write: {text}") from None
+    storage = storage_path(name)
     try:
         storage.mkdir(parents=True, exist_ok=True)
         probe = storage / f".probe-{os.getpid()}"
@@ -96,13 +142,37 @@ def reopen(name: str, storage: str, marker: str) -> tuple[Sweep, Path]:
     """
     folder = storage_path(storage)
     root = folder / name
-    if not (root / marker).is_file():
-        names = sorted(path.parent.name for path in folder.glob(f"*/{marker}"))
+    if not (root / marker).is_file() and not _fetched(storage, root, marker):
+        here = {path.parent.name for path in folder.glob(f"*/{marker}")}
+        names = sorted(here | (_remote_names(storage) if is_remote(storage) else set()))
         found = f"expected {choices(names)}{hint(name, names)}" if names else "there are no runs"
-        raise ConfigError("command line", "--resume", f"no run '{name}' in {folder}, {found}")
+        where = storage if is_remote(storage) else folder
+        raise ConfigError("command line", "--resume", f"no run '{name}' in {where}, {found}")
     sweep = load(root / marker)
-    _check_storage(folder, str(root / marker))
+    _check_storage(storage, str(root / marker))
     return sweep, root
+
+
+def _fetched(storage: str, root: Path, marker: str) -> bool:
+    """Bring the file that marks a run from remote storage; returns whether it is there."""
+    if not is_remote(storage):
+        return False
+    with _reading(storage):
+        return Mirror(RemoteFolder(storage).below(root.name)).pull_file(marker, root / marker)
+
+
+def _remote_names(storage: str) -> set[str]:
+    with _reading(storage):
+        return {name for name, size in RemoteFolder(storage).names().items() if size is None}
+
+
+@contextmanager
+def _reading(storage: str) -> Iterator[None]:
+    try:
+        yield
+    except OSError as error:
+        text = str(error).splitlines()[0]
+        raise ConfigError("command line", "--storage", f"cannot read: {text}") from None
 
 
 def lock(root: Path) -> IO[str]:

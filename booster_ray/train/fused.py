@@ -17,11 +17,14 @@ from jax.sharding import Mesh, NamedSharding, PartitionSpec
 from booster_ray.agents.sac.device_replay import DeviceReplay, Rings, Step
 from booster_ray.agents.sac.learner import Sac, SacState
 from booster_ray.agents.sac.losses import Batch
+from booster_ray.agents.sac.replay import FORMAT_1
+from booster_ray.checkpoint import CheckpointError
 from booster_ray.config import Config
+from booster_ray.config.curriculum import reward_factors
 from booster_ray.train.collect import EPISODES_AVERAGED
 from booster_ray.train.learner import from_tree, learning_starts, task_shares, to_tree
 from booster_ray.train.report import Tree
-from booster_ray.worlds.device import Dynamics
+from booster_ray.worlds.device import Dynamics, ScalableDynamics
 from booster_ray.worlds.mjx import Outcome
 
 AVERAGED = ("return", "seconds")
@@ -68,7 +71,7 @@ class DeviceEngine:
     """
 
     def __init__(self, config: Config, sac: Sac, dynamics: Dynamics[Any]) -> None:
-        self._sac, self._dynamics = sac, dynamics
+        self._config, self._sac, self._dynamics = config, sac, dynamics
         self._shape = config.sac.updates_per_step, config.sac.batch_size
         self._steps = config.world.steps_per_dispatch
         self.stride, self.action_size = self._steps * dynamics.num_envs, dynamics.action_size
@@ -149,6 +152,10 @@ class DeviceEngine:
 
     def advance(self, env_steps: int) -> None:
         """``steps_per_dispatch`` control steps; returns before the device is done."""
+        if self._config.curriculum and isinstance(self._dynamics, ScalableDynamics):
+            factors = reward_factors(self._config, env_steps)
+            worlds = self._dynamics.scale_rewards(self._carry.worlds, factors)
+            self._take(self._carry._replace(worlds=worlds))
         self._carry, self._metrics = self._dispatch(self._carry)
 
     def numbers(self) -> dict[str, float]:
@@ -164,26 +171,29 @@ class DeviceEngine:
         return numbers
 
     def state(self) -> Tree:
-        """See :class:`booster_ray.train.collect.Engine`."""
+        """See :class:`booster_ray.train.collect.Engine`; the replay's until the next advance."""
         carry = self._carry
-        rest = {"rings": carry.rings, "recent": carry.recent, "key": carry.key}
+        rest = {"recent": carry.recent, "key": carry.key, "before": carry.before}
         return {
             "learner": to_tree(carry.learner),
             # Copies: the next dispatch takes over the memory.
             "world": jax.tree.map(np.array, self._dynamics.tree(carry.worlds)),
-            "fused": to_tree({**rest, "before": carry.before}),
+            "replay": self._replay.state(carry.rings),
+            "fused": to_tree(rest),
         }
 
     def restore(self, tree: Tree, env_steps: int) -> None:
         """See :class:`booster_ray.train.collect.Engine`."""
         carry = self._carry
-        rest = {"rings": carry.rings, "recent": carry.recent, "key": carry.key}
-        rest = from_tree({**rest, "before": carry.before}, tree["fused"])
+        if "replay" not in tree:
+            raise CheckpointError(FORMAT_1)
+        rest = {"recent": carry.recent, "key": carry.key, "before": carry.before}
         self._take(
             Carry(
                 learner=from_tree(carry.learner, tree["learner"]),
                 worlds=self._dynamics.restored(tree["world"]),
-                **rest,
+                rings=self._replay.restored(tree["replay"]),
+                **from_tree(rest, tree["fused"]),
             )
         )
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -23,6 +24,8 @@ def load_policy(path: Path, *, untrained: bool = False) -> tuple[Config, Policy]
     """
     tree, metadata = checkpoint.load(path, keys=["learner"])
     config = Config.model_validate(metadata["config"])
+    if config.stage == "finetune":
+        return config, _finetuned(config, None if untrained else tree["learner"])
     learner = make_learner(config, *sizes(config))
     state = learner.init(config.seed)
     if not untrained:
@@ -32,3 +35,12 @@ def load_policy(path: Path, *, untrained: bool = False) -> tuple[Config, Policy]
         return np.asarray(learner.act_mean(state, observation))
 
     return config, policy
+
+
+def _finetuned(config: Config, learner: dict[str, Any] | None) -> Policy:
+    """The torch actor of a finetuning run, or the one that it began with."""
+    from booster_ray.agents.actor_files import torch_policy
+    from booster_ray.agents.convert import to_torch
+    from booster_ray.train.finetune_start import begin
+
+    return torch_policy(begin(config).actor if learner is None else to_torch(config, learner))

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -33,34 +33,40 @@ def connect(config: Config, address: str | None) -> None:
     )
 
 
+def resources(config: Config) -> dict[str, float]:
+    """What the process that trains claims of its node."""
+    gpu = {"GPU": config.trainer.gpu_fraction} if config.trainer.use_gpu else {}
+    return {"CPU": config.trainer.cpus, **gpu}
+
+
 def fit_in_worker(
     config: Config, directory: Path, stop_file: Path, callbacks: Sequence[Any] = ()
 ) -> None:
-    """Run under a ``JaxTrainer`` worker; ``callbacks`` are Ray Train's and hear every report.
+    """Run under Ray Train workers; ``callbacks`` are Ray Train's and hear every report.
 
-    The checkpoint is the run directory's own, so a run may change its binding on resume.
+    The checkpoint is the run directory's own, so a run may change its binding on resume. While
+    this waits, a SIGTERM or another notice that this process gets makes the worker save and end.
 
     Raises:
-        ray.train.TrainingFailedError: the worker failed.
+        ray.train.TrainingFailedError: a worker failed.
+        Preempted: the run was saved and ended because of a notice.
     """
     from ray import train
-    from ray.train.v2.jax import JaxTrainer
-    from ray.train.v2.jax.config import JaxConfig
 
-    trainer = JaxTrainer(
-        _work,
+    from booster_ray.train.attempts import read_attempts
+    from booster_ray.train.preemption import NOTICE_FILE, Preempted, Watch
+
+    trainer = _trainer(
+        config,
         train_loop_config={
             "config": config.to_dict(),
             "directory": str(directory),
             "stop_file": str(stop_file),
         },
-        # JaxTrainer would renumber CUDA_VISIBLE_DEVICES from 0, so that trials met on one GPU;
-        # left off here, each worker keeps the GPU that Ray assigned to it.
-        jax_config=JaxConfig(use_gpu=False, use_tpu=False),
         scaling_config=train.ScalingConfig(
             num_workers=config.trainer.workers,
             use_gpu=config.trainer.use_gpu,
-            resources_per_worker={"CPU": config.trainer.cpus, "GPU": int(config.trainer.use_gpu)},
+            resources_per_worker=resources(config),
         ),
         run_config=train.RunConfig(
             name="ray_train",
@@ -68,15 +74,52 @@ def fit_in_worker(
             callbacks=list(callbacks),
         ),
     )
-    trainer.fit()
+    before = len(read_attempts(directory))
+    with Watch(config.trainer, (directory / NOTICE_FILE).touch):
+        try:
+            trainer.fit()
+        except train.TrainingFailedError as error:
+            if len(attempts := read_attempts(directory)) > before:
+                raise Preempted(attempts[-1]["text"]) from error
+            raise
+
+
+def _trainer(config: Config, **settings: Any) -> Any:
+    """Ray Train's trainer for a config's stage."""
+    if config.stage == "finetune":
+        from ray.train.torch import TorchTrainer
+
+        from booster_ray.train.ray_torch import ListeningTorch
+
+        return TorchTrainer(_work, torch_config=ListeningTorch(), **settings)
+    from ray.train.v2.jax import JaxTrainer
+
+    from booster_ray.train.ray_jax import ListeningJax
+
+    # JaxTrainer would renumber CUDA_VISIBLE_DEVICES from 0, so that trials met on one GPU; left
+    # off here, each worker keeps the GPU that Ray assigned to it.
+    jax_config = ListeningJax(use_gpu=False, use_tpu=False)
+    return JaxTrainer(_work, jax_config=jax_config, **settings)
 
 
 def _work(loop_config: dict[str, Any]) -> None:
-    """What the worker runs."""
+    """What a worker runs."""
     from ray import train
 
-    from booster_ray.train.run import train_reporting
+    from booster_ray.train.preemption import NOTICE_FILE, Watch, train_preemptibly
 
     config = Config.model_validate(loop_config["config"])
     directory, stop_file = Path(loop_config["directory"]), Path(loop_config["stop_file"])
-    train_reporting(config, directory, stop_file, train.report)
+    report: Callable[[dict[str, Any]], object] = train.report
+    if config.trainer.workers > 1:
+        from booster_ray.agents.ddpg.team import current_team
+        from booster_ray.train.finetune_team import announce, follow
+
+        team = current_team()
+        if team.rank > 0:
+            # The leader alone saves: a notice that another worker gets is passed on to it.
+            with Watch(config.trainer, (directory / NOTICE_FILE).touch):
+                follow(config, team, lambda: train.report({}))
+            return
+        report = announce(team, report)
+    train_preemptibly(config, directory, stop_file, report)

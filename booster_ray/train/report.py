@@ -26,8 +26,9 @@ Loop = Iterator[Report]
 class TrainingDiverged(RuntimeError):
     """A loss is not finite or has exploded; the message says which, where, and what to try."""
 
-    def __init__(self, what: str, env_steps: int) -> None:
+    def __init__(
+        self, what: str, env_steps: int, rates: str = "sac.critic_lr and sac.actor_lr"
+    ) -> None:
         super().__init__(
-            f"{what} after {env_steps} env steps; "
-            "lower sac.critic_lr and sac.actor_lr or check the reward weights"
+            f"{what} after {env_steps} env steps; lower {rates} or check the reward weights"
         )

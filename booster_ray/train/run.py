@@ -1,30 +1,37 @@
 """One run in its own directory: restore, train, record, save. Knows neither Ray nor trackers.
 
 Layout of a run directory: ``config.yaml`` what is trained; ``progress.jsonl`` one line a report;
-``step_N/`` the newest full checkpoints; ``best_N/`` the learner at the best official score;
-``error.txt`` one line, when the last attempt failed.
+``step_N/`` the newest full checkpoints, whose replays lie in ``segments/``; ``best_N/`` the learner
+at the best official score; ``error.txt`` one line, when the last attempt failed. With remote
+storage the directory is copied there, and fetched from there where it is not.
 """
 
 from __future__ import annotations
 
 import fcntl
 import json
-import shutil
 import threading
 import time
+import warnings
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 from booster_ray import checkpoint
-from booster_ray.config import Config, ConfigError
-from booster_ray.train.report import TrainingDiverged
+from booster_ray.checkpoint import CheckpointError, Mirror, Writer
+from booster_ray.checkpoint.store import discard
+from booster_ray.config import Config, ConfigError, load
+from booster_ray.train.folder import mirror_of
+from booster_ray.train.report import Report, TrainingDiverged
 
 PROGRESS = "progress.jsonl"
 CONFIG = "config.yaml"
 ERROR = "error.txt"
 STOP_FILE = "stop-requested"
 """While this file stands in a run's or sweep's folder, runs save a checkpoint and end early."""
+
+RECORDS = (CONFIG, PROGRESS, ERROR, "attempts.json")
+"""What is copied to remote storage beside the checkpoints."""
 
 _POLL_SECONDS = 0.5
 
@@ -37,14 +44,20 @@ class Run:
     ``env_steps``, ``wall_seconds`` (training and evaluation, over all attempts) and, after an
     evaluation, ``score`` and the per-task numbers.
 
+    Checkpoints are written while training goes on. A write that fails is warned of and tried
+    again; only the last one, at the end or on request, is waited for, and must succeed. It is on
+    disk before its report is passed on.
+
     Args:
         config: a resolved config; must equal the one that the directory was begun with.
         directory: created if missing.
-        interrupt: when set, the run saves a checkpoint at the next control step and ends early.
+        interrupt: when set, the run saves a checkpoint after the control step (on the device:
+            dispatch) or evaluation under way, and ends early.
 
     Raises:
         ConfigError: the directory holds a run of another config.
-        checkpoint.CheckpointError: checkpoints exist, and all are damaged.
+        CheckpointError: checkpoints exist, and all are damaged.
+        OSError: the last checkpoint cannot be written, or remote storage cannot be reached.
         TrainingDiverged: a loss exploded or stopped being finite; the message names the last
             checkpoint before.
     """
@@ -57,32 +70,38 @@ class Run:
         self._interrupt = interrupt or threading.Event()
         self.interrupted = False
         """Whether iteration ended early, on request."""
+        self.checkpoints: Writer | None = None
+        """Of the newest iteration; says what checkpoints cost."""
 
     def __iter__(self) -> Iterator[dict[str, float]]:
         self.directory.mkdir(parents=True, exist_ok=True)
         with (self.directory / ".lock").open("w") as lock:
             # A run whose driver died may still be writing for a moment: wait until it is gone.
             fcntl.flock(lock, fcntl.LOCK_EX)
-            self._begin()
+            mirror = mirror_of(self._config, self.directory, RECORDS)
+            if mirror:
+                mirror.pull(self.directory)
+            self._begin(mirror)
+            writer = Writer(self.directory, self._config.checkpoint.keep, mirror, (PROGRESS,))
+            self.checkpoints = writer
             try:
-                yield from self._train()
+                yield from self._train(writer)
             except Exception as error:
                 if isinstance(error, TrainingDiverged):
                     error.args = (f"{error}; {self._last_good()}",)
                 replace_text(self.directory / ERROR, one_line(error))
                 raise
+            finally:
+                writer.close()
 
-    def _train(self) -> Iterator[dict[str, float]]:
-        # JAX loads here, after the caller has set the runtime's environment.
-        from booster_ray.train.pretrain import Pretraining
-
-        found = checkpoint.load_newest(self.directory)
+    def _train(self, writer: Writer) -> Iterator[dict[str, float]]:
+        found = writer.restore()
         tree, metadata = (found[0], found[1]) if found else (None, {})
-        history = self._rewind(metadata.get("env_steps") if found else None)
-        best = max((m["score"] for m in history if "score" in m), default=float("-inf"))
+        self._rewind(metadata.get("env_steps") if found else None)
+        best = self._best_score(writer, tree, metadata)
         wall, last_save = metadata.get("wall_seconds", 0.0), time.monotonic()
         began = time.monotonic()
-        loop = Pretraining(self._config, tree, self._interrupt)
+        loop = self._loop(tree)
         try:
             for report in loop:
                 wall, began = wall + time.monotonic() - began, time.monotonic()
@@ -91,13 +110,18 @@ class Run:
                 self._record(metrics)
                 if metrics.get("score", best) > best:
                     best = metrics["score"]
-                    self._save_best(report.capture()["learner"], metrics)
+                    self._save_best(writer, report, metrics)
                 minutes = self._config.checkpoint.every_minutes
                 late = minutes is not None and time.monotonic() - last_save >= 60 * minutes
                 self.interrupted = self._interrupt.is_set() and not loop.finished
                 if report.checkpoint_due or late or self.interrupted:
-                    self._save(report.capture(), metrics)
+                    name = f"step_{int(metrics['env_steps']):012d}"
+                    writer.save(name, report.capture, self._metadata(metrics))
                     last_save = time.monotonic()
+                else:
+                    writer.retry()
+                if self.interrupted or loop.finished:
+                    writer.finish()
                 yield metrics
                 if self.interrupted:
                     return
@@ -105,27 +129,42 @@ class Run:
         finally:
             loop.close()
 
+    def _loop(self, tree: dict[str, Any] | None) -> Any:
+        # JAX and torch load here, after the caller has set the runtime's environment.
+        if self._config.stage == "finetune":
+            from booster_ray.train.finetune import Finetuning
+
+            return Finetuning(self._config, tree, self._interrupt)
+        from booster_ray.train.pretrain import Pretraining
+
+        return Pretraining(self._config, tree, self._interrupt)
+
     def _last_good(self) -> str:
         # A report is checked before it is saved, so what was saved was still sound.
         last = max(self.directory.glob("step_*"), default=None)
         return f"the last good checkpoint is {last}" if last else "no checkpoint was saved before"
 
-    def _begin(self) -> None:
+    def _begin(self, mirror: Mirror | None) -> None:
         written = self.directory / CONFIG
         text = self._config.to_yaml()
         if not written.exists():
             replace_text(written, text)
+            if mirror:
+                mirror.push_file(written)  # from now on the name is taken
         elif written.read_text(encoding="utf-8") != text:
-            raise ConfigError(str(written), "holds a run of another config; choose another name")
+            if not load(written).base().trains_like(self._config):
+                raise ConfigError(
+                    str(written), "holds a run of another config; choose another name"
+                )
+            replace_text(written, text)  # it moved: other storage, worker, memory …
         (self.directory / ERROR).unlink(missing_ok=True)
 
-    def _rewind(self, env_steps: int | None) -> list[dict[str, float]]:
+    def _rewind(self, env_steps: int | None) -> None:
         """Keep the recorded reports up to ``env_steps`` (none without a checkpoint)."""
         reached = -1 if env_steps is None else env_steps
         kept = [m for m in read_progress(self.directory) if m["env_steps"] <= reached]
         lines = "".join(json.dumps(m) + "\n" for m in kept)
         replace_text(self.directory / PROGRESS, lines)
-        return kept
 
     def _record(self, metrics: dict[str, float]) -> None:
         with (self.directory / PROGRESS).open("a", encoding="utf-8") as stream:
@@ -135,28 +174,40 @@ class Run:
         finite = {k: v for k, v in metrics.items() if abs(v) < float("inf")}
         return {"config": self._config.to_dict(), "digest": self._config.digest(), **finite}
 
-    def _save(self, tree: dict[str, Any], metrics: dict[str, float]) -> None:
-        path = self.directory / f"step_{int(metrics['env_steps']):012d}"
-        if path.exists():
-            shutil.rmtree(path)  # damaged: the run was restored from one before it
-        checkpoint.save(path, tree, self._metadata(metrics))
-        checkpoint.prune(self.directory, self._config.checkpoint.keep)
+    def _save_best(self, writer: Writer, report: Report, metrics: dict[str, float]) -> None:
+        name = f"best_{int(metrics['env_steps']):012d}"
+        writer.save(name, lambda: {"learner": report.capture()["learner"]}, self._metadata(metrics))
 
-    def _save_best(self, learner: dict[str, Any], metrics: dict[str, float]) -> None:
-        path = self.directory / f"best_{int(metrics['env_steps']):012d}"
-        if not path.exists():
-            checkpoint.save(path, {"learner": learner}, self._metadata(metrics))
-        checkpoint.prune(self.directory, 1, pattern="best_*")
+    def _best_score(
+        self, writer: Writer, tree: dict[str, Any] | None, metadata: dict[str, Any]
+    ) -> float:
+        """The score of ``best_N``; a damaged one is written anew, or forgotten if it cannot be."""
+        path = best_checkpoint(self.directory)
+        if path is None:
+            return float("-inf")
+        try:
+            return float(checkpoint.load(path)[1]["score"])
+        except CheckpointError as error:
+            warnings.warn(f"damaged checkpoint: {error}", stacklevel=2)
+        if tree is not None and path.name == f"best_{int(metadata['env_steps']):012d}":
+            writer.save(path.name, lambda: {"learner": tree["learner"]}, metadata)
+            return float(metadata["score"])
+        discard(path)
+        return float("-inf")
 
 
 def train_reporting(
-    config: Config, directory: Path, stop_file: Path, report: Callable[[dict[str, Any]], object]
+    config: Config,
+    directory: Path,
+    stop_file: Path,
+    report: Callable[[dict[str, Any]], object],
+    interrupt: threading.Event | None = None,
 ) -> None:
-    """Run to the end, or until ``stop_file`` appears, passing every report on.
+    """Run to the end, or until ``stop_file`` appears or ``interrupt`` is set, reporting all.
 
     Reports carry ``finished``: whether the budget is spent.
     """
-    interrupt, ended = threading.Event(), threading.Event()
+    interrupt, ended = interrupt or threading.Event(), threading.Event()
 
     def watch() -> None:
         while not ended.wait(_POLL_SECONDS):

@@ -16,6 +16,9 @@ def process_environment(config: Config, cpus: int) -> dict[str, str]:
     in each of several trials.
     """
     environment = config.runtime.environment()
+    if config.trainer.use_gpu:  # the others on the same GPU want their memory too
+        share = config.runtime.mem_fraction * config.trainer.gpu_fraction
+        environment["XLA_PYTHON_CLIENT_MEM_FRACTION"] = f"{share:g}"
     # Trials start one after another with the same small programs: cache them all.
     environment["JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS"] = "0"
     # Devices that XLA makes of CPU cores wait for one another: with fewer threads than devices,

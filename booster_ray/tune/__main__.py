@@ -24,15 +24,49 @@ DESCRIPTION = (
 def main(argv: list[str]) -> int:
     """Run or resume a sweep; exit code 0 complete, 2 bad input, 130 stopped."""
     from booster_ray.train import folder
+    from booster_ray.train.resuming import changed, changes
     from booster_ray.train.run import replace_text
 
-    args = run_parser("tune", DESCRIPTION).parse_args(argv)
+    parser = run_parser("tune", DESCRIPTION)
+    parser.add_argument(
+        "--dry-run", action="store_true", help="say what it would take, and start nothing"
+    )
+    args = parser.parse_intermixed_args(argv)
+    overrides = changes(args)
     sweep, root = config_or_resumed(args, folder.SWEEP)
+    if args.dry_run:
+        return _plan(sweep, root)
     if root is None:
-        root = folder.begin(sweep)
+        root = _begin(sweep)
         replace_text(root / folder.SWEEP, sweep.complete().to_yaml())
     with folder.lock(root):
+        sweep = changed(sweep, root / folder.SWEEP, overrides)
+        folder.publish(sweep.base(), root / folder.SWEEP)
         return _drive(sweep, root)
+
+
+def _begin(sweep: Sweep) -> Path:
+    from booster_ray.train import folder
+
+    config = sweep.base()
+    if config.tune.scheduler == "pbt":
+        from booster_ray.tune.population import check_space
+
+        check_space(sweep)
+    if config.tune.study_url is not None:
+        from booster_ray.tune.study import refuse_taken
+
+        refuse_taken(config, sweep.source)
+    return folder.begin(sweep)
+
+
+def _plan(sweep: Sweep, root: Path | None) -> int:
+    from rich.console import Console
+
+    from booster_ray.tune.plan import plan, print_plan
+
+    print_plan(plan(sweep, root), Console())
+    return 0
 
 
 def _drive(sweep: Sweep, root: Path) -> int:
@@ -53,6 +87,8 @@ def _drive(sweep: Sweep, root: Path) -> int:
         complete = False
     if not complete:
         command = resume_command("tune", config)
+        if runner.budget.over():
+            command += " tune.max_hours=… or tune.max_cost=…, raised"
         console.print(f"Stopped. Go on with:\n  {command}", highlight=False, soft_wrap=True)
         return 130
     finish(runner, console)

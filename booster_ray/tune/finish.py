@@ -23,6 +23,7 @@ from booster_ray.tune.leaderboard import (
 from booster_ray.tune.records import TrialRecord, rank
 from booster_ray.tune.report import importances, write_report
 from booster_ray.tune.sweep import SweepRunner, facts
+from booster_ray.tune.trial import trial_directory
 from booster_ray.worlds.make import gains
 from booster_ray.worlds.official import make_official, play_official
 
@@ -72,7 +73,10 @@ def write_best(root: Path, record: TrialRecord, scores: TaskScores) -> Path:
 
 def finish(runner: SweepRunner, console: Console) -> None:
     """Print the leaderboard, play the best policy officially, write best/ and the report."""
-    records, root = runner.records(), runner.root
+    root = runner.root
+    if first := next(iter(rank(runner.records())), None):
+        runner.sharing.fetch_run(trial_directory(root, first.number))
+    records = runner.records()
     console.print(leaderboard_table(records))
     replace_text(root / "leaderboard.md", leaderboard_markdown(records))
     replace_text(root / "leaderboard.json", json.dumps(leaderboard_json(records), indent=2) + "\n")
@@ -97,6 +101,7 @@ def finish(runner: SweepRunner, console: Console) -> None:
         records,
         importances(runner.study),
         comparison,
-        facts(runner.config, records, digest),
+        facts(runner.config, records, digest, runner.budget),
     )
+    runner.sharing.share_results()
     console.print(f"Leaderboard, best policy and report: {root}/report.html")

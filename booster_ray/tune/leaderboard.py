@@ -9,7 +9,14 @@ from rich import box
 from rich.table import Table
 from rich.text import Text
 
-from booster_ray.tune.records import TASKS, TrialRecord, finite, json_ready, rank
+from booster_ray.tune.records import (
+    TASKS,
+    TrialRecord,
+    finite,
+    json_ready,
+    pareto_front,
+    rank,
+)
 
 Scores = Mapping[str, Mapping[str, float]]
 """Task -> `score` (official), `survival` (mean seconds) and `fall_rate` (0 to 1)."""
@@ -36,10 +43,12 @@ METRICS = {
 def leaderboard_table(records: Iterable[TrialRecord]) -> Table:
     """Ranked trials in 80 columns; a task's cell is the official score over the survival in s."""
     ranked = rank(records)
+    front = pareto_front(ranked)
     names = short_names(key for record in ranked for key in record.params)
     table = Table(
         title="Leaderboard",
-        caption="per task: official score, below it the mean survival in seconds",
+        caption="per task: official score, below it the mean survival in seconds"
+        + ("\nbelow the score: robustness; *: on the Pareto front of both" if front else ""),
         box=box.SIMPLE_HEAD,
         padding=(0, 1, 0, 0),
         pad_edge=False,
@@ -52,9 +61,9 @@ def leaderboard_table(records: Iterable[TrialRecord]) -> Table:
     for place, record in enumerate(ranked, start=1):
         best = record.best_report
         table.add_row(
-            str(place),
+            f"{place}*" if record.number in front else str(place),
             Text.assemble(record.trial_id, "\n", (record.status, STYLES[record.status])),
-            Text(number(record.best_score, ".3f"), style="bold"),
+            Text(_objectives(record, bool(front)), style="bold"),
             *(
                 f"{number(best.get(f'score/{task}'), '.2f')}\n"
                 f"{number(best.get(f'survival/{task}'), '.1f')}"
@@ -66,8 +75,15 @@ def leaderboard_table(records: Iterable[TrialRecord]) -> Table:
     return table
 
 
+def _objectives(record: TrialRecord, both: bool) -> str:
+    score = number(record.best_score, ".3f")
+    return f"{score}\n{number(record.objective('robustness'), '.3f')}" if both else score
+
+
 def leaderboard_json(records: Iterable[TrialRecord]) -> list[dict[str, Any]]:
     """Ranked trials as strict JSON data; what is unknown is None."""
+    ranked = rank(records)
+    front = pareto_front(ranked)
     return [
         {
             "rank": place,
@@ -75,6 +91,8 @@ def leaderboard_json(records: Iterable[TrialRecord]) -> list[dict[str, Any]]:
             "number": record.number,
             "status": record.status,
             "score": record.best_score,
+            "robustness": record.objective("robustness"),
+            "pareto": record.number in front,
             "best_env_steps": json_ready(record.best_report.get("env_steps")),
             "env_steps": record.env_steps,
             "target_env_steps": record.target_env_steps,
@@ -83,15 +101,16 @@ def leaderboard_json(records: Iterable[TrialRecord]) -> list[dict[str, Any]]:
             "checkpoint": record.checkpoint,
             "error": record.error,
         }
-        for place, record in enumerate(rank(records), start=1)
+        for place, record in enumerate(ranked, start=1)
     ]
 
 
 def leaderboard_markdown(records: Iterable[TrialRecord]) -> str:
     """Ranked trials as a Markdown table that ends with a newline."""
     ranked = rank(records)
+    front = pareto_front(ranked)
     names = short_names(key for record in ranked for key in record.params)
-    header = ["rank", "trial", "status", "score"]
+    header = ["rank", "trial", "status", "score", *(["robustness", "front"] if front else [])]
     header += [f"{task} {unit}" for task in TASKS for unit in ("score", "survival s")]
     header += ["env steps", *names.values()]
     rows = [
@@ -100,6 +119,7 @@ def leaderboard_markdown(records: Iterable[TrialRecord]) -> str:
             record.trial_id,
             record.status,
             number(record.best_score, ".3f"),
+            *(_second(record, front) if front else []),
             *(
                 number(scores[metric], METRICS[metric][1])
                 for scores in best_scores(record).values()
@@ -112,6 +132,11 @@ def leaderboard_markdown(records: Iterable[TrialRecord]) -> str:
     ]
     lines = [header, ["---"] * len(header), *rows]
     return "".join(f"| {' | '.join(map(_markdown_cell, line))} |\n" for line in lines)
+
+
+def _second(record: TrialRecord, front: set[int]) -> list[str]:
+    mark = "*" if record.number in front else ""
+    return [number(record.objective("robustness"), ".3f"), mark]
 
 
 def comparison_table(untrained: Scores, trained: Scores) -> Table:

@@ -49,6 +49,10 @@ class TrialRecord:
         """Highest finite official mean score."""
         return finite(self.best_report.get("score"))
 
+    def objective(self, name: str) -> float | None:
+        """A trial's value of one of `tune.objectives`; robustness is measured at its end."""
+        return self.best_score if name == "score" else self._latest(name)
+
     @property
     def last_score(self) -> float | None:
         """Official mean score of the newest evaluation that gave a finite one."""
@@ -106,6 +110,24 @@ def rank(records: Iterable[TrialRecord]) -> list[TrialRecord]:
         return (math.inf if score is None else -score, record.number)
 
     return sorted(records, key=order)
+
+
+def pareto_front(records: Iterable[TrialRecord]) -> set[int]:
+    """Numbers of the trials that no other beats in score and robustness both.
+
+    Only trials with both are compared; without a second objective the front is empty.
+    """
+    known = [
+        (record.number, score, robust)
+        for record in records
+        if (score := record.best_score) is not None
+        and (robust := record.objective("robustness")) is not None
+    ]
+    return {
+        number
+        for number, score, robust in known
+        if not any(s >= score and r >= robust and (s, r) != (score, robust) for _, s, r in known)
+    }
 
 
 def finite(value: object) -> float | None:

@@ -105,7 +105,9 @@ def importances(study: optuna.Study) -> dict[str, float]:
         warnings.simplefilter("ignore")
         # A tenth, the default, would be a single trial of a small sweep.
         evaluator = PedAnovaImportanceEvaluator(target_quantile=0.25)
-        return get_param_importances(study, evaluator=evaluator, params=swept)
+        # Of several objectives the first counts; with a target, PED-ANOVA takes low for good.
+        target = (lambda trial: -trial.values[0]) if len(study.directions) > 1 else None
+        return get_param_importances(study, evaluator=evaluator, params=swept, target=target)
 
 
 def _render(**context: Any) -> str:

@@ -61,7 +61,7 @@ def _by_number(trial: Any) -> _Numbered:
 
 def make_scheduler(config: Config, records: Iterable[TrialRecord]) -> TrialScheduler:
     """The scheduler of a sweep, brought up to date with the trials that earlier drivers ran."""
-    if config.tune.scheduler == "none":
+    if config.tune.scheduler != "asha":
         return FIFOScheduler()
     budget = config.training.env_steps
     scheduler = SweepASHA(

@@ -2,82 +2,122 @@
 
 from __future__ import annotations
 
-import json
-from collections.abc import Callable, Mapping
+import time
+from abc import abstractmethod
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import optuna
-from optuna.trial import FrozenTrial, TrialState
+from optuna.trial import TrialState
 from ray.tune.search import Searcher
 
-from booster_ray.config import Choice, Config, Distribution, IntRange, Sweep
+from booster_ray.config import Sweep
+from booster_ray.train.run import ERROR, replace_text
+from booster_ray.tune.patience import patiently, reachable
+from booster_ray.tune.retry import Retries
+from booster_ray.tune.sharing import Sharing
+from booster_ray.tune.stop import Stop
+from booster_ray.tune.study import ask, params_of, tell
+from booster_ray.tune.trial import trial_directory
+
+Score = Callable[[int], Sequence[float] | None]
+"""Objectives of a trial by its number, from its run directory; None when it has none."""
 
 
-class StudySearch(Searcher):
-    """Suggests from a study: first what an earlier driver left unfinished, then new trials.
+class RetryingSearch(Searcher):
+    """Suggests trials until each has ended; a suggestion is one attempt at a trial.
 
-    Unlike Ray's ``OptunaSearch`` it keeps nothing that is not in the study, so a trial is
-    neither lost nor told twice when the driver dies between two of its snapshots, and a score
-    that is not finite is told as a failure instead of leaving its trial running for ever.
+    To Ray Tune every attempt is a trial of its own, so that whether, when and where a trial goes
+    on is decided here, from what its directory says, and not by the kind of Ray's error. Unlike
+    ``OptunaSearch`` it keeps nothing that is not in the study or in a directory.
 
     Args:
-        study: in storage that survives, for example SQLite.
-        sweep: its ``space`` is searched.
-        trials: how many trials the study shall hold in the end.
-        score: best official score of a trial by its number; None when it has none.
-        stopping: when true, nothing more is suggested.
+        sharing: the sweep's folder.
+        sweep: its config.
+        capacity: how many trials can run now.
+        stop: once it stops, nothing more is suggested.
     """
 
     def __init__(
-        self,
-        study: optuna.Study,
-        sweep: Sweep,
-        trials: int,
-        score: Callable[[int], float | None],
-        stopping: Callable[[], bool],
+        self, sharing: Sharing, sweep: Sweep, capacity: Callable[[], int], stop: Stop
     ) -> None:
         super().__init__()
-        self._study, self._space, self._trials = study, sweep.space, trials
-        self._tune = sweep.base().tune
-        self._seed = sweep.base().seed
-        self._score, self._stopping = score, stopping
-        self._unfinished = study.get_trials(deepcopy=False, states=(TrialState.RUNNING,))
+        self._sharing, self._root, self._sweep, self._stop = sharing, sharing.root, sweep, stop
+        self._capacity = capacity
+        self._retries = Retries(self._root, sweep.base().tune.max_failures)
         self._numbers: dict[str, int] = {}
+        """Ray's id of an attempt under way -> number of the trial."""
+        self._waiting: list[tuple[float, int]] = []
+        """When trials may try again, and their numbers."""
 
-    def suggest(self, trial_id: str) -> dict[str, Any] | str:
-        """The next trial as ``{"number": …, "params": {…}}``, or ``Searcher.FINISHED``."""
-        if self._stopping():
-            return Searcher.FINISHED
-        if self._unfinished:
-            trial = self._unfinished.pop(0)
-        elif len(self._study.get_trials(deepcopy=False)) < self._trials:
-            trial = self._ask()
-        else:
-            return Searcher.FINISHED
-        self._numbers[trial_id] = trial.number
-        return {"number": trial.number, "params": decode(self._space, trial.params)}
+    @abstractmethod
+    def next_trial(self) -> int | None:
+        """A trial that no attempt has been made at by this driver; None: none now."""
 
-    def _ask(self) -> FrozenTrial:
-        # Seeded by the trial's number: a resumed driver must not repeat its first draws.
-        number = len(self._study.get_trials(deepcopy=False))
-        self._study.sampler = make_sampler(self._tune.sampler, self._seed + number)
-        trial = self._study.ask()
-        for key, distribution in self._space.items():
-            _suggest(trial, key, distribution)
-        return self._study.get_trials(deepcopy=False)[trial.number]
+    @abstractmethod
+    def exhausted(self) -> bool:
+        """Whether there will be no more, once those suggested have ended."""
+
+    @abstractmethod
+    def config_of(self, number: int) -> dict[str, Any]:
+        """What :func:`booster_ray.tune.trial.run_trial` gets for a trial, but for ``root``."""
+
+    @abstractmethod
+    def ended(self, number: int) -> None:
+        """A trial has come to its end, by itself or by the scheduler."""
+
+    @abstractmethod
+    def failed(self, number: int) -> None:
+        """A trial gets no further attempt; its directory says why."""
+
+    def suggest(self, trial_id: str) -> dict[str, Any] | str | None:
+        """What :meth:`config_of` says of the next trial, ``Searcher.FINISHED``, or None: wait."""
+        if self._stop.requested:
+            return Searcher.FINISHED
+        if len(self._numbers) >= self._capacity():
+            return None
+        number = self._due()
+        if number is None:
+            number = patiently(self.next_trial)
+        if number is None:
+            busy = self._numbers or self._waiting or not self.exhausted()
+            return None if busy else Searcher.FINISHED
+        chosen = number
+        patiently(lambda: self._retries.begin(chosen))
+        patiently(self._sharing.share)
+        self._numbers[trial_id] = number
+        return patiently(lambda: self.config_of(chosen))
+
+    def _due(self) -> int | None:
+        now = time.monotonic()
+        due = next((entry for entry in self._waiting if entry[0] <= now), None)
+        if due is None:
+            return None
+        self._waiting.remove(due)
+        return due[1]
 
     def on_trial_complete(
         self, trial_id: str, result: dict[str, Any] | None = None, error: bool = False
     ) -> None:
-        """Tell the study, once; an interrupted trial stays unfinished for the next driver."""
+        """Tell what has ended, once; try again, or leave to the next driver, what has not."""
         number = self._numbers.pop(trial_id)
-        if not error and (self._stopping() and not (result or {}).get("finished")):
-            return
-        score = None if error else self._score(number)
-        if score is None:
-            self._study.tell(number, state=TrialState.FAIL, skip_if_finished=True)
+        # An absent folder looks like one without scores and errors: wait until it is back.
+        patiently(lambda: reachable(self._root))
+        patiently(lambda: self._sharing.collect(trial_directory(self._root, number)))
+        if error:
+            self._judge(number)
+        elif not self._stop.requested or (result or {}).get("finished"):
+            patiently(lambda: self.ended(number))
+        patiently(self._sharing.share)
+
+    def _judge(self, number: int) -> None:
+        verdict = patiently(lambda: self._retries.judge(number))
+        if verdict.wait is not None:
+            self._waiting.append((time.monotonic() + verdict.wait, number))
+        elif verdict.storage:
+            self._stop.request(f"trial {number:04d} cannot use its storage: {verdict.text}")
         else:
-            self._study.tell(number, score, skip_if_finished=True)
+            patiently(lambda: self.failed(number))
 
     # Tune pickles its parts for Tuner.restore, which a sweep does not need: the study is all.
     def __getstate__(self) -> dict[str, Any]:
@@ -90,43 +130,59 @@ class StudySearch(Searcher):
         """Nothing to restore."""
 
 
-def make_sampler(name: str, seed: int) -> optuna.samplers.BaseSampler:
-    """``tpe`` (aware of trials still running) or ``random``."""
-    if name == "random":
-        return optuna.samplers.RandomSampler(seed=seed)
-    return optuna.samplers.TPESampler(seed=seed, constant_liar=True, n_startup_trials=5)
+class StudySearch(RetryingSearch):
+    """First what an earlier driver left unfinished, then new trials from the study's sampler.
 
+    Args:
+        study: in storage that survives, for example SQLite.
+        score: objectives of a trial that has ended.
+        sharing: see :class:`RetryingSearch`, also for the rest.
+    """
 
-def open_study(url: str, config: Config) -> optuna.Study:
-    """Create the sweep's study at ``url``, or open it if it is there."""
-    return optuna.create_study(
-        storage=url,
-        study_name=config.name,
-        direction="maximize",
-        load_if_exists=True,
-    )
+    def __init__(
+        self,
+        study: optuna.Study,
+        score: Score,
+        sharing: Sharing,
+        sweep: Sweep,
+        capacity: Callable[[], int],
+        stop: Stop,
+    ) -> None:
+        super().__init__(sharing, sweep, capacity, stop)
+        self._study, self._score = study, score
+        self._tune, self._seed = sweep.base().tune, sweep.base().seed
+        unfinished = study.get_trials(deepcopy=False, states=(TrialState.RUNNING,))
+        self._unfinished = [trial.number for trial in unfinished]
+        self._asked = len(study.get_trials(deepcopy=False))
 
+    def next_trial(self) -> int | None:
+        """See :class:`RetryingSearch`."""
+        if self._unfinished:
+            return self._unfinished.pop(0)
+        if self.exhausted():
+            return None
+        number = ask(self._study, self._sweep.space, self._tune.sampler, self._seed)
+        self._asked = number + 1
+        return number
 
-def _suggest(trial: optuna.Trial, key: str, distribution: Distribution) -> None:
-    if isinstance(distribution, Choice):
-        trial.suggest_categorical(key, [_encode(value) for value in distribution.values])
-    elif isinstance(distribution, IntRange):
-        trial.suggest_int(key, distribution.low, distribution.high, log=distribution.log)
-    else:
-        trial.suggest_float(key, distribution.low, distribution.high, log=distribution.log)
+    def exhausted(self) -> bool:
+        """See :class:`RetryingSearch`."""
+        return self._asked >= self._tune.trials
 
+    def config_of(self, number: int) -> dict[str, Any]:
+        """``number`` and ``params``."""
+        trial = self._study.get_trials(deepcopy=False)[number]
+        return {"number": number, "params": params_of(self._sweep.space, trial)}
 
-def _encode(value: Any) -> Any:
-    """Optuna's categories are scalars; lists travel as JSON."""
-    return value if isinstance(value, (bool, int, float, str, type(None))) else json.dumps(value)
+    def ended(self, number: int) -> None:
+        """Tell the objectives; without a finite one the trial has failed."""
+        values = self._score(number)
+        directory = trial_directory(self._root, number)
+        if values is None and not (directory / ERROR).exists():
+            directory.mkdir(parents=True, exist_ok=True)
+            replace_text(directory / ERROR, "no finite score was reached")
+        tell(self._study, number, values)
 
-
-def decode(space: Mapping[str, Distribution], params: Mapping[str, Any]) -> dict[str, Any]:
-    """A study's parameters as config values."""
-    values: dict[str, Any] = {}
-    for key, distribution in space.items():
-        value = params[key]
-        if isinstance(distribution, Choice):
-            value = next(v for v in distribution.values if _encode(v) == value)
-        values[key] = value
-    return values
+    def failed(self, number: int) -> None:
+        """Tell the failure."""
+        tell(self._study, number, None)

@@ -2,39 +2,58 @@
 
 from __future__ import annotations
 
+import logging
 import os
-import signal
+import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import optuna
 import ray
-from optuna.trial import TrialState
+from optuna.trial import FrozenTrial, TrialState
 from ray import tune
 from rich.console import Console
 
 from booster_ray import __version__
 from booster_ray.config import Config, Sweep
-from booster_ray.train.ray_train import available_cpus, connect
-from booster_ray.train.run import (
-    ERROR,
-    STOP_FILE,
-    best_checkpoint,
-    read_progress,
-    replace_text,
-)
+from booster_ray.train.preemption import Watch
+from booster_ray.train.ray_train import available_cpus, connect, resources
+from booster_ray.train.run import ERROR, best_checkpoint, read_progress, replace_text
+from booster_ray.train.stopping import stop_signals
+from booster_ray.tune.budget import Budget
 from booster_ray.tune.live import LiveTable
+from booster_ray.tune.patience import StorageLost, patiently
+from booster_ray.tune.population import PopulationSearch, read_generations
 from booster_ray.tune.records import Status, TrialRecord
+from booster_ray.tune.retry import DIED
+from booster_ray.tune.robustness import read_robustness
 from booster_ray.tune.schedule import make_scheduler
-from booster_ray.tune.search import StudySearch, decode, open_study
-from booster_ray.tune.trial import run_trial, trial_directory
+from booster_ray.tune.search import StudySearch
+from booster_ray.tune.sharing import Sharing
+from booster_ray.tune.stop import Stop
+from booster_ray.tune.study import open_study, params_of
+from booster_ray.tune.trial import TrialProcess, trial_directory
 
 REDRAW_SECONDS = 2.0
+CAPACITY_SECONDS = 2.0
+"""How old the count of the cluster's cores may be."""
 WAITING_BYTES = 256 * 2**20
 """Memory that a trial's own process claims when a Ray Train worker does its work."""
+NEVER = 10**9
+
+ENVIRONMENT = {
+    "TUNE_DISABLE_SIGINT_HANDLER": "1",  # ours lets trials save first
+    "TUNE_DISABLE_STRICT_METRIC_CHECKING": "1",  # only evaluations report a score
+    "RAY_AIR_NEW_OUTPUT": "0",
+    # What Tune would keep of the sweep for itself, nobody reads.
+    "TUNE_DISABLE_AUTO_CALLBACK_LOGGERS": "1",
+    "TUNE_GLOBAL_CHECKPOINT_S": str(NEVER),
+    "TUNE_WARN_THRESHOLD_S": "10",
+    "TUNE_PRINT_ALL_TRIAL_ERRORS": "0",  # attempts that are made again are no news
+}
 
 
 class SweepRunner:
@@ -44,22 +63,37 @@ class SweepRunner:
         sweep: the checked config.
         root: the sweep's folder.
         console: where progress is shown.
+
+    Raises:
+        ConfigError: the study's database cannot be opened.
     """
 
+    trainable: type = TrialProcess
+    """What Ray Tune runs for an attempt; gets what the search suggests."""
+
     def __init__(self, sweep: Sweep, root: Path, console: Console) -> None:
-        self.sweep, self.root, self.config = sweep, root.resolve(), sweep.base()
+        # Workers have other working directories. Links stay: what they lead to may move.
+        self.sweep, self.root, self.config = sweep, root.absolute(), sweep.base()
         self.console = console
-        self._stop_file = self.root / STOP_FILE
         optuna.logging.set_verbosity(optuna.logging.WARNING)
-        self.study = open_study(f"sqlite:///{self.root / 'study.db'}", self.config)
+        self.sharing = Sharing(self.config, self.root)
+        self.sharing.fetch()
+        self.study = open_study(self.config, self.root)
+        self.budget = Budget(self.root, self.config.tune)
+        self.sharing.stop(wanted=False)
+        self.stop = Stop(self.root, lambda why: console.print(why, markup=False, soft_wrap=True))
+        self._cores: tuple[float, int] = (-CAPACITY_SECONDS, 1)
 
     def records(self) -> list[TrialRecord]:
         """Every trial of the study, from its run directory."""
-        return [self._record(trial) for trial in self.study.get_trials(deepcopy=False)]
+        return [self.record(trial) for trial in self.study.get_trials(deepcopy=False)]
 
-    def _record(self, trial: optuna.trial.FrozenTrial, status: Status | None = None) -> TrialRecord:
+    def record(self, trial: FrozenTrial, status: Status | None = None) -> TrialRecord:
+        """One trial, from its run directory; ``status`` is that of a trial that has not ended."""
         directory = trial_directory(self.root, trial.number)
         history = read_progress(directory)
+        if history:
+            history[-1] |= read_robustness(directory)
         budget = self.config.training.env_steps
         done = bool(history) and history[-1]["env_steps"] >= budget
         ended: dict[TrialState, Status] = {
@@ -72,7 +106,7 @@ class SweepRunner:
             trial_id=f"{trial.number:04d}",
             number=trial.number,
             status=ended.get(trial.state, status or "PENDING"),
-            params=decode(self.sweep.space, trial.params),
+            params=self._params(trial),
             history=history,
             target_env_steps=budget,
             checkpoint=str(best) if best else None,
@@ -80,103 +114,139 @@ class SweepRunner:
             started=directory.exists(),
         )
 
-    def best_score(self, number: int) -> float | None:
-        """Best official mean score of a trial, from its run directory."""
-        return self._record(self.study.get_trials(deepcopy=False)[number]).best_score
+    def _params(self, trial: FrozenTrial) -> dict[str, Any]:
+        """A trial's settings now; a population changes them on the way."""
+        pbt = self.config.tune.scheduler == "pbt"
+        generations = read_generations(self.root) if pbt else []
+        changed = generations[-1]["params"].get(str(trial.number)) if generations else None
+        return changed or params_of(self.sweep.space, trial)
+
+    def objectives(self, number: int) -> Sequence[float] | None:
+        """What a trial is told with: None when one of the objectives has no finite value."""
+        record = self.record(self.study.get_trials(deepcopy=False)[number])
+        values = [record.objective(name) for name in self.config.tune.objectives]
+        known = [value for value in values if value is not None]
+        return known if len(known) == len(values) else None
 
     def run(self) -> bool:
         """Run what is left. Returns whether the sweep is complete (False: it was stopped)."""
+        if self._left() and (spent := self.budget.over()):
+            self.stop.request(spent)
+        elif self._left():
+            with (
+                self._ray(),
+                stop_signals(lambda name: self.stop.request(f"{name} (again: stop at once)")),
+                LiveTable(self.console) as table,
+            ):
+                self._fit(table)
+            self.budget.save()
+            self.sharing.share()
+        return not self._left()
+
+    def _left(self) -> int:
         states = [trial.state for trial in self.study.get_trials(deepcopy=False)]
-        left = self.config.tune.trials - sum(state.is_finished() for state in states)
-        if left <= 0:
-            return True
-        self._stop_file.unlink(missing_ok=True)
-        with self._ray(), self._signals(), LiveTable(self.console) as table:
-            self._fit(left, table)
-        return not self._stop_file.exists()
+        return self.config.tune.trials - sum(state.is_finished() for state in states)
 
-    def _fit(self, left: int, table: LiveTable) -> None:
+    def _fit(self, table: LiveTable) -> None:
         finished = [r for r in self.records() if r.status in ("TERMINATED", "STOPPED")]
-        search = StudySearch(
-            self.study, self.sweep, self.config.tune.trials, self.best_score,
-            self._stop_file.exists,
-        )  # fmt: skip
-        trainer = self.config.trainer
-        # Under Ray Train the trial only waits for its worker, which holds the cores.
-        bundle = {"memory": WAITING_BYTES} if trainer.workers else {"CPU": trainer.cpus}
-        tuner = tune.Tuner(
-            tune.with_resources(run_trial, tune.PlacementGroupFactory([bundle])),
-            param_space={"root": str(self.root)},
-            tune_config=tune.TuneConfig(
-                search_alg=search,
-                scheduler=make_scheduler(self.config, finished),
-                num_samples=left,
-                max_concurrent_trials=self._concurrency(),
-            ),
-            run_config=tune.RunConfig(
-                name=f"driver-{time.time_ns()}",
-                storage_path=str(self.root / "ray"),
-                failure_config=tune.FailureConfig(max_failures=self.config.tune.max_failures),
-                callbacks=[_View(self, table)],
-                verbose=0,
-            ),
+        kind = PopulationSearch if self.config.tune.scheduler == "pbt" else StudySearch
+        search = kind(
+            self.study, self.objectives, self.sharing, self.sweep, self._capacity, self.stop
         )
-        tuner.fit()
+        # Under Ray Train the trial only waits for its worker, which holds the cores.
+        waiting = {"memory": WAITING_BYTES}
+        bundle = waiting if self.config.trainer.workers else resources(self.config)
+        with tempfile.TemporaryDirectory(prefix="booster_ray-") as scratch:
+            tuner = tune.Tuner(
+                self.trainable,
+                param_space={
+                    "root": str(self.root),
+                    "storage": self.config.storage,
+                    "name": self.config.name,
+                    "claims": bundle,
+                },
+                tune_config=tune.TuneConfig(
+                    search_alg=search,
+                    scheduler=make_scheduler(self.config, finished),
+                    num_samples=NEVER,  # the searcher says when it is enough
+                ),
+                # No retries of Tune's: the searcher suggests a trial again.
+                run_config=tune.RunConfig(
+                    name="tune", storage_path=scratch, callbacks=[_View(self, table)], verbose=0
+                ),
+            )
+            try:
+                tuner.fit()
+            except Exception as error:
+                lost = _storage_lost(error)
+                if lost is None:
+                    raise
+                self.console.print(str(lost), markup=False, soft_wrap=True)
 
-    def _concurrency(self) -> int:
-        fitting = int(ray.cluster_resources().get("CPU", 1)) // self.config.trainer.cpus
-        wanted = self.config.tune.max_concurrent or fitting
-        return max(1, min(wanted, max(1, fitting)))
+    def _capacity(self) -> int:
+        """How many trials fit the cluster as it is now; nodes come and go."""
+        wanted = self.config.tune.max_concurrent
+        if wanted:
+            return wanted
+        counted, fitting = self._cores
+        if time.monotonic() - counted >= CAPACITY_SECONDS:
+            total = ray.cluster_resources()
+            workers = max(1, self.config.trainer.workers)
+            need = {key: n * workers for key, n in resources(self.config).items()}
+            fitting = max(1, min(int(total.get(key, 0) // n) for key, n in need.items()))
+            self._cores = (time.monotonic(), fitting)
+        return fitting
 
     @contextmanager
     def _ray(self) -> Iterator[None]:
         """A cluster of this process's own, or the one that RAY_ADDRESS names."""
-        os.environ |= {
-            "TUNE_DISABLE_SIGINT_HANDLER": "1",  # ours lets trials save first
-            "TUNE_DISABLE_STRICT_METRIC_CHECKING": "1",  # only evaluations report a score
-            "RAY_AIR_NEW_OUTPUT": "0",
-        }
-        connect(self.config, os.environ.get("RAY_ADDRESS"))
+        os.environ |= ENVIRONMENT
+        # To Tune every attempt that is made again is a trial that did not complete.
+        logging.getLogger("ray.tune.tune").setLevel(logging.CRITICAL)
+        address = os.environ.get("RAY_ADDRESS")
+        connect(self.config, address)
         try:
-            yield
+            if address:  # its nodes may vanish one by one; their trials hear of it themselves
+                yield
+            else:
+                with Watch(self.config.trainer, lambda: self.stop.request("preempted")):
+                    yield
         finally:
             ray.shutdown()
 
-    @contextmanager
-    def _signals(self) -> Iterator[None]:
-        """First Ctrl-C or SIGTERM: trials save and end. Second: stop at once."""
 
-        def stop(signum: int, _frame: Any) -> None:
-            if self._stop_file.exists():
-                raise KeyboardInterrupt
-            self._stop_file.touch()
-            self.console.print("Stopping: trials save a checkpoint and end. Again: stop at once.")
-
-        before = {s: signal.signal(s, stop) for s in (signal.SIGINT, signal.SIGTERM)}
-        try:
-            yield
-        finally:
-            for signum, handler in before.items():
-                signal.signal(signum, handler)
+def _storage_lost(error: BaseException | None) -> StorageLost | None:
+    """The cause of Tune's error, where it is that storage stayed away."""
+    while error is not None and not isinstance(error, StorageLost):
+        error = error.__cause__ or error.__context__
+    return error
 
 
 class _View(tune.Callback):
-    """Keeps the live table, and each trial's last error beside its work."""
+    """Keeps the live table and the budget."""
 
     def __init__(self, runner: SweepRunner, table: LiveTable) -> None:
         self._runner, self._table = runner, table
         self._records = {record.number: record for record in runner.records()}
+        self._running: set[int] = set()
         self._drawn = 0.0
 
     def __getstate__(self) -> dict[str, Any]:
         return {}  # Tune pickles its callbacks for Tuner.restore, which is not used here
 
     def on_step_end(self, iteration: int, trials: list[Any], **info: Any) -> None:
+        budget, stop = self._runner.budget, self._runner.stop
+        budget.count(len(self._running))
+        if spent := budget.over():
+            stop.request(spent)
+        if stop.renew():
+            patiently(lambda: self._runner.sharing.stop(wanted=True))
         if time.monotonic() - self._drawn >= REDRAW_SECONDS:
             self._drawn = time.monotonic()
             self._table.update(list(self._records.values()))
 
     def on_trial_start(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
+        self._running.add(trial.config["number"])
         self._refresh(trial, "RUNNING")
 
     def on_trial_result(
@@ -185,26 +255,35 @@ class _View(tune.Callback):
         self._refresh(trial, "RUNNING")
 
     def on_trial_complete(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
-        self._refresh(trial, "TERMINATED")
+        self._running.discard(trial.config["number"])
+        self._refresh(trial, "PAUSED")  # unless it has ended: members wait for their generation
 
     def on_trial_error(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
-        directory = trial_directory(self._runner.root, trial.config["number"])
-        directory.mkdir(parents=True, exist_ok=True)
-        # The run says itself why it failed, unless it was killed; then Ray's last word must do.
-        if not (directory / ERROR).exists():
-            lines = str(trial.get_error() or "the trial's process died").strip().splitlines()
-            replace_text(directory / ERROR, lines[-1])
-        self._refresh(trial, "ERROR")
+        self._running.discard(trial.config["number"])
+        record = self._refresh(trial, "PENDING")
+        if record.status == "ERROR" and record.error and record.error.startswith(DIED):
+            # The run cannot say itself why it was killed; Ray may know more.
+            lines = str(trial.get_error() or "").strip().splitlines() or [""]
+            path = trial_directory(self._runner.root, record.number) / ERROR
+            replace_text(path, f"{record.error}; {lines[-1]}")
+            self._refresh(trial, "ERROR")
 
-    def _refresh(self, trial: Any, status: Status) -> None:
+    def _refresh(self, trial: Any, status: Status) -> TrialRecord:
         number = trial.config["number"]
-        frozen = self._runner.study.get_trials(deepcopy=False)[number]
-        self._records[number] = self._runner._record(frozen, status)
+        record = patiently(lambda: self._read(number, status))
+        self._records[number] = record
         if status != "RUNNING":
             self._table.update(list(self._records.values()))
+        return record
+
+    def _read(self, number: int, status: Status) -> TrialRecord:
+        frozen = self._runner.study.get_trials(deepcopy=False)[number]
+        return self._runner.record(frozen, status)
 
 
-def facts(config: Config, records: list[TrialRecord], digest: str) -> dict[str, str]:
+def facts(
+    config: Config, records: list[TrialRecord], digest: str, budget: Budget
+) -> dict[str, str]:
     """What a report's header says of the sweep."""
     import importlib.metadata as metadata
 
@@ -216,6 +295,8 @@ def facts(config: Config, records: list[TrialRecord], digest: str) -> dict[str, 
         "trials": str(len(records)),
         "env steps": f"{sum(r.env_steps for r in records):,}",
         "trial time": f"{wall / 60:.1f} min summed over trials",
+        "sweep time": f"{budget.hours:.3g} h, {budget.trial_hours:.3g} trial-hours",
+        **({"cost": f"{budget.cost:.4g}"} if budget.cost is not None else {}),
         "machine": f"{os.uname().nodename}, {available_cpus()} CPUs",
         # On a cluster our own code may come with the job, without being installed.
         "versions": ", ".join(

@@ -6,10 +6,14 @@ from pathlib import Path
 from typing import Any
 
 from ray import tune
+from ray.tune.trainable import wrap_function
 
-from booster_ray.config import load
-from booster_ray.train.folder import SWEEP
-from booster_ray.train.run import STOP_FILE, train_reporting
+from booster_ray.config import Config
+from booster_ray.train.attempts import last_env_steps
+from booster_ray.train.folder import publish
+from booster_ray.train.preemption import train_preemptibly
+from booster_ray.train.run import CONFIG, STOP_FILE, replace_text
+from booster_ray.train.stopping import forward_sigterm
 
 
 def trial_directory(root: Path, number: int) -> Path:
@@ -18,13 +22,25 @@ def trial_directory(root: Path, number: int) -> Path:
 
 
 def run_trial(config: dict[str, Any]) -> None:
-    """Ray Tune's function trainable.
+    """One attempt at a trial, from its newest checkpoint on.
 
-    ``config``: ``root`` (the sweep's folder), ``number`` and ``params`` (the suggestion).
+    ``config``: ``root`` (the sweep's folder on the driver's machine), its ``storage`` and ``name``,
+    ``number`` and ``params`` (the suggestion), and for a member of a population ``until``, the env
+    steps at which its generation ends. ``claims`` is for :class:`TrialProcess`.
+
+    Raises:
+        Preempted: it saved and made way; like all that is raised here, for another attempt.
     """
-    root = Path(config["root"])
+    from booster_ray.tune.sharing import sweep_on_this_machine
+
+    sweep, root = sweep_on_this_machine(config)
     directory = trial_directory(root, config["number"])
-    resolved = load(root / SWEEP).resolve(config["params"])
+    resolved = sweep.resolve(config["params"])
+    if "until" in config:
+        # The search has decided with what this member goes on; its last config is history.
+        resolved = _until(resolved, config["until"])
+        directory.mkdir(parents=True, exist_ok=True)
+        replace_text(directory / CONFIG, resolved.to_yaml())
     if resolved.trainer.workers:
         from ray.tune.integration.ray_train import TuneReportCallback
 
@@ -32,4 +48,29 @@ def run_trial(config: dict[str, Any]) -> None:
 
         fit_in_worker(resolved, directory, root / STOP_FILE, [TuneReportCallback()])
     else:
-        train_reporting(resolved, directory, root / STOP_FILE, tune.report)
+        train_preemptibly(resolved, directory, root / STOP_FILE, tune.report)
+    finished = last_env_steps(directory) >= resolved.training.env_steps
+    if finished and "robustness" in resolved.tune.objectives:
+        from booster_ray.tune.robustness import ROBUSTNESS, measure_robustness
+
+        measure_robustness(resolved, directory)
+        publish(resolved, directory / ROBUSTNESS)
+
+
+def _until(config: Config, env_steps: int) -> Config:
+    training = config.training.model_copy(update={"env_steps": env_steps})
+    return config.model_copy(update={"training": training})
+
+
+class TrialProcess(wrap_function(run_trial)):  # type: ignore[misc]
+    """Ray Tune's trainable: :func:`run_trial` in a thread, beside which a SIGTERM is heard."""
+
+    def setup(self, config: dict[str, Any]) -> None:
+        """Called in the process's main thread, the only one that may handle signals."""
+        forward_sigterm()
+        super().setup(config)
+
+    @classmethod
+    def default_resource_request(cls, config: dict[str, Any]) -> tune.PlacementGroupFactory:
+        """What the process claims of a node: ``claims``."""
+        return tune.PlacementGroupFactory([config["claims"]])

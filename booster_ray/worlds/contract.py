@@ -48,8 +48,8 @@ mjx is this contract for ``jax.jit``: pure functions of an explicit state instea
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
-from typing import Any, NamedTuple, Protocol
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any, NamedTuple, Protocol, runtime_checkable
 
 import numpy as np
 
@@ -148,4 +148,16 @@ class World(Protocol):
 
     def close(self) -> None:
         """Free threads and memory."""
+        ...
+
+
+@runtime_checkable
+class Scalable(Protocol):
+    """A world whose rewards may weigh more or less in the course of training."""
+
+    def scale_rewards(self, factors: Mapping[str, float]) -> None:
+        """Multiply weights of reward terms from now on; a term that is not named counts whole.
+
+        Not a part of :meth:`World.state`: who schedules the factors knows them.
+        """
         ...

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import Any, Protocol, TypeVar
+from collections.abc import Mapping
+from typing import Any, Protocol, TypeVar, runtime_checkable
 
 import jax
 import jax.numpy as jnp
@@ -44,6 +45,15 @@ class Dynamics(Protocol[S]):
 
     def restored(self, tree: dict[str, Any]) -> S:
         """The state that ``tree`` was taken of; raises ValueError when it does not fit."""
+        ...
+
+
+@runtime_checkable
+class ScalableDynamics(Protocol):
+    """Dynamics whose rewards may weigh more or less in the course of training."""
+
+    def scale_rewards(self, state: Any, factors: Mapping[str, float]) -> Any:
+        """``state`` with weights of reward terms multiplied from now on."""
         ...
 
 

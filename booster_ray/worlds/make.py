@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from booster_ray.config import Config, ConfigError
+from booster_ray.config.curriculum import scheduled_terms
 from booster_ray.soccer import features, game
 from booster_ray.soccer.control import Gains, leg_gains
 
@@ -18,7 +19,9 @@ if TYPE_CHECKING:
 def gains(config: Config) -> Gains:
     """The PD gains of a config, both legs alike. Shapes: (12,)."""
     control = config.control
-    return leg_gains(control.default_pose, control.action_scale, control.kp, control.kd)
+    return leg_gains(
+        control.default_pose, control.action_scale, control.kp, control.kd, control.action_bounds
+    )
 
 
 def soccer_options(config: Config) -> dict[str, Any]:
@@ -64,6 +67,11 @@ def make_world(config: Config, threads: int, num_envs: int | None = None) -> Wor
         from booster_ray.worlds.device import DeviceWorld
 
         return DeviceWorld(make_dynamics(config, n))
+    if family == "official":
+        from booster_ray.worlds.official_world import OfficialWorld
+
+        options = soccer_options(config) | _training_options(config)
+        return OfficialWorld(config.tasks, n, gains(config), **options)
     if family != "native":
         raise ValueError(f"worlds of kind {family} are not stepped from the host")
     from booster_ray.worlds.native import NativeWorld
@@ -90,6 +98,7 @@ def make_dynamics(config: Config, num_envs: int | None = None) -> Dynamics[Any]:
     from booster_ray.worlds.mjx_world import MjxDynamics
 
     options = soccer_options(config) | _training_options(config)
+    options["scaled_terms"] = scheduled_terms(config)
     try:
         return MjxDynamics(config.tasks, n, gains(config), impl=config.world.impl, **options)
     except ValueError as error:

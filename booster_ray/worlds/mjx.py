@@ -96,6 +96,7 @@ class SoccerEnv(Env):
         platform: ``gpu`` or ``cpu`` to insist on one; None takes what JAX has.
         features: names from ``features.FEATURES``, appended to the observation.
         gait_frequency: of the gait clock, Hz.
+        scaled_terms: reward terms whose weights :func:`scale_rewards` may change.
 
     Raises:
         ValueError: an unknown task, mode, level, weight, feature or impl, or a platform that is
@@ -116,6 +117,7 @@ class SoccerEnv(Env):
         platform: str | None = None,
         features: Sequence[str] = (),
         gait_frequency: float = 1.5,
+        scaled_terms: Sequence[str] = (),
     ) -> None:
         check_arguments(tasks, mode, level, decimation, episode_steps, weights or (), features)
         _check_platform(impl, platform)
@@ -125,6 +127,7 @@ class SoccerEnv(Env):
         self._mode, self._decimation, self._episode_steps = mode, decimation, episode_steps
         self._unit = self._gains.torque_limit if mode == "newton_metres" else 1.0
         self._weights = dict(weights or {})
+        self._scaled = tuple(scaled_terms)
         self._features, self._gait_frequency = tuple(features), gait_frequency
         self._measured = jnp.asarray(measured(self._features), jnp.float32)
         self._level = randomization.LEVELS[level]
@@ -185,13 +188,14 @@ class SoccerEnv(Env):
         )
         frame = self._frame(world, world.data, jnp.zeros(game.ACTION_SIZE), jnp.zeros(()))
         zero = jnp.zeros(())
+        scaled = {"reward_factors": jnp.ones(len(self._scaled))} if self._scaled else {}
         return State(
             pipeline_state=world,
             obs=self._noisy(self._observe(frame, world.steps, world.action), for_noise),
             reward=zero,
             done=zero,
             metrics=dict.fromkeys(METRICS, zero),
-            info={"rng": rng, "truncation": zero},
+            info={"rng": rng, "truncation": zero, **scaled},
         )
 
     def _place(self, task: jax.Array, rng: jax.Array) -> spawn.Spawn:
@@ -259,7 +263,7 @@ class SoccerEnv(Env):
         moment = Moment(
             frame, action, world.action, self._gains.default_pose, over, phase, world.air_time
         )
-        dense = jnp.where(lost, 0.0, reward(moment, self._weights))
+        dense = jnp.where(lost, 0.0, reward(moment, self._weights_now(state)))
         seen = self._noisy(self._observe(frame, clock, action), for_noise)
         elapsed = game.TIMESTEP * (clock - world.steps)
         following = world._replace(
@@ -280,6 +284,12 @@ class SoccerEnv(Env):
             metrics=state.metrics | _metrics(frame, following, over, lost),
             info=info,
         )
+
+    def _weights_now(self, state: State) -> dict[str, Any]:
+        if not self._scaled:
+            return self._weights
+        factors = dict(zip(self._scaled, state.info["reward_factors"], strict=True))
+        return {n: w * factors[n] if n in factors else w for n, w in self._weights.items()}
 
     def _advance(
         self, world: World, action: jax.Array, rng: jax.Array
@@ -483,6 +493,13 @@ class AutoReset(Wrapper):
                 "task": stepped.pipeline_state.task,
             },
         )
+
+
+def scale_rewards(state: State, factors: Sequence[float]) -> State:
+    """A batch whose weights of ``SoccerEnv``'s ``scaled_terms`` are multiplied from now on."""
+    worlds = len(state.done)
+    rows = jnp.broadcast_to(jnp.asarray(factors, jnp.float32), (worlds, len(factors)))
+    return state.replace(info=state.info | {"reward_factors": rows})
 
 
 class Outcome(NamedTuple):

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from importlib.util import find_spec
 from typing import Any
 
@@ -11,7 +11,15 @@ from brax.envs.base import State
 
 from booster_ray.soccer import game
 from booster_ray.soccer.control import Gains
-from booster_ray.worlds.mjx import AutoReset, Outcome, SoccerEnv, outcome, restored, state_tree
+from booster_ray.worlds.mjx import (
+    AutoReset,
+    Outcome,
+    SoccerEnv,
+    outcome,
+    restored,
+    scale_rewards,
+    state_tree,
+)
 
 
 def resolved_impl(impl: str) -> str:
@@ -45,6 +53,7 @@ class MjxDynamics:
         self.observation_size: int = self._env.observation_size
         self.action_size: int = self._env.action_size
         self.tasks = tuple(game.TASKS.index(task) for task in tasks)
+        self._scaled: tuple[str, ...] = tuple(options.get("scaled_terms", ()))
         self._begin = jax.jit(self._env.reset)
 
     def start(self, seed: int) -> State:
@@ -59,6 +68,10 @@ class MjxDynamics:
         """One control step; see :class:`booster_ray.worlds.device.Dynamics`."""
         state = self._env.step(state, action)
         return state, outcome(state)
+
+    def scale_rewards(self, state: State, factors: Mapping[str, float]) -> State:
+        """``state`` with weights of its ``scaled_terms`` multiplied from now on."""
+        return scale_rewards(state, [factors.get(term, 1.0) for term in self._scaled])
 
     def tree(self, state: State) -> dict[str, Any]:
         """Nested dicts of arrays."""

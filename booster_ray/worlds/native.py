@@ -9,7 +9,7 @@ one compiled call (:mod:`verdict`).
 from __future__ import annotations
 
 import logging
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any, NamedTuple
 
@@ -173,7 +173,9 @@ class NativeWorld:
             self._unit = np.ones(game.ACTION_SIZE)
         self.observation_size = appended.size(features)
         self._measured = np.flatnonzero(appended.measured(features))
-        self._weights = np.array(list(used.values()), np.float64)
+        self._terms = tuple(used)
+        self._base_weights = np.array(list(used.values()), np.float64)
+        self._weights = self._base_weights
         self._keeper_tables = _keeper_tables(game.EPISODE_STEPS + decimation)
         chunks = min(num_envs, threads * _CHUNKS_PER_THREAD) if threads > 1 else 1
         self._take_seats(np.array_split(np.arange(num_envs), chunks))
@@ -265,6 +267,13 @@ class NativeWorld:
         self._ready = True
         return self._noisy(self._first())
 
+    def seed_next(self, world: int, env_seed: int) -> None:
+        """Let the episode after this one spawn as ``env.reset(seed=env_seed)`` does officially.
+
+        At randomization level 0, where nothing but spawns is drawn.
+        """
+        self._rngs[world] = np.random.default_rng(env_seed)
+
     def _first(self) -> np.ndarray:
         """Observations of the record's step 0, where a reset leaves its frame."""
         return self._rules.first(self._episode(), self._record[:, 0])
@@ -346,6 +355,13 @@ class NativeWorld:
         mujoco.mj_setConst(model, self._seat_of[i].data)
 
     # -- step --------------------------------------------------------------------------------
+
+    def scale_rewards(self, factors: Mapping[str, float]) -> None:
+        """Multiply weights of reward terms from now on; a term that is not named counts whole.
+
+        Not a part of :meth:`state`: who schedules the factors knows them.
+        """
+        self._weights = self._base_weights * [factors.get(term, 1.0) for term in self._terms]
 
     def step(self, action: np.ndarray) -> StepResult:
         """Advance one control step; see :class:`booster_ray.worlds.contract.World`."""

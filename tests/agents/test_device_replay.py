@@ -1,15 +1,19 @@
 """The device's ring against the host's, and against what was put in."""
 
 from collections import defaultdict
+from pathlib import Path
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from booster_ray.agents.sac import device_replay
 from booster_ray.agents.sac.device_replay import DeviceReplay, Rings, Step
 from booster_ray.agents.sac.losses import Batch
 from booster_ray.agents.sac.replay import Replay
+from booster_ray.checkpoint import Writer, load
+from booster_ray.checkpoint.store import segments
 
 OBS, ACT, LANES, GAMMA = 3, 2, 6, 0.9
 
@@ -150,3 +154,62 @@ def test_what_cannot_be_is_refused() -> None:
         DeviceReplay(17, (0, 1, 2), LANES, OBS, ACT)
     with pytest.raises(ValueError, match="n_step is 0; expected at least 1"):
         DeviceReplay(60, (0, 1, 2), LANES, OBS, ACT, n_step=0)
+
+
+# --- checkpoints ---
+
+
+@pytest.mark.parametrize("piece", [1, 7, 8192])
+@pytest.mark.parametrize("n_step", [1, 3])
+def test_checkpoints_write_what_is_new_and_restore_bit_for_bit(
+    n_step: int, piece: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Rings of 10, saved before they are full, when one wraps, and after several laps."""
+    monkeypatch.setattr(device_replay, "READ_ROWS", piece)
+    replay = DeviceReplay(30, (0, 1, 2), LANES, OBS, ACT, n_step=n_step, discount=GAMMA)
+    told = steps(40)
+    insert = jax.jit(replay.insert, donate_argnums=0)
+    rings, at = replay.init(), 0
+    writer = Writer(tmp_path, keep=1)
+    for turn, count in enumerate((0, 2, 2, 3, 20, 1, 0, 12)):
+        before = rings.laps * 10 + rings.next
+        for step in told[at : at + count]:
+            rings = insert(rings, jax.tree.map(jnp.asarray, step))
+        at += count
+        name = f"step_{turn}"
+        writer.save(name, lambda: {"replay": replay.state(rings)}, {})  # noqa: B023
+        writer.finish()
+        found = load(tmp_path / name)[0]["replay"]
+        for one, other in zip(
+            jax.tree.leaves(replay.restored(found)), jax.tree.leaves(rings), strict=True
+        ):
+            np.testing.assert_array_equal(one, other)
+            assert one.dtype == other.dtype
+        listed = segments(tmp_path / name)
+        for ring, new in enumerate((rings.laps * 10 + rings.next - before).tolist()):
+            last = listed[f"replay/logs/{ring}"][-1:]
+            assert not new or last[0]["stop"] - last[0]["start"] == min(new, 10)
+    assert min(rings.laps) > 1
+    writer.close()
+
+
+def test_a_state_is_refused_once_its_rings_are_gone() -> None:
+    replay = DeviceReplay(30, (0, 1, 2), LANES, OBS, ACT)
+    told = steps(2)
+    rings = filled(replay, told)
+    state = replay.state(rings)
+    jax.jit(replay.insert, donate_argnums=0)(rings, jax.tree.map(jnp.asarray, told[0]))
+    with pytest.raises(LookupError, match="the replay has gone on"):
+        np.asarray(state["logs"]["0"])
+
+
+def test_rings_of_other_sizes_are_refused() -> None:
+    saved = DeviceReplay(30, (0, 1, 2), LANES, OBS, ACT)
+    rings = filled(saved, steps(20))
+    for other in (
+        DeviceReplay(30, (0, 1), LANES, OBS, ACT),
+        DeviceReplay(36, (0, 1, 2), LANES, OBS, ACT),
+        DeviceReplay(30, (0, 1, 2), LANES, OBS + 1, ACT),
+    ):
+        with pytest.raises(ValueError, match=r"saved replay holds .*; this one"):
+            other.restored(saved.state(rings))

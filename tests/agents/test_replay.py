@@ -1,9 +1,14 @@
+from pathlib import Path
+
 import jax
 import numpy as np
 import pytest
 
+from booster_ray.agents.ddpg.replay import AnnealedReplay
 from booster_ray.agents.sac.losses import Batch
-from booster_ray.agents.sac.replay import Replay
+from booster_ray.agents.sac.replay import Replay, newest
+from booster_ray.checkpoint import CheckpointError, Writer, load
+from booster_ray.checkpoint.store import segments
 
 OBS, ACT = 3, 2
 TASK = np.array([0, 1, 2, 0, 1])
@@ -93,17 +98,68 @@ def test_restore_goes_on_bit_for_bit(steps: int) -> None:
         other.add(insertion(step))
 
 
-def test_a_captured_state_does_not_change_with_the_buffer() -> None:
-    replay = filled(4)
+def test_a_captured_state_is_as_it_was_taken_or_refused() -> None:
+    replay = filled(3)  # of 4
     state = replay.state()
-    before = {k: np.copy(v) for k, v in state.items()}
-    replay.add(insertion(9))
-    for name, value in before.items():
-        np.testing.assert_array_equal(state[name], value)
+    before = np.asarray(state["rows"])
+    replay.add(insertion(3))
+    np.testing.assert_array_equal(np.asarray(state["rows"]), before)
     other = filled(0)
     other.restore(state)
-    other.add(insertion(10))
-    np.testing.assert_array_equal(state["reward"], before["reward"])
+    other.add(insertion(9))
+    np.testing.assert_array_equal(np.asarray(state["rows"]), before)
+    replay.add(insertion(4))  # in the place of the first
+    with pytest.raises(LookupError, match="insertions 0 to 3 are not in the replay any more"):
+        np.asarray(state["rows"])
+
+
+@pytest.mark.parametrize("kind", [Replay, AnnealedReplay])
+def test_checkpoints_write_what_is_new_and_restore_bit_for_bit(
+    kind: type[Replay], tmp_path: Path
+) -> None:
+    """Saved every 1 to 6 insertions into a ring of 4."""
+    args = (24, TASK, OBS, ACT)
+    replay = kind(*args)
+    writer = Writer(tmp_path, keep=1)
+    step = 0
+    for count in (0, 1, 2, 1, 6, 4, 3):
+        for _ in range(count):
+            batch, ended = insertion(step), np.zeros(len(TASK), bool)
+            if isinstance(replay, AnnealedReplay):
+                replay.insert(batch, [batch.reward * i for i in (1, 2, 3)], ended)
+            else:
+                replay.add(batch, ended)
+            step += 1
+        writer.save(f"step_{step}", lambda: {"replay": replay.state()}, {})
+        writer.finish()
+        found = load(tmp_path / f"step_{step}")[0]["replay"]
+        written = segments(tmp_path / f"step_{step}")["replay/rows"]
+        assert sum(s["stop"] - s["start"] for s in written) >= min(step, 4)
+        assert not written or written[-1]["stop"] - written[-1]["start"] == min(count, 4)
+        other = kind(*args)
+        other.restore(found)
+        np.testing.assert_array_equal(other._data, replay._data)
+        assert (other._next, other._filled, len(other)) == (
+            replay._next, replay._filled, len(replay),
+        )  # fmt: skip
+        if isinstance(replay, AnnealedReplay) and isinstance(other, AnnealedReplay):
+            np.testing.assert_array_equal(other._parts, replay._parts)
+    writer.close()
+
+
+def test_the_newest_of_a_saved_replay() -> None:
+    state = newest(filled(6).state(), 11)  # 2 insertions of 5, of the 4 that there are
+    assert (state["filled"], state["capacity"]) == (2, 2)
+    replay = Replay(10, TASK, OBS, ACT)
+    replay.restore(state)
+    assert {*np.unique(replay.sample((1, 64), np.random.default_rng(0)).reward)} == {4, 5}
+    assert newest(filled(6).state(), 1)["filled"] == 1
+
+
+def test_a_replay_of_an_older_release_is_refused() -> None:
+    fields = {"next": 1, "filled": 1, "rows": 4, "reward": np.zeros((1, 5))}
+    with pytest.raises(CheckpointError, match="saved by an older release"):
+        filled(0).restore(fields)
 
 
 def test_what_cannot_be_is_refused() -> None:

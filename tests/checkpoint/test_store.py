@@ -65,9 +65,10 @@ def assert_same(left: object, right: object) -> None:
         assert repr(left) == repr(right)  # tells -0.0 from 0.0, and finds nan equal to nan
 
 
-def leaf_file(checkpoint: Path, leaf: str) -> Path:
-    manifest = json.loads((checkpoint / "manifest.json").read_text())
-    return checkpoint / manifest["leaves"][leaf]["file"]
+def place(checkpoint: Path, leaf: str) -> tuple[Path, int, int]:
+    """The file of a leaf, and its first byte and the one after its last."""
+    entry = json.loads((checkpoint / "manifest.json").read_text())["leaves"][leaf]
+    return checkpoint / entry["file"], entry["offset"], entry["offset"] + entry["bytes"]
 
 
 def forge(checkpoint: Path, edit: dict[str, object]) -> None:
@@ -197,7 +198,11 @@ def test_stale_temp_directories_go_when_their_process_is_dead(tmp_path: Path) ->
 
 
 def test_a_subtree_is_loaded_without_reading_the_rest(checkpoint: Path) -> None:
-    leaf_file(checkpoint, "critic/kernel").write_bytes(b"rubbish")
+    file, first, end = place(checkpoint, "critic/kernel")
+    data = file.read_bytes()
+    file.write_bytes(data[:first] + b"x" * (end - first) + data[end:])
+    with pytest.raises(CheckpointError, match="checksum"):
+        load(checkpoint)
     assert_same(load(checkpoint, keys=["actor"])[0], {"actor": TREE["actor"]})
     tree, metadata = load(checkpoint, keys=["actor/bias", "step"])
     assert_same(tree, {"actor": {"bias": TREE["actor"]["bias"]}, "step": 7})
@@ -208,9 +213,9 @@ def test_a_subtree_is_loaded_without_reading_the_rest(checkpoint: Path) -> None:
 
 @pytest.mark.parametrize("where", ["head", "middle", "tail"])
 def test_one_flipped_bit_in_a_leaf_is_found(checkpoint: Path, where: str) -> None:
-    file = leaf_file(checkpoint, "actor/kernel")
+    file, first, end = place(checkpoint, "actor/kernel")
     data = bytearray(file.read_bytes())
-    data[{"head": 0, "middle": len(data) // 2, "tail": -1}[where]] ^= 1
+    data[{"head": first, "middle": (first + end) // 2, "tail": end - 1}[where]] ^= 1
     file.write_bytes(data)
     with pytest.raises(CheckpointError, match=f"^{file}: checksum") as error:
         load(checkpoint)
@@ -234,14 +239,15 @@ def test_any_flipped_byte_in_the_manifest_is_found_or_harmless(checkpoint: Path)
 
 @pytest.mark.parametrize("size", [0, 10, 130])
 def test_a_truncated_leaf_is_found(checkpoint: Path, size: int) -> None:
-    file = leaf_file(checkpoint, "actor/kernel")
-    os.truncate(file, size)
-    with pytest.raises(CheckpointError, match=f"^{file}: holds {size} bytes, 176 were written"):
+    file, first, end = place(checkpoint, "actor/kernel")
+    os.truncate(file, first + size)
+    text = f"^{file}: holds {first + size} bytes, at least {end} were written"
+    with pytest.raises(CheckpointError, match=text):
         load(checkpoint)
 
 
 def test_a_missing_leaf_is_found(checkpoint: Path) -> None:
-    file = leaf_file(checkpoint, "actor/bias")
+    file, _, _ = place(checkpoint, "actor/bias")
     file.unlink()
     with pytest.raises(CheckpointError, match=f"^{file}: missing"):
         load(checkpoint)
@@ -267,14 +273,14 @@ def test_a_garbage_manifest_is_found(checkpoint: Path, text: str) -> None:
 @pytest.mark.parametrize(
     ("edit", "message"),
     [
-        ({"format_version": 3}, "newer version of booster_ray: format 3, this one reads 1"),
+        ({"format_version": 3}, "newer version of booster_ray: format 3, this one reads 2"),
         ({"format_version": "1"}, "unknown format_version '1'"),
         ({"file": "../secret.npy"}, "not a leaf's file name: '../secret.npy'"),
         ({"file": "/etc/passwd"}, "not a leaf's file name"),
         ({"file": 3}, "malformed"),
-        ({"dtype": "object"}, "00000.npy: holds float64"),
+        ({"dtype": "object"}, "arrays.bin: holds float64"),
         ({"dtype": "no such"}, "unknown dtype 'no such'"),
-        ({"shape": [3, 2]}, "00000.npy: holds float64"),
+        ({"shape": [3, 2]}, "arrays.bin: holds float64"),
     ],
 )
 def test_a_forged_manifest_is_refused(
@@ -286,9 +292,47 @@ def test_a_forged_manifest_is_refused(
 
 
 def test_nothing_is_unpickled(checkpoint: Path) -> None:
-    file = leaf_file(checkpoint, "actor/kernel")
-    np.save(file, np.array([os.getcwd], object), allow_pickle=True)
+    file, _, _ = place(checkpoint, "actor/kernel")
+    with file.open("wb") as stream:
+        np.save(stream, np.array([os.getcwd], object), allow_pickle=True)
     data = file.read_bytes()
-    forge(checkpoint, {"bytes": len(data), "sha256": hashlib.sha256(data).hexdigest()})
+    digest = hashlib.sha256(data).hexdigest()
+    forge(checkpoint, {"offset": 0, "bytes": len(data), "sha256": digest})
     with pytest.raises(CheckpointError, match=f"^{file}: not an array file"):
         load(checkpoint)
+
+
+def test_what_an_older_release_wrote_is_read(tmp_path: Path) -> None:
+    """Format 1: a file for each array."""
+    path = tmp_path / "step_7"
+    path.mkdir()
+    leaves: dict[str, object] = {"step": {"value": 7}}
+    for index, (name, array) in enumerate([("a/w", np.arange(6.0)), ("b", np.ones(2, "i4"))]):
+        file = path / f"{index:05d}.npy"
+        np.save(file, array)
+        data = file.read_bytes()
+        leaves[name] = {
+            "file": file.name,
+            "dtype": array.dtype.str,
+            "shape": list(array.shape),
+            "sha256": hashlib.sha256(data).hexdigest(),
+            "bytes": len(data),
+        }
+    body = {"leaves": leaves, "metadata": {"score": 2.0}}
+    digest = hashlib.sha256(json.dumps(body).encode()).hexdigest()
+    manifest = {"format_version": 1, "sha256": digest, **body}
+    (path / "manifest.json").write_text(json.dumps(manifest))
+    tree, metadata = load(path)
+    assert_same(tree, {"step": 7, "a": {"w": np.arange(6.0)}, "b": np.ones(2, "i4")})
+    assert metadata == {"score": 2.0}
+    (path / "00001.npy").write_bytes(b"")
+    with pytest.raises(CheckpointError, match=r"00001\.npy: holds 0 bytes"):
+        load(path)
+
+
+def test_a_staged_state_does_not_change_with_the_arrays_it_was_taken_of(tmp_path: Path) -> None:
+    weights = np.zeros(3)
+    staged = store.stage({"w": weights})
+    weights[:] = 1
+    store.write(tmp_path / "a", staged)
+    np.testing.assert_array_equal(load(tmp_path / "a")[0]["w"], np.zeros(3))

@@ -377,3 +377,14 @@ def test_pd_pulls_towards_the_target_within_the_limits() -> None:
     np.testing.assert_array_equal(wild, game.TORQUE_LIMITS)
     wild = control.pd_torque(target - 100, POSE, np.zeros(12), gains)
     np.testing.assert_array_equal(-wild, game.TORQUE_LIMITS)
+
+
+def test_joint_limit_bounds_just_reach_the_farther_limit() -> None:
+    pose = (-0.2, 0.0, 0.0, 0.4, -0.25, 0.0)
+    gains = control.leg_gains(pose, 1.0, [1.0] * 6, [1.0] * 6, "joint_limits")
+    low, high = np.array(game.JOINT_RANGES).T
+    up, down = (control.pd_target(np.full(12, sign), gains) for sign in (1.0, -1.0))
+    np.testing.assert_allclose(np.minimum(up - high, low - down), 0.0, atol=1e-12)
+    np.testing.assert_array_equal(gains.action_scale[:6], gains.action_scale[6:])
+    half = control.leg_gains(pose, 0.5, [1.0] * 6, [1.0] * 6, "joint_limits")
+    np.testing.assert_allclose(half.action_scale, 0.5 * gains.action_scale)

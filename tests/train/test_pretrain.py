@@ -153,10 +153,13 @@ def test_resume_between_reports_and_twice(undisturbed: Any) -> None:
 
 
 def test_a_capture_stays_as_it_was_taken() -> None:
-    """Updates take over the learner's buffers, the world and the replay go on in place."""
+    """Updates take over the learner's buffers, the world goes on in place.
+
+    Only the replay is read when it is saved: see test_replay.
+    """
     captured: list[tuple[Tree, dict[str, Any]]] = []
     for _, report in loop(configured("training.env_steps=180")):
-        tree = report.capture()
+        tree = {k: v for k, v in report.capture().items() if k != "replay"}
         captured.append((tree, leaves(tree)))
     for tree, before in captured:
         assert leaves(tree) == before
@@ -228,3 +231,30 @@ def test_an_interrupt_is_answered_at_the_next_control_step() -> None:
         if seen[-1] == 42:
             interrupt.clear()
     assert seen == [0, 30, 36, 42, 60, 90]
+
+
+def test_a_curriculum_weighs_the_rewards_and_resumes_bit_exactly(
+    undisturbed: Any, tmp_path: Path
+) -> None:
+    lesson = "curriculum=[{terms: [alive, costs], factor: [[0, 0.1], [0.8, 1.0]]}]"
+    config, reports = configured(lesson), []
+    for training, report in loop(config):
+        reports.append(numbers(report))
+        last = training
+        if report.metrics["env_steps"] == 150:
+            checkpoint.save(tmp_path / "step_150", report.capture())
+    learner = last._capture()["learner"]
+    # Alive and the costs count little in the first episodes, whose actions are the same.
+    first, plain = (
+        next(r["episode_return"] for r in told if "episode_return" in r)
+        for told in (reports, undisturbed[0])
+    )
+    assert abs(first) < abs(plain)
+    middle, _ = checkpoint.load(tmp_path / "step_150")
+    again = []
+    for training, report in loop(config, middle):
+        again.append(numbers(report))
+        last = training
+    assert again == reports[len(reports) - len(again) :]
+    assert len(again) == 5
+    assert differing(last._capture()["learner"], learner) == []

@@ -16,14 +16,15 @@ from typing import Any
 
 import numpy as np
 import pytest
+from train.trees import differing
 
 from booster_ray import checkpoint
 from booster_ray.agents.sac.learner import Sac
-from booster_ray.checkpoint import CheckpointError
+from booster_ray.checkpoint import CheckpointError, RemoteFolder, store, writer
 from booster_ray.checkpoint.leaves import flatten
 from booster_ray.config import SAC, Config, ConfigError, load
 from booster_ray.train import pretrain
-from booster_ray.train.run import CONFIG, PROGRESS, Run, best_checkpoint, read_progress
+from booster_ray.train.run import CONFIG, ERROR, PROGRESS, Run, best_checkpoint, read_progress
 
 DEBUG = Path(__file__).parents[2] / "tune_configs/debug.yaml"
 OVERRIDES = [
@@ -272,6 +273,99 @@ def test_when_all_are_damaged_the_run_stops_and_keeps_its_records(copied: Path) 
     shutil.rmtree(copied / LAST)
     with pytest.warns(UserWarning), pytest.raises(CheckpointError, match="all 1 "):
         list(Run(SETTINGS, copied))
+
+
+def scored(patch: pytest.MonkeyPatch, *scores: float) -> None:
+    """Evaluations from now on give ``scores``."""
+    given = iter(scores)
+    patch.setattr(pretrain.Pretraining, "_evaluate", lambda self: {"score": next(given)})
+
+
+def test_a_damaged_best_is_written_anew_while_its_policy_is_there(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    scored(monkeypatch, 0.1, 0.2, 0.3)
+    finish(tmp_path)
+    best = tmp_path / "best_000000000420"
+    before, metadata = checkpoint.load(best)
+    file = damage(best)
+    with pytest.warns(UserWarning, match=str(file)):
+        assert list(Run(SETTINGS, tmp_path)) == []
+    after, again = checkpoint.load(best)
+    assert differing(before, after) == []
+    assert again == metadata
+
+
+def test_a_damaged_best_that_is_lost_is_forgotten(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    scored(monkeypatch, 0.9)
+    stop_at(60, tmp_path)
+    damage(tmp_path / "best_000000000000")
+    scored(monkeypatch, 0.2, 0.1)
+    with pytest.warns(UserWarning, match="best_000000000000"):
+        finish(tmp_path)
+    assert names(tmp_path, "best_*") == ["best_000000000210"]
+
+
+# --- storage that fails ---
+
+
+def test_an_outage_costs_checkpoints_and_not_the_run(
+    undisturbed: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    tries: list[str] = []
+
+    def failing(path: Path, staged: Any) -> int:
+        tries.append(path.name)
+        if path.name.startswith("step_") and path.name < "step_000000000240":
+            raise OSError(5, "Input/output error")
+        return store.write(path, staged)
+
+    monkeypatch.setattr(writer, "write", failing)
+    with pytest.warns(UserWarning, match="step_000000000060: not written: Input/output error"):
+        finish(tmp_path)
+    # At every report until the next is due, and nothing of what was due later is missing.
+    assert tries.count("step_000000000060") > 1
+    monkeypatch.undo()
+    assert names(tmp_path, "step_*") == names(undisturbed, "step_*")
+    assert progress(tmp_path) == progress(undisturbed)
+
+
+def test_a_run_whose_end_cannot_be_saved_fails(
+    undisturbed: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def failing(path: Path, staged: Any) -> int:
+        if path.name == LAST:
+            raise OSError(28, "No space left on device")
+        return store.write(path, staged)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(writer, "write", failing)
+        patch.setattr(writer, "FINAL_SECONDS", 0.0)
+        reports = []
+        with pytest.warns(UserWarning), pytest.raises(OSError, match="No space left"):
+            reports.extend(metrics["env_steps"] for metrics in Run(SETTINGS, tmp_path))
+    assert 420 not in reports  # who hears of the end may count on its checkpoint
+    assert "No space left" in (tmp_path / ERROR).read_text()
+    finish(tmp_path)
+    assert_same_end(tmp_path, undisturbed)
+
+
+def test_on_remote_storage_any_machine_goes_on(undisturbed: Path, tmp_path: Path) -> None:
+    config = SETTINGS.model_copy(update={"storage": f"memory://{tmp_path.name}", "name": "far"})
+    interrupt = threading.Event()
+    for metrics in Run(config, tmp_path / "one" / "far", interrupt):
+        if metrics["env_steps"] == 210:
+            interrupt.set()
+    finish(tmp_path / "two" / "far", config)
+    assert_same_end(tmp_path / "two" / "far", undisturbed)
+    # A third finds it finished, with all that it left.
+    assert list(Run(config, tmp_path / "three" / "far")) == []
+    assert_same_end(tmp_path / "three" / "far", undisturbed)
+    folder = RemoteFolder(config.storage)
+    assert folder.read("far/progress.jsonl") == (tmp_path / "two/far" / PROGRESS).read_bytes()
+    assert folder.read("far/config.yaml") is not None
 
 
 # --- killed ---

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from copy import deepcopy
 from pathlib import Path
 
 import driving
@@ -45,7 +46,8 @@ def to_the_end(
     reports, kept, last = [], {}, {}
     for report in training:
         reports.append(numbers(report))
-        kept = report.capture() if report.metrics["env_steps"] == keep else kept
+        if report.metrics["env_steps"] == keep:
+            kept = deepcopy(report.capture())  # the replay of a capture goes on
         last = report.capture() if training.finished else {}
     training.close()
     return reports, kept, last
@@ -122,7 +124,7 @@ def test_the_command_trains_a_gym_environment(tmp_path: Path) -> None:
         ("gym:no.such.module:X-v0", "gymnasium cannot make"),
         ("brax:ants", "did you mean 'brax:ant'?"),
         ("brax:ant/sprig", "did you mean 'brax:ant/spring'?"),
-        ("nativ", "expected native, mjx, gym:ENV_ID or brax:NAME; did you mean 'native'?"),
+        ("nativ", "official, gym:ENV_ID or brax:NAME; did you mean 'native'?"),
     ],
 )
 def test_a_wrong_world_is_one_line_before_anything_begins(

@@ -6,6 +6,7 @@ from typing import Any
 
 import numpy as np
 
+from booster_ray.checkpoint import Log
 from booster_ray.checkpoint.leaves import flatten
 from booster_ray.train.report import Report, Tree
 
@@ -19,10 +20,13 @@ def numbers(report: Report) -> dict[str, float]:
 
 
 def leaves(tree: Tree) -> dict[str, Any]:
-    """Everything in a state, arrays as their type and bytes."""
+    """Everything in a state, arrays and logs as their type and bytes."""
+    found = {
+        name: np.asarray(leaf) if isinstance(leaf, Log) else leaf for name, leaf in flatten(tree)
+    }
     return {
         name: (leaf.dtype.str, leaf.shape, leaf.tobytes()) if isinstance(leaf, np.ndarray) else leaf
-        for name, leaf in flatten(tree)
+        for name, leaf in found.items()
     }
 
 

@@ -118,3 +118,17 @@ def test_counts_and_values() -> None:
         "None",
         "None",
     ]
+
+
+def test_two_objectives_show_the_pareto_front() -> None:
+    pairs = [(1.0, -1.0), (0.5, 0.0), (0.4, -0.5), (2.0, None)]
+    records = [
+        trial(n, {"env_steps": 1.0, "score": s} | ({} if r is None else {"robustness": r}))
+        for n, (s, r) in enumerate(pairs)
+    ]
+    assert {row["number"] for row in leaderboard_json(records) if row["pareto"]} == {0, 1}
+    shown = text(leaderboard_table(records))
+    assert shown.count("*") == 3 and "-0.500" in shown  # two rows and the caption
+    lines = leaderboard_markdown(records).splitlines()
+    assert "| robustness | front |" in lines[0] and lines[3].count("*") == 1
+    assert "robustness" not in leaderboard_markdown(records[3:])

@@ -12,6 +12,7 @@ import pytest
 from optuna.trial import TrialState
 
 from booster_ray import checkpoint
+from booster_ray.train.attempts import read_attempts
 
 LONGER = ("training.env_steps=9000", "training.report_every=300", "evaluation.every=4500",
           "checkpoint.every_env_steps=300", "tune.scheduler=none")  # fmt: skip
@@ -182,3 +183,93 @@ def test_a_trial_that_always_fails_is_marked_and_the_sweep_goes_on(tmp_path: Pat
     assert [t.state for t in driving.study(tmp_path / "debug")] == [TrialState.FAIL] * 2
     board = json.loads((tmp_path / "debug" / "leaderboard.json").read_text())
     assert all("TrainingDiverged" in row["error"] for row in board)
+
+
+@pytest.mark.slow
+def test_a_sigterm_of_one_trial_loses_no_step(tmp_path: Path) -> None:
+    sweep = tmp_path / "debug"
+    process = driving.start(
+        "debug", f"storage={tmp_path}", *LONGER, "tune.trials=1", "tune.max_failures=0",
+        "checkpoint.every_env_steps=100000",
+    )  # fmt: skip
+    driving.wait_for(lambda: len(driving.progress(sweep, 0)) >= 3)
+    (victim,) = driving.trial_processes(process.pid)
+    known = driving.progress(sweep, 0)
+    victim.terminate()
+    code, output = driving.finish(process)
+    assert code == 0, output
+    (attempt,) = read_attempts(sweep / "trials" / "0000")
+    print(f"saved {attempt['seconds']} s after the SIGTERM")
+    assert attempt["how"] == "preempted" and attempt["text"] == "SIGTERM"
+    # What the trial had told before it still stands, and nothing of it was made again.
+    reports = driving.progress(sweep, 0)
+    assert reports[: len(known)] == known
+    assert attempt["env_steps"] >= known[-1]["env_steps"]
+    assert attempt["env_steps"] in [m["env_steps"] for m in reports]
+    assert driving.study(sweep)[0].state == TrialState.COMPLETE
+
+
+@pytest.mark.slow
+def test_kill_of_the_driver_alone_then_resume(tmp_path: Path) -> None:
+    sweep = tmp_path / "debug"
+    process = driving.start("debug", f"storage={tmp_path}", *LONGER, "tune.trials=2")
+    driving.wait_for(lambda: driving.checkpoints(sweep, 0))
+    process.kill()
+    process.communicate()
+    code, output = driving.run("--resume", "debug", "--storage", str(tmp_path))
+    assert code == 0, output
+    assert [t.state for t in driving.study(sweep)] == [TrialState.COMPLETE] * 2
+    for number in range(2):
+        steps = [m["env_steps"] for m in driving.progress(sweep, number)]
+        assert steps == sorted(set(steps)) and steps[-1] == 9000
+
+
+@pytest.mark.slow
+def test_a_spent_budget_saves_stops_and_can_be_raised(tmp_path: Path) -> None:
+    sweep = tmp_path / "debug"
+    code, output = driving.run(
+        "debug", f"storage={tmp_path}", *LONGER, "tune.max_hours=0.003",
+        "training.env_steps=900000", "checkpoint.every_env_steps=900000",
+    )  # fmt: skip
+    assert code == 130, output
+    assert "tune.max_hours: 0.00" in output and "--resume debug" in output
+    assert driving.checkpoints(sweep, 0), "the trials did not save"
+    again = ("--resume", "debug", "--storage", str(tmp_path))
+    code, output = driving.run(*again)
+    assert code == 130 and "are spent" in output, output
+    process = driving.start(*again, "tune.max_hours=9")
+    before = len(driving.progress(sweep, 0))
+    driving.wait_for(lambda: len(driving.progress(sweep, 0)) > before)
+    process.send_signal(signal.SIGTERM)
+    code, output = driving.finish(process)
+    assert code == 130 and "are spent" not in output, output
+
+
+@pytest.mark.slow
+def test_a_trial_moves_to_a_ray_train_worker_and_survives_there(tmp_path: Path) -> None:
+    """Begun in its own process, resumed in a worker that is killed, and its driver after it."""
+    common = ("debug", f"storage={tmp_path}", *LONGER, "tune.trials=1", "tune.sampler=random")
+    code, output = driving.run(*common, "name=calm")
+    assert code == 0, output
+    sweep = tmp_path / "moved"
+    process = driving.start(*common, "name=moved")
+    driving.wait_for(lambda: driving.checkpoints(sweep, 0))
+    process.send_signal(signal.SIGINT)
+    code, output = driving.finish(process)
+    assert code == 130, output
+    process = driving.start("--resume", "moved", "--storage", str(tmp_path), "trainer.workers=1")
+    for name in ("RayTrainWorker", "TrialProcess"):
+        reached = driving.progress(sweep, 0)[-1]["env_steps"]
+        driving.wait_for(
+            lambda reached=reached: driving.progress(sweep, 0)[-1]["env_steps"] > reached + 600
+        )
+        driving.named(process.pid, name)[0].kill()
+    code, output = driving.finish(process, timeout=900)
+    assert code == 0, output
+    timing = ("wall_seconds", "env_steps_per_second")
+    calm, moved = (driving.progress(tmp_path / name, 0) for name in ("calm", "moved"))
+    # A stop reports once more, out of turn; all that is in turn is the same.
+    turns = {m["env_steps"] for m in calm}
+    assert [_without(m, timing) for m in calm] == [
+        _without(m, timing) for m in moved if m["env_steps"] in turns
+    ]

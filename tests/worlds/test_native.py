@@ -506,3 +506,19 @@ def test_a_delayed_action_is_the_one_before(monkeypatch: pytest.MonkeyPatch) -> 
         ours = late.step(action)
         theirs = on_time.step(np.where(delayed[:, None], before, action))
         np.testing.assert_array_equal(ours.observation, theirs.observation)
+
+
+def test_scaled_rewards_count_by_their_factor_and_the_others_whole() -> None:
+    weights = {"alive": 1.0, "height": 2.0, "smoothness": -0.3}
+    scaled, plain, without = (
+        world(weights=w) for w in (weights, weights, {**weights, "height": 0})
+    )
+    for w in (scaled, plain, without):
+        w.reset(0)
+    scaled.scale_rewards({"height": 0.25, "gait": 7.0})
+    for action in actions(5):
+        reward, whole, rest = (w.step(action).reward for w in (scaled, plain, without))
+        np.testing.assert_allclose(reward, rest + 0.25 * (whole - rest), rtol=1e-5)
+        assert (whole != rest).all()
+    scaled.scale_rewards({})
+    np.testing.assert_array_equal(scaled.step(action).reward, plain.step(action).reward)

@@ -9,7 +9,8 @@ where the host's :class:`~booster_ray.agents.sac.replay.Replay` folds the steps 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import NamedTuple
+from functools import partial
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -18,6 +19,10 @@ import numpy as np
 from booster_ray.agents.sac.losses import Batch
 from booster_ray.agents.sac.nstep import fold
 from booster_ray.agents.sac.shares import apportion, task_weights
+from booster_ray.checkpoint.log import Log
+
+READ_ROWS = 8192
+"""Transitions that come to the host at a time; of one size, so that the copy compiles once."""
 
 
 class Step(NamedTuple):
@@ -37,6 +42,8 @@ class Rings(NamedTuple):
     """float32 (tasks * capacity, width): packed transitions, one ring after the other."""
     next: jax.Array
     """int32 (tasks,): where each ring writes."""
+    laps: jax.Array
+    """int32 (tasks,): how often each ring has been filled to its end."""
     filled: jax.Array
     """int32 (tasks,)."""
     recent: Step | None
@@ -105,6 +112,7 @@ class DeviceReplay:
         return Rings(
             rows=jnp.zeros((self._rings * self._capacity, sum(self._sizes))),
             next=jnp.zeros(self._rings, jnp.int32),
+            laps=jnp.zeros(self._rings, jnp.int32),
             filled=jnp.zeros(self._rings, jnp.int32),
             recent=recent if self._n_step > 1 else None,
             seen=jnp.int32(0),
@@ -156,6 +164,7 @@ class DeviceReplay:
         return rings._replace(
             rows=rings.rows.at[flat].set(packed, mode="drop"),
             next=(rings.next + count) % self._capacity,
+            laps=rings.laps + (rings.next + count) // self._capacity,
             filled=jnp.minimum(rings.filled + count, self._capacity),
         )
 
@@ -173,3 +182,83 @@ class DeviceReplay:
         parts = jnp.split(found, np.cumsum(self._sizes)[:-1], axis=-1)
         scalars = {2, 4, 5}
         return Batch(*(p[..., 0] if i in scalars else p for i, p in enumerate(parts)))
+
+    # -- checkpoint --------------------------------------------------------------------------
+
+    def state(self, rings: Rings) -> dict[str, Any]:
+        """Everything in ``rings``, the transitions of each as a log.
+
+        A log is read from ``rings`` and refused once they are donated: save it before the next
+        insert.
+        """
+        counters = jax.device_get({name: getattr(rings, name) for name in _COUNTERS})
+        recent = jax.tree.map(np.array, rings.recent)  # copies: the next insert takes the memory
+        logs = {}
+        for ring in range(self._rings):
+            stop = int(counters["laps"][ring]) * self._capacity + int(counters["next"][ring])
+            read = partial(self._read, rings.rows, ring)
+            logs[str(ring)] = Log(stop - int(counters["filled"][ring]), stop, read)
+        return {
+            "logs": logs,
+            **{name: np.array(value) for name, value in counters.items()},
+            "recent": {} if recent is None else recent._asdict() | {"batch": _present(recent)},
+        }
+
+    def _read(self, rows: jax.Array, ring: int, first: int, end: int) -> np.ndarray:
+        """A copy of one ring's transitions ``first`` to ``end``, counted from the first ever."""
+        if rows.is_deleted():
+            raise LookupError("the replay has gone on; its state must be saved before it does")
+        piece = min(READ_ROWS, self._capacity)
+        found = np.empty((end - first, rows.shape[1]), rows.dtype)
+        at = first
+        while at < end:
+            place = at % self._capacity
+            count = min(piece, end - at, self._capacity - place)
+            # Where a whole piece would stick out of the ring, it begins earlier.
+            begin = min(place, self._capacity - piece)
+            part = np.asarray(_piece(rows, ring * self._capacity + begin, piece))
+            found[at - first : at - first + count] = part[place - begin :][:count]
+            at += count
+        return found
+
+    def restored(self, state: dict[str, Any]) -> Rings:
+        """The rings that :meth:`state` was taken of.
+
+        Raises:
+            ValueError: they were saved with other sizes.
+        """
+        rings = self.init()
+        rows = np.zeros(rings.rows.shape, np.float32)
+        if len(state["logs"]) != self._rings:
+            raise ValueError(
+                f"saved replay holds {len(state['logs'])} tasks; this one {self._rings}"
+            )
+        for name, saved in state["logs"].items():
+            log, ring = np.asarray(saved), int(name)
+            stop = int(state["laps"][ring]) * self._capacity + int(state["next"][ring])
+            if log.shape[1] != rows.shape[1] or len(log) != min(stop, self._capacity):
+                raise ValueError(
+                    f"saved replay holds {len(log)} x {log.shape[1]} numbers of task {ring}; "
+                    f"this one {self._capacity} x {rows.shape[1]}"
+                )
+            slots = np.arange(stop - len(log), stop) % self._capacity
+            rows[ring * self._capacity + slots] = log
+        recent = rings.recent
+        if recent is not None:
+            saved = state["recent"]
+            batch = Batch(**{k: jnp.array(v) for k, v in saved["batch"].items()})
+            recent = Step(batch, jnp.array(saved["truncated"]), jnp.array(saved["task"]))
+        counters = {name: jnp.array(state[name]) for name in _COUNTERS}
+        return Rings(rows=jnp.array(rows), recent=recent, **counters)
+
+
+_COUNTERS = ("next", "laps", "filled", "seen")
+
+
+def _present(step: Step) -> dict[str, Any]:
+    return {name: part for name, part in step.batch._asdict().items() if part is not None}
+
+
+@partial(jax.jit, static_argnums=2)
+def _piece(rows: jax.Array, first: int, count: int) -> jax.Array:
+    return jax.lax.dynamic_slice_in_dim(rows, first, count)

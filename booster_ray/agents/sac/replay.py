@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -10,6 +11,13 @@ import numpy as np
 from booster_ray.agents.sac.losses import Batch
 from booster_ray.agents.sac.nstep import fold
 from booster_ray.agents.sac.shares import apportion, task_weights
+from booster_ray.checkpoint import CheckpointError
+from booster_ray.checkpoint.log import Log
+
+FORMAT_1 = (
+    "the replay was saved by an older release, whose format is not read any more; "
+    "finish the run with that release, or begin it anew"
+)
 
 
 class Replay:
@@ -55,12 +63,21 @@ class Replay:
         self._weights = task_weights(tasks, shares)
         self._n_step, self._discount = n_step, discount
         self._columns = _columns(observation_size, action_size)
+        self._sizes = {"observation_size": observation_size, "action_size": action_size}
         if n_step == 1:
             del self._columns["truncated"]
         size = 2 * observation_size + action_size + len(_SCALARS)
         self._data = np.zeros((capacity // lanes, lanes, size), np.float32)
-        self._next = 0
-        self._filled = 0
+        self._added = 0
+        """Insertions ever made; the newest ``len(self._data)`` are kept."""
+
+    @property
+    def _next(self) -> int:
+        return self._added % len(self._data)
+
+    @property
+    def _filled(self) -> int:
+        return min(self._added, len(self._data))
 
     def __len__(self) -> int:
         return self._filled * self._data.shape[1]
@@ -81,8 +98,7 @@ class Replay:
         fields = {**batch._asdict(), "truncated": truncated}
         for name, column in self._columns.items():
             self._data[self._next, :, column] = fields[name]
-        self._next = (self._next + 1) % len(self._data)
-        self._filled = min(self._filled + 1, len(self._data))
+        self._added += 1
 
     def sample(self, shape: tuple[int, int], rng: np.random.Generator) -> Batch:
         """``shape`` = (updates, batch) transitions, each task with its share of every batch.
@@ -126,11 +142,39 @@ class Replay:
             batch.observation, batch.action, total, end.next_observation, end.terminated, follow
         )
 
+    # -- checkpoint --------------------------------------------------------------------------
+
     def state(self) -> dict[str, Any]:
-        """The filled part of the buffer and its position."""
-        data = self._data[: self._filled]
-        arrays = {name: data[..., column].copy() for name, column in self._columns.items()}
-        return {"next": self._next, "filled": self._filled, "rows": len(self._data), **arrays}
+        """Its insertions as a log, of which a checkpoint copies and writes only what is new.
+
+        The log is read from the buffer: a row that later insertions have overwritten is refused.
+        """
+        return {
+            "added": self._added,
+            "filled": self._filled,
+            "capacity": len(self._data),
+            "n_step": self._n_step,
+            **self._sizes,
+            "rows": self._log(self._data),
+        }
+
+    def _log(self, array: np.ndarray) -> Log:
+        """An array whose first axis is the ring's as a log of insertions."""
+        return Log(self._added - self._filled, self._added, partial(self._read, array))
+
+    def _read(self, array: np.ndarray, first: int, end: int) -> np.ndarray:
+        """A copy of insertions ``first`` to ``end``, counted from the first ever made."""
+        if first < self._added - self._filled or end > self._added:
+            raise LookupError(f"insertions {first} to {end} are not in the replay any more")
+        begin, capacity = first % len(array), len(array)
+        if begin + end - first <= capacity:
+            return array[begin : begin + end - first].copy()
+        return np.concatenate([array[begin:], array[: end % capacity]])
+
+    def _place(self, array: np.ndarray, rows: np.ndarray) -> None:
+        """Put the newest insertions where the ring has them."""
+        array[:] = 0
+        array[np.arange(self._added - len(rows), self._added) % len(array)] = rows
 
     def restore(self, state: dict[str, Any]) -> None:
         """Take over a saved buffer.
@@ -138,19 +182,32 @@ class Replay:
         Raises:
             ValueError: it was saved with another capacity or number of worlds, or without the
                 truncations that ``n_step`` above 1 needs.
+            CheckpointError: it was saved by an older release.
         """
-        rows, lanes, _ = self._data.shape
-        found = state["reward"].shape[1]
-        if state["rows"] != rows or found != lanes:
+        if "added" not in state:
+            raise CheckpointError(FORMAT_1)
+        capacity, lanes, _ = self._data.shape
+        rows = np.asarray(state["rows"])
+        if state["capacity"] != capacity or rows.shape[1] != lanes:
             raise ValueError(
-                f"saved replay holds {state['rows']} x {found} transitions; "
-                f"this one {rows} x {lanes}"
+                f"saved replay holds {state['capacity']} x {rows.shape[1]} transitions; "
+                f"this one {capacity} x {lanes}"
             )
-        if missing := self._columns.keys() - state.keys():
-            raise ValueError(f"saved replay lacks {missing.pop()}; it was saved with n_step 1")
-        self._next, self._filled = state["next"], state["filled"]
-        for name, column in self._columns.items():
-            self._data[: self._filled, :, column] = state[name]
+        if self._n_step > 1 and state["n_step"] == 1:
+            raise ValueError("saved replay lacks truncated; it was saved with n_step 1")
+        self._added = state["added"]
+        self._place(self._data, rows)
+
+
+def newest(state: dict[str, Any], most: int) -> dict[str, Any]:
+    """The newest insertions of a saved state, a state of its own of ``most`` transitions or fewer.
+
+    At least one insertion; ``rows`` is an array (insertions, lanes, numbers), the oldest first.
+    """
+    rows = np.asarray(state["rows"])
+    kept = rows[-max(1, most // rows.shape[1]) :]
+    count = len(kept)
+    return {**state, "added": count, "filled": count, "capacity": count, "rows": kept}
 
 
 _FIELDS = ("observation", "action", "reward", "next_observation", "terminated")

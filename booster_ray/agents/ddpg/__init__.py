@@ -1,0 +1,1 @@
+"""Deep deterministic policy gradient in torch: finetuning of what SAC pretrained."""

@@ -1,0 +1,90 @@
+"""What every section of a config is made of: strict, frozen models, and types with bounds."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Annotated, Any, ClassVar, Self
+
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, model_validator
+from pydantic_core import PydanticCustomError
+
+
+def fits(value: int) -> int:
+    """The value, if 64 bits hold it."""
+    if abs(value) >= 2**63:
+        raise PydanticCustomError("too_large", "is too large, expected an integer below 2^63")
+    return value
+
+
+def distinct(values: tuple[str, ...]) -> tuple[str, ...]:
+    """The values, if none is there twice."""
+    for i, value in enumerate(values):
+        if value in values[:i]:
+            raise PydanticCustomError(
+                "repeated", "has '{value}' twice, expected each name once", {"value": value}
+            )
+    return values
+
+
+def printable(value: str) -> str:
+    """The text, if it is plain."""
+    # A NUL in a path or in the environment raises only once the run has started.
+    if not value.isprintable():
+        raise PydanticCustomError("unprintable", "has a control character, expected plain text")
+    return value
+
+
+# YAML has lists, frozen settings want tuples; strict mode would refuse the one for the other.
+Listed = BeforeValidator(lambda value: tuple(value) if isinstance(value, list) else value)
+
+Count = Annotated[int, Field(ge=1), AfterValidator(fits)]
+Natural = Annotated[int, Field(ge=0), AfterValidator(fits)]
+Positive = Annotated[float, Field(gt=0)]
+Fraction = Annotated[float, Field(gt=0, lt=1)]
+Widths = Annotated[tuple[Count, ...], Field(min_length=1), Listed]
+Text = Annotated[str, AfterValidator(printable)]
+
+
+@dataclass(frozen=True)
+class Rule:
+    """What settings of one section owe each other; `keys` are dotted, below that section."""
+
+    keys: tuple[str, ...]
+    holds: Callable[..., bool]
+    wrong: str  # with {0}, {1}, … for the values
+
+
+class Section(BaseModel):
+    """A frozen group of settings, strict about types, unknown keys and non-finite numbers."""
+
+    model_config = ConfigDict(
+        frozen=True,
+        extra="forbid",
+        strict=True,
+        allow_inf_nan=False,
+        use_attribute_docstrings=True,
+    )
+    rules: ClassVar[tuple[Rule, ...]] = ()
+    shorthand: ClassVar[str] = ""
+    """The setting that a string in place of the whole section means."""
+
+    @model_validator(mode="before")
+    @classmethod
+    def _spell_out(cls, raw: Any) -> Any:
+        return {cls.shorthand: raw} if cls.shorthand and isinstance(raw, str) else raw
+
+    @model_validator(mode="after")
+    def _keep_rules(self) -> Self:
+        for rule in self.rules:
+            values = [_get(self, key) for key in rule.keys]
+            if not rule.holds(*values):
+                text = rule.wrong.format(*values)
+                raise PydanticCustomError("rule", "{text}", {"text": text, "keys": rule.keys})
+        return self
+
+
+def _get(section: Any, key: str) -> Any:
+    for name in key.split("."):
+        section = getattr(section, name)
+    return section

@@ -1,0 +1,195 @@
+"""What can be evaluated: a checkpoint, a run, a package, or a Python object."""
+
+from __future__ import annotations
+
+import copy
+import importlib
+import inspect
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from pydantic import ValidationError
+
+from booster_ray import checkpoint
+from booster_ray.checkpoint import CheckpointError
+from booster_ray.config import Config, ConfigError
+from booster_ray.evaluate.play import Player
+from booster_ray.export import package, sai
+from booster_ray.export.preprocessor import render, render_action
+from booster_ray.export.settings import Settings, settings_of
+
+if TYPE_CHECKING:
+    from torch import nn
+
+    from booster_ray.agents.torch_actor import TorchActor
+
+MANIFEST, ABOUT = "manifest.json", "actor.json"
+"""What marks a checkpoint, and a converted actor's folder."""
+
+
+class Target(NamedTuple):
+    """Something that plays."""
+
+    name: str
+    kind: str
+    """``checkpoint``, ``package`` or ``object``."""
+    make_player: Callable[[], Player]
+    """A new one for each batch of episodes."""
+    path: Path | None = None
+    """Of a checkpoint or a package."""
+
+
+class Actor(NamedTuple):
+    """A checkpoint's policy, converted to torch."""
+
+    config: Config
+    module: TorchActor
+    learner: dict[str, Any]
+    """The checkpoint's leaves that it was read from; none of a converted actor."""
+
+
+def load_target(text: str) -> Target:
+    """What the command line's TARGET means.
+
+    Raises:
+        ConfigError: there is nothing of that name, or it cannot play.
+        CheckpointError: a checkpoint that is damaged or of another game.
+    """
+    path = Path(text).expanduser()
+    if path.is_dir():
+        if (path / package.MANIFEST).is_file():
+            return package_target(path)
+        return checkpoint_target(find_checkpoint(path))
+    if ":" in text and not path.exists():
+        return object_target(text)
+    what = "a file" if path.exists() else "not there"
+    raise ConfigError(
+        "command line", "TARGET",
+        f"{text} is {what}, expected a checkpoint, a run, an exported package or module:object",
+    )  # fmt: skip
+
+
+def find_checkpoint(path: Path) -> Path:
+    """The checkpoint or converted actor that a directory is, or the best of a run or sweep.
+
+    Raises:
+        ConfigError: it is none of these.
+    """
+    if (path / MANIFEST).is_file() or (path / ABOUT).is_file():
+        return path
+    if (path / "best" / "checkpoint" / MANIFEST).is_file():
+        return path / "best" / "checkpoint"
+    if (path / "checkpoint" / MANIFEST).is_file():
+        return path / "checkpoint"
+    for pattern in ("best_*", "step_*"):
+        found = sorted(p for p in path.glob(pattern) if (p / MANIFEST).is_file())
+        if found:
+            return found[-1]
+    raise ConfigError(
+        str(path),
+        "holds no checkpoint, expected manifest.json, best_*/, step_*/ or best/checkpoint/ in it",
+    )
+
+
+def load_actor(path: Path) -> Actor:
+    """The policy of a checkpoint, whichever stage wrote it.
+
+    Raises:
+        CheckpointError: it is damaged, of another release or game, or its parts do not fit.
+    """
+    from booster_ray.agents.actor_files import load_actor as load_converted
+    from booster_ray.agents.convert import check_observation, to_torch
+
+    if (path / ABOUT).is_file():
+        module, metadata = load_converted(path)
+        learner: dict[str, Any] = {}
+        config = _config(path / ABOUT, metadata)
+    else:
+        tree, metadata = checkpoint.load(path, keys=["learner"])
+        learner, config = tree["learner"], _config(path / MANIFEST, metadata)
+    if not config.world.is_soccer:
+        kind = config.world.kind
+        raise CheckpointError(f"{path}: was trained in {kind}, expected a policy of the game")
+    try:
+        if learner:
+            module = to_torch(config, learner)
+        else:
+            check_observation(module.observation_size, config)
+    except CheckpointError as error:
+        raise CheckpointError(f"{path}: {error}") from None
+    return Actor(config, module, learner)
+
+
+def _config(file: Path, metadata: dict[str, Any]) -> Config:
+    if "config" not in metadata:
+        raise CheckpointError(f"{file}: tells no config: not of a run")
+    try:
+        return Config.model_validate(metadata["config"])
+    except ValidationError as error:
+        first = error.errors()[0]
+        key = ".".join(map(str, first["loc"]))
+        raise CheckpointError(
+            f"{file}: config.{key}: {first['msg']}: written by another release?"
+        ) from None
+
+
+def checkpoint_target(path: Path) -> Target:
+    """A checkpoint, played as the package that would be made of it."""
+    actor = load_actor(path)
+    return actor_target(str(path), actor.module, settings_of(actor.config), path)
+
+
+def actor_target(name: str, actor: nn.Module, settings: Settings, path: Path | None) -> Target:
+    """A torch policy, played as the package that would be made of it."""
+    from booster_ray.export.played import make_played, script
+
+    # Scripted once; each player takes a copy, because a module may remember.
+    module = script(make_played(actor, settings))
+    text = render(settings)
+
+    def player() -> Player:
+        return sai.Player(
+            copy.deepcopy(module),
+            sai.load_code(text, "class", "preprocessor"),
+            sai.load_code(render_action(), "function", "action_function"),
+        )
+
+    return Target(name, "checkpoint", player, path)
+
+
+def package_target(path: Path) -> Target:
+    """An exported package.
+
+    Raises:
+        ConfigError: a part is missing, changed since the export, or would be refused by sai_rl.
+    """
+    loaded = package.load(path)
+    return Target(str(path), "package", loaded.make_player, path)
+
+
+def object_target(text: str) -> Target:
+    """``module:object``: a callable of official observations and infos, or a class of such.
+
+    It is called with observations (n, D) and infos (n, …) every 2 ms and gives torques (n, 12) in
+    N·m. A class is made anew for each batch of episodes; a function is shared.
+
+    Raises:
+        ConfigError: it cannot be imported or called.
+    """
+    module_name, _, name = text.partition(":")
+    sys.path.insert(0, str(Path.cwd()))
+    try:
+        found = importlib.import_module(module_name)
+        for part in name.split("."):
+            found = getattr(found, part)
+    except (ImportError, AttributeError, ValueError) as error:
+        raise ConfigError("command line", "TARGET", f"{text}: {error}") from None
+    finally:
+        sys.path.pop(0)
+    if not callable(found):
+        text = f"{text} is a {type(found).__name__}, expected something callable"
+        raise ConfigError("command line", "TARGET", text)
+    player: Any = found
+    return Target(text, "object", player if inspect.isclass(found) else lambda: player)

@@ -1,0 +1,1 @@
+"""The three verification gates: same observation, same action, same behaviour."""

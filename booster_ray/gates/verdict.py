@@ -1,0 +1,94 @@
+"""What a gate says, and where a trial keeps it."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from booster_ray.train.run import replace_text
+
+GATES = "gates.json"
+"""Beside a trial's checkpoints: what the gates said of one of them."""
+
+
+class Verdict(NamedTuple):
+    """One gate's numbers and what they mean."""
+
+    gate: int
+    name: str
+    passed: bool
+    numbers: dict[str, Any]
+    """JSON."""
+    rows: list[tuple[str, str, str, bool]]
+    """For people: what, found, expected, and whether it holds."""
+    advice: list[str]
+    """What to do; empty where it passed."""
+
+    def to_dict(self) -> dict[str, Any]:
+        """JSON."""
+        return {
+            "gate": self.gate,
+            "name": self.name,
+            "passed": self.passed,
+            "numbers": self.numbers,
+            "advice": self.advice,
+        }
+
+
+def digest(checkpoint: Path) -> str:
+    """What tells one checkpoint, or converted actor, from another."""
+    # A manifest has the checksum of every file of its checkpoint.
+    names = ("manifest.json", "actor.json", "actor.safetensors")
+    found = [checkpoint / name for name in names if (checkpoint / name).is_file()]
+    return hashlib.sha256(b"".join(file.read_bytes() for file in found)).hexdigest()
+
+
+def store(directory: Path, checkpoint: Path, verdicts: list[Verdict]) -> dict[str, Any]:
+    """Write ``gates.json``; gates that were not run now but before, on the same checkpoint, stay.
+
+    Returns:
+        What was written: ``checkpoint`` (name), ``digest``, ``passed`` (every gate that was run)
+        and ``gates`` by number.
+    """
+    before = read(directory)
+    same = before is not None and before["digest"] == digest(checkpoint)
+    gates = dict(before["gates"]) if before is not None and same else {}
+    gates |= {str(v.gate): v.to_dict() for v in verdicts}
+    told = {
+        "checkpoint": checkpoint.name,
+        "digest": digest(checkpoint),
+        "passed": all(gate["passed"] for gate in gates.values()),
+        "gates": dict(sorted(gates.items())),
+    }
+    replace_text(directory / GATES, json.dumps(told, indent=2, allow_nan=False) + "\n")
+    return told
+
+
+def read(directory: Path) -> dict[str, Any] | None:
+    """What stands in ``gates.json``; None where there is none, or it is cut short."""
+    try:
+        told = json.loads((directory / GATES).read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return None
+    whole = isinstance(told, dict) and {"digest", "passed", "gates"} <= told.keys()
+    return told if whole else None
+
+
+def stored(directory: Path, checkpoint: Path, gate: int) -> bool | None:
+    """Whether a gate passed on just this checkpoint; None where it was not run."""
+    told = read(directory)
+    if told is None or told["digest"] != digest(checkpoint):
+        return None
+    found = told["gates"].get(str(gate))
+    return bool(found["passed"]) if found else None
+
+
+def label(directory: Path) -> str:
+    """For a table: ``pass``, ``fail 3`` (the gates that failed), or a dash."""
+    told = read(directory)
+    if told is None:
+        return "–"
+    failed = [number for number, gate in told["gates"].items() if not gate["passed"]]
+    return f"fail {', '.join(failed)}" if failed else "pass"

@@ -1,0 +1,50 @@
+"""``python -m booster_ray.gates``: exit codes and what it leaves."""
+
+import json
+from pathlib import Path
+
+import pytest
+from policies import save_checkpoint, tiny_config
+
+from booster_ray.cli import guarded
+from booster_ray.gates import hook
+from booster_ray.gates.__main__ import main
+from booster_ray.gates.verdict import Verdict
+
+
+@pytest.fixture
+def run(tmp_path: Path) -> Path:
+    save_checkpoint(tmp_path / "run" / "best_1", tiny_config())
+    return tmp_path / "run"
+
+
+def test_a_gate_that_passes(run: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main([str(run), "--gate", "2"]) == 0
+    shown = capsys.readouterr().out
+    assert "Gate 2 (conversion) passed" in shown and "< 1e-05" in shown
+    told = json.loads((run / "gates.json").read_text())
+    assert told["passed"] and told["checkpoint"] == "best_1"
+
+
+def test_a_gate_that_fails(
+    run: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    failed = Verdict(3, "transfer", False, {}, [("x", "1", "> 2", False)], ["do y"])
+    monkeypatch.setattr(hook, "run_gates", lambda *args, **options: [failed])
+    monkeypatch.setattr("booster_ray.gates.__main__.run_gates", hook.run_gates)
+    assert main([str(run), "--output", str(run / "elsewhere")]) == 1
+    shown = capsys.readouterr().out
+    assert "FAILED" in shown and "do y" in shown
+    assert not json.loads((run / "elsewhere" / "gates.json").read_text())["passed"]
+    assert not (run / "gates.json").exists()
+
+
+def test_bad_input_gets_one_line(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (tmp_path / "empty").mkdir()
+    for target, says in (("nowhere", "is not there"), ("empty", "holds no checkpoint")):
+        assert guarded(lambda target=target: main([str(tmp_path / target)])) == 2
+        line = capsys.readouterr().err
+        assert says in line and line.count("\n") == 1
+    with pytest.raises(SystemExit) as stopped:
+        main([str(tmp_path), "--gate", "4"])
+    assert stopped.value.code == 2

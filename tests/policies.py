@@ -1,0 +1,57 @@
+"""Small policies and checkpoints of them, for tests of what plays and packs policies."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from booster_ray import checkpoint
+from booster_ray.agents.torch_actor import TorchActor
+from booster_ray.config import Config
+from booster_ray.soccer import features, game
+from booster_ray.train.learner import make_learner, to_tree
+from booster_ray.worlds.make import sizes
+
+
+def actor(names: tuple[str, ...] = (), seed: int = 0, reach: float = 30.0) -> TorchActor:
+    """A random policy of some vigour; an untrained one hardly moves."""
+    made = TorchActor(features.size(names), game.ACTION_SIZE, [16], clip=10.0)
+    made.mlp.initialize(torch.Generator().manual_seed(seed))
+    with torch.no_grad():
+        made.mlp.head.weight *= reach
+    return made.eval()
+
+
+def tiny_config(names: tuple[str, ...] = (), **sac: Any) -> Config:
+    """A config of narrow networks."""
+    small = {"actor_hidden": [16], "critic_hidden": [16], **sac}
+    return Config.model_validate({"sac": small, "observation": {"features": list(names)}})
+
+
+def save_checkpoint(path: Path, config: Config, change: dict[str, Any] | None = None) -> Path:
+    """A checkpoint as a run's best is kept, with a normalizer that has seen something.
+
+    ``change`` replaces leaves of the learner, by their names.
+    """
+    learner = make_learner(config, *sizes(config))
+    tree = to_tree(learner.init(config.seed))
+    rng = np.random.default_rng(1)
+    size = features.size(config.observation.features)
+    tree |= {
+        "normalizer.seen": np.float32(1000),
+        "normalizer.mean": rng.normal(0, 0.3, size).astype(np.float32),
+        "normalizer.square": (1000 * rng.uniform(0.2, 2, size)).astype(np.float32),
+    }
+    head = f"actor.params.Dense_{len(config.sac.actor_hidden)}.kernel"
+    tree[head] = tree[head] * 10
+    metadata = {"config": config.to_dict(), "digest": config.digest(), "env_steps": 1}
+    checkpoint.save(path, {"learner": tree | (change or {})}, metadata)
+    return path
+
+
+def falling(observation: np.ndarray, info: dict[str, Any]) -> np.ndarray:
+    """A player by import path: no torques at all."""
+    return np.zeros((len(observation), game.ACTION_SIZE))

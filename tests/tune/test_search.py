@@ -1,0 +1,184 @@
+"""The searcher between Ray Tune and the study: every trial ends once, whatever its attempts do."""
+
+from __future__ import annotations
+
+import json
+import threading
+import time
+from pathlib import Path
+from typing import Any
+
+import optuna
+import pytest
+from optuna.trial import TrialState
+from ray.tune.search import Searcher
+
+from booster_ray.config import Sweep, load
+from booster_ray.train.run import ERROR, PROGRESS
+from booster_ray.tune.search import StudySearch
+from booster_ray.tune.sharing import Sharing
+from booster_ray.tune.stop import Stop
+from booster_ray.tune.study import open_study
+
+FINISHED = {"finished": True}
+
+
+class Driver:
+    """One driver's searcher on a sweep's folder; trials are played by the test."""
+
+    def __init__(self, root: Path, trials: int = 3, capacity: int = 10, **tune: Any) -> None:
+        self.root = root
+        marker = root / "sweep.yaml"
+        if not marker.exists():
+            overrides = [f"tune.trials={trials}", "tune.sampler=random", f"storage={root.parent}"]
+            overrides += [f"tune.{key}={value}" for key, value in tune.items()]
+            marker.write_text(load("debug", overrides).complete().to_yaml())
+        sweep: Sweep = load(marker)
+        self.said: list[str] = []
+        self.stop = Stop(root, self.said.append)
+        self.study: optuna.Study = open_study(sweep.base(), root)
+        self.search = StudySearch(
+            self.study, self._score, Sharing(sweep.base(), root), sweep, lambda: capacity, self.stop
+        )
+        self._ids = iter(range(1000))
+
+    def _score(self, number: int) -> list[float] | None:
+        path = self.directory(number) / PROGRESS
+        score = json.loads(path.read_text())["score"] if path.exists() else None
+        return None if score is None else [score]
+
+    def directory(self, number: int) -> Path:
+        return self.root / "trials" / f"{number:04d}"
+
+    def suggest(self) -> tuple[str, Any]:
+        trial_id = f"ray-{next(self._ids)}"
+        return trial_id, self.search.suggest(trial_id)
+
+    def write(self, number: int, env_steps: int, score: float | None, error: str = "") -> None:
+        self.directory(number).mkdir(parents=True, exist_ok=True)
+        report = {"env_steps": env_steps, "score": score}
+        (self.directory(number) / PROGRESS).write_text(json.dumps(report) + "\n")
+        if error:
+            (self.directory(number) / ERROR).write_text(error)
+
+    def states(self) -> list[TrialState]:
+        return [trial.state for trial in self.study.get_trials()]
+
+
+@pytest.fixture
+def root(tmp_path: Path) -> Path:
+    (tmp_path / "debug").mkdir()
+    return tmp_path / "debug"
+
+
+def test_each_trial_is_suggested_and_told_once(root: Path) -> None:
+    driver = Driver(root)
+    for number in range(3):
+        trial_id, config = driver.suggest()
+        assert config["number"] == number and set(config["params"]) == set(load("debug").space)
+        driver.write(number, 600, score=float(number))
+        driver.search.on_trial_complete(trial_id, FINISHED)
+    assert driver.suggest()[1] == Searcher.FINISHED
+    assert [t.value for t in driver.study.get_trials()] == [0.0, 1.0, 2.0]
+
+
+def test_no_more_than_fit(root: Path) -> None:
+    driver = Driver(root, capacity=2)
+    ids = [driver.suggest()[0] for _ in range(2)]
+    assert driver.suggest()[1] is None
+    driver.write(0, 600, score=1.0)
+    driver.search.on_trial_complete(ids[0], FINISHED)
+    assert driver.suggest()[1]["number"] == 2
+
+
+def test_a_lost_process_is_suggested_again_with_the_same_settings(root: Path) -> None:
+    driver = Driver(root, trials=1, max_failures=0)
+    first_id, first = driver.suggest()
+    for env_steps in range(1, 20):
+        driver.write(0, env_steps, None)
+        driver.search.on_trial_complete(first_id, error=True)
+        first_id, again = driver.suggest()
+        assert again == first
+    driver.write(0, 600, 1.0)
+    driver.search.on_trial_complete(first_id, FINISHED)
+    assert driver.states() == [TrialState.COMPLETE]
+
+
+def test_while_a_trial_waits_the_sweep_is_not_over(root: Path) -> None:
+    driver = Driver(root, trials=1)
+    for _ in range(2):
+        trial_id, config = driver.suggest()
+        driver.write(0, 100, None)
+        driver.search.on_trial_complete(trial_id, error=True)
+    # The second death at one step: it waits a second.
+    assert driver.suggest()[1] is None
+    deadline = time.monotonic() + 60
+    while (config := driver.suggest()[1]) is None and time.monotonic() < deadline:
+        time.sleep(0.1)
+    assert config["number"] == 0
+
+
+def test_a_failing_trial_is_told_as_failed_and_the_others_go_on(root: Path) -> None:
+    driver = Driver(root, trials=2, max_failures=1)
+    bad, _ = driver.suggest()
+    good, _ = driver.suggest()
+    driver.write(0, 100, 5.0, "TrainingDiverged: critic_loss is nan")
+    driver.search.on_trial_complete(bad, error=True)
+    bad, config = driver.suggest()
+    assert config["number"] == 0 and not (driver.directory(0) / ERROR).exists()
+    driver.write(0, 150, 5.0, "TrainingDiverged: critic_loss is nan")
+    driver.search.on_trial_complete(bad, error=True)
+    assert driver.suggest()[1] is None
+    driver.write(1, 600, 1.0)
+    driver.search.on_trial_complete(good, FINISHED)
+    assert driver.states() == [TrialState.FAIL, TrialState.COMPLETE]
+    assert driver.suggest()[1] == Searcher.FINISHED
+
+
+def test_without_a_finite_score_a_trial_has_failed(root: Path) -> None:
+    driver = Driver(root, trials=1)
+    trial_id, _ = driver.suggest()
+    driver.write(0, 600, None)
+    driver.search.on_trial_complete(trial_id, FINISHED)
+    assert driver.states() == [TrialState.FAIL]
+    assert (driver.directory(0) / ERROR).read_text() == "no finite score was reached"
+
+
+def test_the_next_driver_takes_what_is_unfinished_first(root: Path) -> None:
+    dead = Driver(root)
+    (first, _), (_, second) = dead.suggest(), dead.suggest()
+    dead.write(0, 600, 1.0)
+    dead.search.on_trial_complete(first, FINISHED)
+    alive = Driver(root)
+    suggested = [alive.suggest()[1] for _ in range(2)]
+    assert suggested[0] == second and suggested[1]["number"] == 2
+    assert alive.suggest()[1] is None
+    assert alive.states() == [TrialState.COMPLETE, TrialState.RUNNING, TrialState.RUNNING]
+
+
+def test_a_stop_leaves_what_is_unfinished_and_tells_what_is_done(root: Path) -> None:
+    driver = Driver(root)
+    (first, _), (second, _) = driver.suggest(), driver.suggest()
+    driver.stop.request("SIGINT")
+    driver.stop.request("SIGINT")
+    assert len(driver.said) == 1
+    assert driver.suggest()[1] == Searcher.FINISHED
+    driver.write(0, 600, 1.0)
+    driver.search.on_trial_complete(first, FINISHED)
+    driver.write(1, 300, 1.0)
+    driver.search.on_trial_complete(second, {"finished": False})
+    assert driver.states() == [TrialState.COMPLETE, TrialState.RUNNING]
+
+
+def test_storage_away_at_the_end_of_a_trial_is_waited_for(root: Path) -> None:
+    """Its folder would look as if the trial had no score."""
+    driver = Driver(root, trials=1)
+    trial_id, _ = driver.suggest()
+    driver.write(0, 600, 1.0)
+    away = root.with_name("away")
+    root.rename(away)
+    back = threading.Timer(1.0, lambda: away.rename(root))
+    back.start()
+    driver.search.on_trial_complete(trial_id, FINISHED)
+    back.join()
+    assert driver.states() == [TrialState.COMPLETE]
