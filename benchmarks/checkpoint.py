@@ -49,7 +49,8 @@ class Kept(Run):
 
 def measured_run(config: Config, directory: Path) -> tuple[dict[str, float], Any]:
     """Stalls and bytes of a run, and its state at the end."""
-    run, rates = Kept(config, directory), []
+    run = Kept(config, directory)
+    rates: list[tuple[float, float]] = []
     began = 0.0
     for metrics in run:
         if len(rates) == 1:

@@ -460,7 +460,7 @@ class Config(Section):
     seed: Annotated[int, Field(ge=0, le=2**32 - 1)] = 0
     """Seed of everything random."""
     storage: Annotated[Text, Field(min_length=1)] = "results"
-    """Folder that holds the runs."""
+    """Folder that holds the runs, or remote storage: `s3://…`, `gs://…`, `/Volumes/…`."""
     stage: Literal["pretrain", "finetune"] = "pretrain"
     """`pretrain`: SAC in JAX (settings under sac); `finetune`: DDPG in torch (ddpg)."""
     start_from: Annotated[Text, Field(min_length=1)] | None = None

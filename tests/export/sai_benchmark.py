@@ -29,9 +29,6 @@ def evaluation_fn(env, eval_state):
 
 
 def main(package: Path, episodes: int, seed: int) -> dict[str, Any]:
-    import gymnasium
-    import mujoco
-    import numpy as np
     import sai_mujoco  # noqa: F401  (registers the environments)
     from sai_rl.benchmark import run_benchmark
     from sai_rl.env import make_env_factory
@@ -42,7 +39,6 @@ def main(package: Path, episodes: int, seed: int) -> dict[str, Any]:
     from booster_ray.soccer.scoring import WEIGHTS
     from booster_ray.worlds.official import unprefixed_attach
 
-    assert gymnasium and mujoco and np
     told: dict[str, Any] = {}
     for index, task in enumerate(game.TASKS):
         environment = EnvironmentType.model_validate(

@@ -38,7 +38,6 @@ TOLERANCE = 1e-3
 def benchmark(path: Path, episodes: int) -> dict[str, Any]:
     """What sai_rl says, in a process of its own."""
     command = [sys.executable, str(SCRIPT), str(path), str(episodes), str(MASTER_SEED)]
-    # The engine that draws is not asked for, but gymnasium imports one.
     environment = {**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
     run = subprocess.run(
         command, capture_output=True, text=True, env=environment, timeout=3000, check=False

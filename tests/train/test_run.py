@@ -325,8 +325,10 @@ def test_an_outage_costs_checkpoints_and_not_the_run(
     monkeypatch.setattr(writer, "write", failing)
     with pytest.warns(UserWarning, match="step_000000000060: not written: Input/output error"):
         finish(tmp_path)
-    # At every report until the next is due, and nothing of what was due later is missing.
-    assert tries.count("step_000000000060") > 1
+    # Nothing of what was due later is missing.
+    assert [t for t in dict.fromkeys(tries) if t[0] == "s"] == [
+        f"step_{n:012d}" for n in range(60, 421, 60)
+    ]
     monkeypatch.undo()
     assert names(tmp_path, "step_*") == names(undisturbed, "step_*")
     assert progress(tmp_path) == progress(undisturbed)
