@@ -20,7 +20,9 @@ class Settings(NamedTuple):
     decimation: int = 10
     """Steps of 2 ms for each action."""
     action_scale: float = 0.5
-    """rad."""
+    """rad; of ``joint_limits`` a share."""
+    action_bounds: str = "uniform"
+    """``uniform`` or ``joint_limits``."""
     default_pose: tuple[float, ...] = (-0.2, 0.0, 0.0, 0.4, -0.25, 0.0)
     """rad, one leg."""
     kp: tuple[float, ...] = (200.0, 200.0, 200.0, 200.0, 50.0, 50.0)
@@ -44,7 +46,7 @@ class Settings(NamedTuple):
 
     def gains(self) -> Gains:
         """Both legs. Shapes: (12,)."""
-        return leg_gains(self.default_pose, self.action_scale, self.kp, self.kd)
+        return leg_gains(self.default_pose, self.action_scale, self.kp, self.kd, self.action_bounds)
 
     def to_dict(self) -> dict[str, Any]:
         """JSON."""
@@ -60,6 +62,7 @@ def settings_of(config: Config) -> Settings:
         mode=control.mode,
         decimation=control.decimation,
         action_scale=control.action_scale,
+        action_bounds=control.action_bounds,
         default_pose=tuple(control.default_pose),
         kp=tuple(control.kp),
         kd=tuple(control.kd),

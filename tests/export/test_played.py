@@ -7,12 +7,14 @@ import pytest
 import torch
 from policies import actor
 
+from booster_ray.config import Config
 from booster_ray.evaluate.target import actor_target
 from booster_ray.evaluate.view import official_view
 from booster_ray.export.played import Played, Remembering, make_played, script
-from booster_ray.export.settings import Settings
+from booster_ray.export.settings import Settings, settings_of
 from booster_ray.soccer import game
 from booster_ray.soccer.control import pd_target, pd_torque
+from booster_ray.worlds.make import gains
 from booster_ray.worlds.native import NativeWorld
 
 MEMORY = Settings(features=("previous_action",))
@@ -131,3 +133,10 @@ def test_it_plays_as_the_worlds_of_training_do(mode: str) -> None:
     assert np.abs(seen[:, :12]).max() > 0.2
     slow.close()
     fast.close()
+
+
+def test_the_settings_of_a_config_are_its_gains() -> None:
+    control = {"action_bounds": "joint_limits", "action_scale": 0.6, "kp": [90.0] * 6}
+    config = Config.model_validate({"control": control})
+    for ours, theirs in zip(settings_of(config).gains(), gains(config), strict=True):
+        np.testing.assert_array_equal(ours, theirs)
