@@ -85,6 +85,9 @@ class DDPG(Section):
     noise: Schedule = ((0.0, 0.1), (1.0, 0.05))
     """Standard deviation of the Gaussian noise on actions, likewise: the mean over the worlds,
     whose own deviations spread evenly from 0 to twice as much."""
+    anchor: Schedule = ((0.0, 0.0),)
+    """Weight that holds the actor at the policy it began with, likewise: of the squared distance
+    of their actions, over the mean |Q|, in the actor's loss (from scratch: none)."""
     target_noise: Annotated[float, Field(ge=0)] = 0.0
     """Standard deviation of the noise on the targets' actions, cut at ±0.5 (TD3: 0.2)."""
     idle_penalty: Annotated[float, Field(ge=0)] = 0.0
@@ -149,6 +152,6 @@ FINETUNING_RULES = tuple(
         _ascending,
         f"{name} has points out of order in a run of {{1}} env steps, expected each later",
     )
-    for name in ("dense", "official", "noise")
+    for name in ("dense", "official", "noise", "anchor")
 )
 """What the schedules owe the budget."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import sys
+from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
@@ -51,13 +52,14 @@ def _train(config: Config, root: Path) -> int:
         stop_file.touch()
         print(f"{name}: saving a checkpoint, then stopping. Again: stop at once.", flush=True)
 
-    with stop_signals(stop), suppress(Preempted):
+    with suppress(Preempted):
         if config.trainer.workers:
-            _fit_under_ray(config, root, stop_file)
+            _fit_under_ray(config, root, stop_file, stop)
         else:
-            train_preemptibly(
-                config, root, stop_file, lambda m: print(_line(config, m), flush=True)
-            )
+            with stop_signals(stop):
+                train_preemptibly(
+                    config, root, stop_file, lambda m: print(_line(config, m), flush=True)
+                )
     reports = read_progress(root)
     if reports and reports[-1]["env_steps"] >= config.training.env_steps:
         print(f"Finished; checkpoints and progress.jsonl are in {root}")
@@ -66,12 +68,15 @@ def _train(config: Config, root: Path) -> int:
     return 130
 
 
-def _fit_under_ray(config: Config, root: Path, stop_file: Path) -> None:
+def _fit_under_ray(
+    config: Config, root: Path, stop_file: Path, stop: Callable[[str], None]
+) -> None:
     import ray
     from ray.train import UserCallback
 
     from booster_ray.train.ray_retry import fit_surviving
     from booster_ray.train.ray_train import connect
+    from booster_ray.train.stopping import stop_signals
 
     class Progress(UserCallback):
         def after_report(self, run_context: Any, metrics: list[Any], checkpoint: Any) -> None:
@@ -79,7 +84,8 @@ def _fit_under_ray(config: Config, root: Path, stop_file: Path) -> None:
 
     connect(config, os.environ.get("RAY_ADDRESS"))
     try:
-        fit_surviving(config, root.resolve(), stop_file.resolve(), [Progress()])
+        with stop_signals(stop):  # not before: Ray would put its own handler in the place of ours
+            fit_surviving(config, root.resolve(), stop_file.resolve(), [Progress()])
     finally:
         ray.shutdown()
 

@@ -100,7 +100,7 @@ class DdpgEngine:
         # Drawn before the worlds step: the update does not see what they are about to add.
         self._replay.weights = factors["dense_factor"], factors["official_factor"], 1.0
         batches = self._sample(factors["dense_factor"])
-        update = self._learning.submit(self.learner.learn, batches, stage)
+        update = self._learning.submit(self.learner.learn, batches, stage, factors["anchor"])
         try:
             self._collect(action)
         finally:
@@ -112,6 +112,7 @@ class DdpgEngine:
             "dense_factor": value_at(ddpg.dense, env_steps, budget),
             "official_factor": value_at(ddpg.official, env_steps, budget),
             "noise": value_at(ddpg.noise, env_steps, budget),
+            "anchor": value_at(ddpg.anchor, env_steps, budget),
         }
         return self._factors
 

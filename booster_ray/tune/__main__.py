@@ -47,12 +47,10 @@ def main(argv: list[str]) -> int:
 
 def _begin(sweep: Sweep) -> Path:
     from booster_ray.train import folder
+    from booster_ray.tune.searchable import check_space
 
     config = sweep.base()
-    if config.tune.scheduler == "pbt":
-        from booster_ray.tune.population import check_space
-
-        check_space(sweep)
+    check_space(sweep)
     if config.tune.study_url is not None:
         from booster_ray.tune.study import refuse_taken
 

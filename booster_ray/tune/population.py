@@ -18,9 +18,7 @@ import numpy as np
 import optuna
 from optuna.trial import TrialState
 
-from booster_ray.checkpoint.storage import is_remote
-from booster_ray.config import Choice, ConfigError, Distribution, IntRange, Sweep
-from booster_ray.config.errors import choices
+from booster_ray.config import Choice, Distribution, IntRange, Sweep
 from booster_ray.train.attempts import ATTEMPTS
 from booster_ray.train.run import CONFIG, ERROR, PROGRESS, read_progress, replace_text
 from booster_ray.tune.records import finite
@@ -37,11 +35,6 @@ FACTORS = (0.8, 1.25)
 """A setting is multiplied by one of these."""
 RESAMPLED = 0.25
 """Chance that a setting is drawn anew instead."""
-SEARCHABLE = (
-    "rewards.", "sac.actor_lr", "sac.critic_lr", "sac.alpha_lr", "sac.weight_decay",
-    "sac.discount", "sac.tau", "sac.target_entropy",
-)  # fmt: skip
-"""Beginnings of the settings under which another run's checkpoint can go on."""
 OWN = {CONFIG, PROGRESS, ATTEMPTS, ERROR, ".lock"}
 """What a member keeps when it copies another, besides its best checkpoint."""
 
@@ -59,24 +52,6 @@ class Generation(TypedDict):
     """Member -> the one whose checkpoint it begins with."""
     ready: bool
     """Whether the copies are made."""
-
-
-def check_space(sweep: Sweep) -> None:
-    """Refuse settings that a checkpoint cannot go on with when they change, and remote storage.
-
-    Raises:
-        ConfigError: one is searched, or checkpoints cannot be copied.
-    """
-    if sweep.base().tune.scheduler != "pbt":
-        return
-    if is_remote(sweep.base().storage):
-        text = "is remote with tune.scheduler pbt, expected a folder that all machines share"
-        raise ConfigError(sweep.source, "storage", text)
-    for key in sweep.space:
-        if not key.startswith(SEARCHABLE):
-            names = (f"{begin}*" if begin.endswith(".") else begin for begin in SEARCHABLE)
-            text = f"is searched with tune.scheduler pbt, expected only {choices(names)}"
-            raise ConfigError(sweep.source, key, text)
 
 
 class PopulationSearch(RetryingSearch):

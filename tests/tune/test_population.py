@@ -13,12 +13,12 @@ from optuna.trial import TrialState
 
 from booster_ray.config import Choice, ConfigError, FloatRange, IntRange, load
 from booster_ray.tune.population import (
-    check_space,
     copy_run,
     exploit,
     explore,
     read_generations,
 )
+from booster_ray.tune.searchable import check_space
 
 SPACE = {
     "a": FloatRange(0.1, 1.0),

@@ -101,6 +101,9 @@ class Ddpg:
         self._target_actor = copy.deepcopy(self.actor).requires_grad_(False)
         self._target_critics = copy.deepcopy(self.critics).requires_grad_(False)
         self._judge = _without_gradient(self.critics)
+        # A normalization that still changes would change what the first policy does.
+        anchored = not adapt and any(weight for _, weight in config.anchor)
+        self._anchor = copy.deepcopy(self.actor).requires_grad_(False) if anchored else None
         self._critic_opt = _adam(self.critics.parameters(), config.critic_lr)
         self._actor_opt = _adam(self.actor.parameters(), config.thawing[0].lr)
         self._statistics = Statistics(spec["observation_size"]) if adapt else None
@@ -131,13 +134,14 @@ class Ddpg:
 
     # -- learning ----------------------------------------------------------------------------
 
-    def learn(self, batches: Batch, stage: Thaw | None) -> None:
+    def learn(self, batches: Batch, stage: Thaw | None, anchor: float = 0.0) -> None:
         """One update for each of the stacked batches.
 
         Args:
             batches: float32 arrays (updates, batch, ...), ``discount`` among them; with a team,
                 this worker's part.
             stage: how much of the actor learns; None: the critics alone.
+            anchor: weight of staying at the first policy, where ``config.anchor`` has any.
         """
         thawed = self._thaw(stage)
         tensors = [self._tensor(np.asarray(part)) for part in batches]
@@ -149,7 +153,7 @@ class Ddpg:
                 )  # fmt: skip
             self._update_critics(batch)
             if thawed and self._updates % self.config.actor_every == 0:
-                self._update_actor(batch, thawed)
+                self._update_actor(batch, thawed, torch.tensor(anchor, device=self.device))
             self._track()
             self._updates += 1
 
@@ -184,21 +188,28 @@ class Ddpg:
         q = self.critics(batch.seen, batch.action)
         return ((q - target) ** 2).mean(dim=1).sum(), q
 
-    def _update_actor(self, batch: _Transitions, thawed: list[Tensor]) -> None:
+    def _update_actor(self, batch: _Transitions, thawed: list[Tensor], anchor: Tensor) -> None:
         with self._precision():
-            loss, change = self._actor_loss(batch)
+            loss, change = self._actor_loss(batch, anchor)
         norm = self._step(self._actor_opt, loss, thawed)
         self._metrics |= {"actor_loss": loss.detach(), "actor_grad_norm": norm}
         self._metrics |= {"policy_change": change.detach()}
 
-    def _actor_loss_of(self, batch: _Transitions) -> tuple[Tensor, Tensor]:
+    def _actor_loss_of(self, batch: _Transitions, anchor: Tensor) -> tuple[Tensor, Tensor]:
         """-Q of the first critic, and the mean squared change of the action between states.
 
-        The change's weight is CAPS's temporal smoothness (Mysore et al. 2021, "Regularizing
-        Action Policies for Smooth Control with Reinforcement Learning", eq. 3, squared).
+        The anchor is the behaviour-cloning term of TD3+BC (Fujimoto & Gu 2021, "A Minimalist
+        Approach to Offline RL", eq. 4-5), towards the policy that learning began with. The
+        change's weight is CAPS's temporal smoothness (Mysore et al. 2021, "Regularizing Action
+        Policies for Smooth Control with Reinforcement Learning", eq. 3, squared).
         """
         action = torch.tanh(_exact_head(self.actor.mlp, batch.seen))
-        loss = -self._judge(batch.seen, action)[0].mean()
+        q = self._judge(batch.seen, action)[0]
+        loss = -q.mean()
+        if self._anchor is not None:
+            first = torch.tanh(_exact_head(self._anchor.mlp, batch.seen))
+            apart = ((action - first) ** 2).mean()
+            loss = loss + anchor * q.detach().abs().mean() * apart
         if not self.config.smoothness_penalty:
             return loss, torch.zeros(())
         following = torch.tanh(_exact_head(self.actor.mlp, batch.following))
@@ -291,6 +302,8 @@ class Ddpg:
         yield "target_actor", self._target_actor
         yield "critics", self.critics
         yield "target_critics", self._target_critics
+        if self._anchor is not None:
+            yield "anchor", self._anchor
 
     def _optimizers(self) -> Iterator[tuple[str, nn.Module, torch.optim.Adam]]:
         yield "actor_opt", self.actor, self._actor_opt

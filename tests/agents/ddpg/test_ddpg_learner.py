@@ -34,6 +34,7 @@ OPTIONS: list[dict[str, Any]] = [
     {"target_noise": 0.2},
     {"actor_every": 2},
     {"smoothness_penalty": 1.0},
+    {"anchor": ((0.0, 1.0),)},
     {"matmul": "bfloat16"},
     {"max_grad_norm": None},
     {"max_grad_norm": 0.01},
@@ -154,6 +155,21 @@ def test_the_smoothness_penalty_makes_the_policy_smoother() -> None:
     assert ddpg.numbers()["policy_change"] < 0.5 * before
 
 
+def test_an_anchor_holds_the_actor_at_its_first_policy() -> None:
+    def moved(weight: float) -> float:
+        ddpg = learner(anchor=((0.0, 1.0),))
+        seen = batches(7).observation[0]
+        first = ddpg.act(seen)
+        for i in range(20):
+            ddpg.learn(batches(i)._replace(reward=10 * batches(i).action[..., 0]), ALL, weight)
+        return float(np.abs(ddpg.act(seen) - first).mean())
+
+    free, held, firm = moved(0.0), moved(1.0), moved(100.0)
+    assert free > 1.3 * held > 1.3 * firm
+    # From scratch there is nothing to hold on to.
+    assert not part(learner(adapt=True, anchor=((0.0, 1.0),)).state(), "anchor")
+
+
 # -- thawing ---------------------------------------------------------------------------------
 
 HEAD = {"actor.mlp.head.weight", "actor.mlp.head.bias"}
@@ -218,17 +234,23 @@ def trained(ddpg: Ddpg, first: int, last: int) -> Ddpg:
     """Some updates that pass through stages."""
     for i in range(first, last):
         ddpg.observe(batches(i).observation[0])
-        ddpg.learn(batches(i), [None, Thaw(layers=1, lr=1e-3), Thaw(lr=1e-4)][min(i // 2, 2)])
+        ddpg.learn(batches(i), *stages(i))
     return ddpg
+
+
+def stages(i: int) -> tuple[Thaw | None, float]:
+    """What learns, and how firmly it is held, in the i-th call."""
+    return [None, Thaw(layers=1, lr=1e-3), Thaw(lr=1e-4)][min(i // 2, 2)], 1.0 - 0.1 * i
 
 
 @pytest.mark.parametrize("options", OPTIONS, ids=str)
 @pytest.mark.parametrize("at", [1, 3, 6])
 def test_a_restored_learner_goes_on_bit_for_bit(options: dict[str, Any], at: int) -> None:
-    whole = trained(learner(adapt=True, **options), 0, 8)
-    half = trained(learner(adapt=True, **options), 0, at).state()
+    options = {"adapt": "anchor" not in options, **options}
+    whole = trained(learner(**options), 0, 8)
+    half = trained(learner(**options), 0, at).state()
     kept = copy.deepcopy(half)
-    again = trained(learner(adapt=True, **options), 0, 2)  # something else stands in it
+    again = trained(learner(**options), 0, 2)  # something else stands in it
     again.restore(half)
     end = trained(again, at, 8).state()
     assert end.keys() == whole.state().keys()
