@@ -1,6 +1,8 @@
 """``python -m booster_ray.gates``: exit codes and what it leaves."""
 
 import json
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -31,7 +33,6 @@ def test_a_gate_that_fails(
 ) -> None:
     failed = Verdict(3, "transfer", False, {}, [("x", "1", "> 2", False)], ["do y"])
     monkeypatch.setattr(hook, "run_gates", lambda *args, **options: [failed])
-    monkeypatch.setattr("booster_ray.gates.__main__.run_gates", hook.run_gates)
     assert main([str(run), "--output", str(run / "elsewhere")]) == 1
     shown = capsys.readouterr().out
     assert "FAILED" in shown and "do y" in shown
@@ -48,3 +49,10 @@ def test_bad_input_gets_one_line(tmp_path: Path, capsys: pytest.CaptureFixture[s
     with pytest.raises(SystemExit) as stopped:
         main([str(tmp_path), "--gate", "4"])
     assert stopped.value.code == 2
+
+
+def test_help_and_bad_input_load_nothing_heavy() -> None:
+    modules = ("evaluate.__main__", "gates.__main__", "export.__main__", "submit")
+    imports = "".join(f"import booster_ray.{name}\n" for name in modules)
+    code = f"{imports}import sys\nassert not {{'jax', 'torch', 'mujoco'}} & set(sys.modules)\n"
+    subprocess.run([sys.executable, "-c", code], check=True)
