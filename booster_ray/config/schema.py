@@ -392,6 +392,8 @@ class Tune(Section):
     """What is maximized; `robustness` is the score under randomization level 3."""
     study_url: Annotated[Text, AfterValidator(_no_password)] | None = None
     """Database of the Optuna study, e.g. `postgresql://…`; null: SQLite in the sweep's folder."""
+    gate_trials: Natural = 1
+    """Best trials that go through gates 2 and 3 at the end; the very best becomes the package."""
     max_failures: Natural = 2
     """Retries of a trial that fails by itself; what a lost machine cuts short is not counted."""
     max_hours: Positive | None = None
@@ -432,6 +434,8 @@ class Runtime(Section):
     """MuJoCo's render back end; null: left alone."""
     compilation_cache: Text | None = "~/.cache/booster_ray/jax"
     """Folder of JAX's compilation cache; null: none."""
+    prefer_pip_cuda: bool = False
+    """Look for CUDA's libraries where pip put them before LD_LIBRARY_PATH, in workers too."""
 
     def environment(self) -> dict[str, str]:
         """Environment variables to set before JAX loads; those left alone are absent."""

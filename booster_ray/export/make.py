@@ -5,16 +5,12 @@ from __future__ import annotations
 import shutil
 from importlib import metadata
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from booster_ray.config import ConfigError
 from booster_ray.evaluate.target import find_checkpoint, load_actor
 from booster_ray.export import package
 from booster_ray.export.settings import settings_of
 from booster_ray.gates.verdict import digest, read, store, stored
-
-if TYPE_CHECKING:
-    from rich.console import Console
 
 PACKAGE = "package"
 """Folder of a trial's or sweep's package."""
@@ -58,32 +54,6 @@ def export(checkpoint: Path, directory: Path) -> package.Package:
         return package.write(directory, actor.module, settings_of(actor.config), about)
     except OSError as error:
         raise ConfigError(str(directory), f"cannot be written: {error.strerror}") from None
-
-
-def conclude(
-    trial_dir: Path, directory: Path, console: Console, *, episodes: int = 10, threads: int = 1
-) -> None:
-    """The end of a sweep for its best trial: gates 2 and 3, then the package; told on ``console``.
-
-    What cannot be done is said in a line, and the sweep's own results stand.
-
-    Args:
-        trial_dir: holds the checkpoints; gets ``gates.json``.
-        directory: of the package; one from an earlier end is replaced.
-        console: where to print.
-        episodes: of gate 3, a task.
-        threads: of native physics.
-    """
-    from booster_ray.gates.hook import gate
-    from booster_ray.gates.show import print_stored
-
-    try:
-        print_stored(gate(trial_dir, episodes=episodes, threads=threads), console)
-        export_best(trial_dir, directory)
-        console.print(f"Submission package: {directory}", soft_wrap=True)
-    except (ValueError, OSError) as error:  # CheckpointError and ConfigError are ValueErrors
-        line = str(error).splitlines()[0]
-        console.print(f"No package: {line}", markup=False, soft_wrap=True)
 
 
 def export_best(trial_dir: Path, directory: Path | None = None) -> Path:

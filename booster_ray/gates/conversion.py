@@ -58,8 +58,8 @@ def record(config: Config, policy: Policy) -> np.ndarray:
     try:
         seen = world.reset(0)
         for _ in range(-(-STATES // WORLDS)):
-            kept.append(seen)
-            action = policy(seen)
+            kept.append(np.array(seen))  # JAX's arrays cannot be written, which torch minds
+            action = policy(kept[-1])
             noisy = action + NOISE * rng.standard_normal(action.shape)
             seen = world.step(np.clip(noisy, -1, 1)).observation
     finally:

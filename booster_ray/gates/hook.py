@@ -8,7 +8,7 @@ from typing import Any
 
 from booster_ray.evaluate.play import Progress, silent
 from booster_ray.evaluate.target import find_checkpoint
-from booster_ray.gates.verdict import Verdict, store
+from booster_ray.gates.verdict import Verdict, store, stored
 
 ALL = (1, 2, 3)
 
@@ -51,11 +51,13 @@ def gate(
 ) -> dict[str, Any]:
     """Run gates on a trial's best checkpoint and write ``gates.json`` beside it.
 
-    Gate 1 is left out by default: it looks at the rules, which all trials share.
+    What was run on just this checkpoint before is not run again. Gate 1 is left out by default:
+    it looks at the rules, which all trials share.
 
     Returns:
         What :func:`booster_ray.gates.verdict.store` writes.
     """
     checkpoint = find_checkpoint(trial_dir)
-    verdicts = run_gates(checkpoint, gates, episodes=episodes, threads=threads)
+    missing = [number for number in gates if stored(trial_dir, checkpoint, number) is None]
+    verdicts = run_gates(checkpoint, missing, episodes=episodes, threads=threads)
     return store(trial_dir, checkpoint, verdicts)

@@ -85,10 +85,10 @@ def stored(directory: Path, checkpoint: Path, gate: int) -> bool | None:
     return bool(found["passed"]) if found else None
 
 
-def label(directory: Path) -> str:
-    """For a table: ``pass``, ``fail 3`` (the gates that failed), or a dash."""
+def label(directory: Path) -> str | None:
+    """For a table: ``pass``, ``fail 3`` (the gates that failed), or None: none was run."""
     told = read(directory)
     if told is None:
-        return "–"
+        return None
     failed = [number for number, gate in told["gates"].items() if not gate["passed"]]
     return f"fail {', '.join(failed)}" if failed else "pass"

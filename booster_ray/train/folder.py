@@ -2,7 +2,7 @@
 
 A sweep keeps ``sweep.yaml`` (the checked config), ``study.db`` (the Optuna study),
 ``trials/NNNN/`` (the runs), ``spent.json`` (its time so far) and at the end ``best/``,
-``leaderboard.md``, ``leaderboard.json`` and ``report.html``. A single run keeps what
+``package/``, ``leaderboard.md``, ``leaderboard.json`` and ``report.html``. A single run keeps what
 :mod:`booster_ray.train.run` says.
 
 On remote storage (``s3://``, ``gs://``, ``/Volumes/…``) the folder is a copy: the work is done in a

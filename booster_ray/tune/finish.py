@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import shutil
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -71,15 +72,19 @@ def write_best(root: Path, record: TrialRecord, scores: TaskScores) -> Path:
     return best
 
 
+def _write_leaderboard(root: Path, records: Sequence[TrialRecord]) -> None:
+    replace_text(root / "leaderboard.md", leaderboard_markdown(records))
+    replace_text(root / "leaderboard.json", json.dumps(leaderboard_json(records), indent=2) + "\n")
+
+
 def finish(runner: SweepRunner, console: Console) -> None:
-    """Print the leaderboard, play the best policy officially, write best/ and the report."""
+    """The leaderboard; the best policy in the official game and through the gates; the report."""
     root = runner.root
     if first := next(iter(rank(runner.records())), None):
         runner.sharing.fetch_run(trial_directory(root, first.number))
     records = runner.records()
     console.print(leaderboard_table(records))
-    replace_text(root / "leaderboard.md", leaderboard_markdown(records))
-    replace_text(root / "leaderboard.json", json.dumps(leaderboard_json(records), indent=2) + "\n")
+    _write_leaderboard(root, records)  # the gates take minutes
     winner = next((r for r in rank(records) if r.checkpoint), None)
     comparison = None
     if winner is not None and winner.checkpoint:
@@ -94,6 +99,12 @@ def finish(runner: SweepRunner, console: Console) -> None:
         }
         console.print(comparison_table(comparison["untrained"], comparison["trained"]))
         write_best(root, winner, comparison["trained"])
+        if soccer and runner.config.tune.gate_trials:
+            from booster_ray.tune.gating import gate_best  # torch
+
+            gate_best(runner.config, root, records, runner.sharing, console)
+            records = runner.records()
+            _write_leaderboard(root, records)
     digest = hashlib.sha256((root / "sweep.yaml").read_bytes()).hexdigest()[:12]
     write_report(
         root / "report.html",

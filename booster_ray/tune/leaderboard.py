@@ -62,7 +62,7 @@ def leaderboard_table(records: Iterable[TrialRecord]) -> Table:
         best = record.best_report
         table.add_row(
             f"{place}*" if record.number in front else str(place),
-            Text.assemble(record.trial_id, "\n", (record.status, STYLES[record.status])),
+            _trial(record),
             Text(_objectives(record, bool(front)), style="bold"),
             *(
                 f"{number(best.get(f'score/{task}'), '.2f')}\n"
@@ -73,6 +73,11 @@ def leaderboard_table(records: Iterable[TrialRecord]) -> Table:
             Text("\n".join(f"{names[key]} {value(v)}" for key, v in record.params.items())),
         )
     return table
+
+
+def _trial(record: TrialRecord) -> Text:
+    gates = f"\ngates: {record.gates}" if record.gates else ""
+    return Text.assemble(record.trial_id, "\n", (record.status, STYLES[record.status]), gates)
 
 
 def _objectives(record: TrialRecord, both: bool) -> str:
@@ -93,6 +98,7 @@ def leaderboard_json(records: Iterable[TrialRecord]) -> list[dict[str, Any]]:
             "score": record.best_score,
             "robustness": record.objective("robustness"),
             "pareto": record.number in front,
+            "gates": record.gates,
             "best_env_steps": json_ready(record.best_report.get("env_steps")),
             "env_steps": record.env_steps,
             "target_env_steps": record.target_env_steps,
@@ -112,7 +118,8 @@ def leaderboard_markdown(records: Iterable[TrialRecord]) -> str:
     names = short_names(key for record in ranked for key in record.params)
     header = ["rank", "trial", "status", "score", *(["robustness", "front"] if front else [])]
     header += [f"{task} {unit}" for task in TASKS for unit in ("score", "survival s")]
-    header += ["env steps", *names.values()]
+    gated = any(record.gates for record in ranked)
+    header += [*(["gates"] if gated else []), "env steps", *names.values()]
     rows = [
         [
             str(place),
@@ -125,6 +132,7 @@ def leaderboard_markdown(records: Iterable[TrialRecord]) -> str:
                 for scores in best_scores(record).values()
                 for metric in ("score", "survival")
             ),
+            *([record.gates or BLANK] if gated else []),
             f"{record.env_steps:,}",
             *(value(record.params[key]) if key in record.params else BLANK for key in names),
         ]

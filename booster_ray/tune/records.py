@@ -37,6 +37,8 @@ class TrialRecord:
     """One line."""
     started: bool
     """Whether its process has begun at least once."""
+    gates: str | None = None
+    """What the gates said of its best checkpoint, as :func:`booster_ray.gates.verdict.label`."""
 
     @property
     def best_report(self) -> dict[str, float]:

@@ -69,6 +69,7 @@ def write_report(
         title=title,
         facts=facts,
         ranked=ranked,
+        gated=any(record.gates for record in ranked),
         names=short_names(key for record in ranked for key in record.params),
         tasks=TASKS,
         comparison=comparison and comparison_rows(comparison["untrained"], comparison["trained"]),

@@ -19,6 +19,7 @@ from rich.console import Console
 
 from booster_ray import __version__
 from booster_ray.config import Config, Sweep
+from booster_ray.gates.verdict import label
 from booster_ray.train.preemption import Watch
 from booster_ray.train.ray_train import available_cpus, connect, resources
 from booster_ray.train.run import ERROR, best_checkpoint, read_progress, replace_text
@@ -112,6 +113,7 @@ class SweepRunner:
             checkpoint=str(best) if best else None,
             error=error.read_text(encoding="utf-8") if error.exists() else None,
             started=directory.exists(),
+            gates=label(directory),
         )
 
     def _params(self, trial: FrozenTrial) -> dict[str, Any]:
