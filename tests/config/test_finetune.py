@@ -51,7 +51,9 @@ def test_the_ablation_differs_in_thawing_and_annealing_alone() -> None:
     rest = {"name", "ddpg"}
     assert full.model_dump(exclude=rest) == plain.model_dump(exclude=rest)
     assert len(full.ddpg.thawing) == 3 and len(plain.ddpg.thawing) == 1
-    assert plain.ddpg.stage_at(plain.ddpg.critic_warmup) == Thaw(layers=None, lr=1e-4)
+    assert plain.ddpg.stage_at(plain.ddpg.critic_warmup) == Thaw(
+        layers=None, lr=full.ddpg.thawing[-1].lr
+    )
 
 
 def test_the_default_stages_are_the_specified_ones() -> None:
