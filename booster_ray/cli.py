@@ -52,7 +52,12 @@ def config_or_resumed(args: argparse.Namespace, marker: str) -> tuple[Sweep, Pat
     if args.resume:
         return folder.reopen(args.resume, args.storage, marker)
     if args.config:
-        return load(args.config, args.overrides), None
+        from booster_ray.track.fetch import pinned
+        from booster_ray.train.runtime import restart_for_libraries
+
+        sweep = load(args.config, args.overrides)
+        restart_for_libraries(sweep.base())  # before anything is begun
+        return pinned(sweep), None
     raise ConfigError("command line", "", "expected a config, or --resume NAME")
 
 
@@ -64,8 +69,9 @@ def resume_command(command: str, config: Config) -> str:
 
 def prepare_process(config: Config, cpus: int) -> None:
     """Set this process's environment; must run before jax and ray are imported."""
-    from booster_ray.train.runtime import process_environment
+    from booster_ray.train.runtime import process_environment, restart_for_libraries
 
+    restart_for_libraries(config)  # of a run that is resumed; a new one did before it began
     os.environ.update(process_environment(config, cpus))
     if not os.environ.get("RAY_ADDRESS"):
         # A token for the cluster that this process may start, and for no other. Ray would write

@@ -18,9 +18,16 @@ import psutil
 ROOT = Path(__file__).parents[1]
 
 
+UNTRACKED = "tracking.listeners=[]"
+"""To load trackers takes longer than what most tests have to say."""
+
+
 def command(*args: str, module: str = "tune") -> list[str]:
-    """The command line of a booster_ray module."""
-    return [sys.executable, "-m", f"booster_ray.{module}", *args]
+    """The command line of a booster_ray module; a new run is not tracked unless it is told to."""
+    begins = module in ("tune", "train") and args and not args[0].startswith("-")
+    tracked = any(arg.startswith("tracking.") for arg in args)
+    silent = [UNTRACKED] if begins and not tracked else []
+    return [sys.executable, "-m", f"booster_ray.{module}", *args, *silent]
 
 
 _started: list[subprocess.Popen[str]] = []

@@ -14,6 +14,7 @@ from booster_ray.config import yaml12
 from booster_ray.config.errors import hint
 from booster_ray.config.finetune import DDPG, FINETUNING_RULES, Schedule
 from booster_ray.config.kinds import SOCCER, check_kind
+from booster_ray.config.models import Models, Monitor
 from booster_ray.config.section import (
     Count,
     Fraction,
@@ -27,6 +28,7 @@ from booster_ray.config.section import (
     distinct,
     fits,
 )
+from booster_ray.config.tracking import Tracking, no_password
 
 Task = Literal["goalie", "obstacle", "kick_to_target"]
 Feature = Literal["egocentric", "clock", "previous_action"]
@@ -359,16 +361,6 @@ class Trainer(Section):
     )
 
 
-def _no_password(url: str) -> str:
-    """The URL, if no password stands in it: configs are kept, logged and uploaded."""
-    login = url.partition("://")[2].rpartition("@")[0]
-    password = login.partition(":")[2]
-    if password and not password.startswith("$"):
-        text = "has a password, expected ${NAME} in its place, read from the environment"
-        raise PydanticCustomError("kind", "{text}", {"text": text})
-    return url
-
-
 class Tune(Section):
     """The sweep."""
 
@@ -390,7 +382,7 @@ class Tune(Section):
         tuple[Objective, ...], Field(min_length=1), Listed, AfterValidator(distinct)
     ] = ("score",)
     """What is maximized; `robustness` is the score under randomization level 3."""
-    study_url: Annotated[Text, AfterValidator(_no_password)] | None = None
+    study_url: Annotated[Text, AfterValidator(no_password)] | None = None
     """Database of the Optuna study, e.g. `postgresql://…`; null: SQLite in the sweep's folder."""
     gate_trials: Natural = 1
     """Best trials that go through gates 2 and 3 at the end; the very best becomes the package."""
@@ -468,7 +460,8 @@ class Config(Section):
     stage: Literal["pretrain", "finetune"] = "pretrain"
     """`pretrain`: SAC in JAX (settings under sac); `finetune`: DDPG in torch (ddpg)."""
     start_from: Annotated[Text, Field(min_length=1)] | None = None
-    """Checkpoint, or folder of a run or sweep, whose policy is finetuned; null: from scratch."""
+    """Checkpoint, folder of a run or sweep, or model in a registry (`models:/NAME@ALIAS`,
+    `wandb:ENTITY/PROJECT/NAME:ALIAS`) whose policy is finetuned; null: from scratch."""
     tasks: Annotated[tuple[Task, ...], Field(min_length=1), Listed, AfterValidator(distinct)] = (
         "goalie",
         "obstacle",
@@ -501,6 +494,12 @@ class Config(Section):
     """Where a trial's loop runs."""
     tune: Tune = Tune()
     """The sweep."""
+    tracking: Tracking = Tracking()
+    """Who is told of the reports."""
+    models: Models = Models()
+    """Versions of policies in a registry."""
+    monitor: Monitor = Monitor()
+    """What is read of GPUs."""
     runtime: Runtime = Runtime()
     """What must be set before JAX loads."""
 
@@ -587,7 +586,7 @@ class Config(Section):
 
     def trains_like(self, other: Config) -> bool:
         """Whether both train the same; where a run is kept and what executes it may differ."""
-        where = {"storage", "trainer", "tune", "runtime"}
+        where = {"storage", "trainer", "tune", "tracking", "models", "monitor", "runtime"}
         return self.model_dump(exclude=where) == other.model_dump(exclude=where)
 
     def to_dict(self) -> dict[str, Any]:

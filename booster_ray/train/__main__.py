@@ -41,6 +41,8 @@ def main(argv: list[str]) -> int:
 def _train(config: Config, root: Path) -> int:
     prepare_process(config, config.world.threads or config.trainer.cpus)
 
+    from booster_ray.track.publish import publish_best
+    from booster_ray.track.tracker import Tracker
     from booster_ray.train.preemption import Preempted, train_preemptibly
     from booster_ray.train.run import STOP_FILE, read_progress
     from booster_ray.train.stopping import stop_signals
@@ -52,16 +54,21 @@ def _train(config: Config, root: Path) -> int:
         stop_file.touch()
         print(f"{name}: saving a checkpoint, then stopping. Again: stop at once.", flush=True)
 
-    with suppress(Preempted):
-        if config.trainer.workers:
-            _fit_under_ray(config, root, stop_file, stop)
-        else:
-            with stop_signals(stop):
-                train_preemptibly(
-                    config, root, stop_file, lambda m: print(_line(config, m), flush=True)
-                )
-    reports = read_progress(root)
-    if reports and reports[-1]["env_steps"] >= config.training.env_steps:
+    def say(line: str) -> None:
+        print(line, flush=True)
+
+    with Tracker(config, root, say) as tracker:
+        with suppress(Preempted):
+            if config.trainer.workers:
+                _fit_under_ray(config, root, stop_file, stop)
+            else:
+                with stop_signals(stop):
+                    train_preemptibly(config, root, stop_file, lambda m: say(_line(config, m)))
+        reports = read_progress(root)
+        finished = bool(reports) and reports[-1]["env_steps"] >= config.training.env_steps
+        tracker.hurried = not finished
+    if finished:
+        publish_best(config, root, say)
         print(f"Finished; checkpoints and progress.jsonl are in {root}")
         return 0
     print(f"Stopped. Go on with:\n  {resume_command('train', config)}")

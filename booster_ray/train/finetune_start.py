@@ -17,6 +17,7 @@ from booster_ray.agents.torch_actor import TorchActor, hidden_layers
 from booster_ray.checkpoint.store import MANIFEST
 from booster_ray.config import Config, ConfigError
 from booster_ray.soccer import features, game
+from booster_ray.track.fetch import start_path
 from booster_ray.worlds.make import sizes
 
 if TYPE_CHECKING:
@@ -76,7 +77,7 @@ def from_nothing(config: Config, kept: dict[str, Any] | None = None) -> Start:
 
 def find(config: Config) -> Origin:
     """The policy at ``start_from``, if the config can go on with it; raises as :func:`begin`."""
-    path = _locate(Path(config.start_from or "").expanduser())
+    path = _locate(start_path(config))
     if (path / ABOUT).exists():
         actor, metadata = load_actor(path)
         learner = None
@@ -97,7 +98,7 @@ def find(config: Config) -> Origin:
 
 def _locate(path: Path) -> Path:
     """The checkpoint that a path names: itself, or the best of the run or sweep there."""
-    for place in (path, path / "best" / "checkpoint"):
+    for place in (path, path / "checkpoint", path / "best" / "checkpoint"):
         if (place / MANIFEST).exists() or (place / ABOUT).exists():
             return place
     for pattern in ("best_*", "step_*"):

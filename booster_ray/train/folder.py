@@ -31,7 +31,9 @@ SWEEP = "sweep.yaml"
 MIN_FREE_BYTES = 256 * 2**20
 """Less free space than this is refused before anything starts."""
 
-FIXED = ("name", "storage", "trainer.", "tune.", "runtime.")
+FIXED = (
+    "name", "storage", "trainer.", "tune.", "tracking.", "models.", "monitor.", "runtime.",
+)  # fmt: skip
 """Settings that hold for a whole sweep and cannot be searched."""
 
 

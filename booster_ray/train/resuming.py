@@ -9,7 +9,10 @@ from booster_ray.config import ConfigError, Sweep, load
 from booster_ray.config.errors import choices
 from booster_ray.train.run import replace_text
 
-CHANGEABLE = ("tune.trials", "tune.max_", "tune.price_per_hour", "trainer.", "runtime.")
+CHANGEABLE = (
+    "tune.trials", "tune.max_", "tune.price_per_hour",
+    "trainer.", "tracking.", "models.", "monitor.", "runtime.",
+)  # fmt: skip
 """Beginnings of the settings that leave what is trained as it is."""
 
 

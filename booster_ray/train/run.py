@@ -1,9 +1,10 @@
 """One run in its own directory: restore, train, record, save. Knows neither Ray nor trackers.
 
-Layout of a run directory: ``config.yaml`` what is trained; ``progress.jsonl`` one line a report;
-``step_N/`` the newest full checkpoints, whose replays lie in ``segments/``; ``best_N/`` the learner
-at the best official score; ``error.txt`` one line, when the last attempt failed. With remote
-storage the directory is copied there, and fetched from there where it is not.
+Layout of a run directory: ``config.yaml`` what is trained; ``run_id`` what trackers know it by;
+``progress.jsonl`` one line a report; ``step_N/`` the newest full checkpoints, whose replays lie in
+``segments/``; ``best_N/`` the learner at the best official score, or another ``models.metric``;
+``error.txt`` one line, when the last attempt failed. With remote storage the directory is copied
+there, and fetched from there where it is not.
 """
 
 from __future__ import annotations
@@ -21,16 +22,20 @@ from booster_ray import checkpoint
 from booster_ray.checkpoint import CheckpointError, Mirror, Writer
 from booster_ray.checkpoint.store import discard
 from booster_ray.config import Config, ConfigError, load
+from booster_ray.config.models import value
 from booster_ray.train.folder import mirror_of
+from booster_ray.train.identity import RUN_ID, keep_run_id
 from booster_ray.train.report import Report, TrainingDiverged
 
 PROGRESS = "progress.jsonl"
 CONFIG = "config.yaml"
 ERROR = "error.txt"
+SYSTEM = "system.jsonl"
+"""Readings of the machine beside a run, and alerts: ``env_steps`` and what was read, a line."""
 STOP_FILE = "stop-requested"
 """While this file stands in a run's or sweep's folder, runs save a checkpoint and end early."""
 
-RECORDS = (CONFIG, PROGRESS, ERROR, "attempts.json")
+RECORDS = (CONFIG, PROGRESS, ERROR, RUN_ID, SYSTEM, "attempts.json")
 """What is copied to remote storage beside the checkpoints."""
 
 _POLL_SECONDS = 0.5
@@ -98,6 +103,7 @@ class Run:
         found = writer.restore()
         tree, metadata = (found[0], found[1]) if found else (None, {})
         self._rewind(metadata.get("env_steps") if found else None)
+        self._run_id = keep_run_id(self.directory, metadata.get("run_id"))
         best = self._best_score(writer, tree, metadata)
         wall, last_save = metadata.get("wall_seconds", 0.0), time.monotonic()
         began = time.monotonic()
@@ -108,8 +114,8 @@ class Run:
                 metrics = {**report.metrics, "wall_seconds": round(wall, 3)}
                 # Recorded first: a resume drops what lies beyond its checkpoint, and nothing else.
                 self._record(metrics)
-                if metrics.get("score", best) > best:
-                    best = metrics["score"]
+                if (reached := self._reached(metrics)) > best:
+                    best = reached
                     self._save_best(writer, report, metrics)
                 minutes = self._config.checkpoint.every_minutes
                 late = minutes is not None and time.monotonic() - last_save >= 60 * minutes
@@ -172,26 +178,32 @@ class Run:
 
     def _metadata(self, metrics: dict[str, float]) -> dict[str, Any]:
         finite = {k: v for k, v in metrics.items() if abs(v) < float("inf")}
-        return {"config": self._config.to_dict(), "digest": self._config.digest(), **finite}
+        told = {"run_id": self._run_id, "config": self._config.to_dict()}
+        return {**told, "digest": self._config.digest(), **finite}
 
     def _save_best(self, writer: Writer, report: Report, metrics: dict[str, float]) -> None:
         name = f"best_{int(metrics['env_steps']):012d}"
         writer.save(name, lambda: {"learner": report.capture()["learner"]}, self._metadata(metrics))
 
+    def _reached(self, metrics: dict[str, Any]) -> float:
+        """What the best policy is chosen by; -inf where it was not measured."""
+        found = value(metrics, self._config.models.metric)
+        return float("-inf") if found is None else found
+
     def _best_score(
         self, writer: Writer, tree: dict[str, Any] | None, metadata: dict[str, Any]
     ) -> float:
-        """The score of ``best_N``; a damaged one is written anew, or forgotten if it cannot be."""
+        """What ``best_N`` reached; a damaged one is written anew, or forgotten if it cannot be."""
         path = best_checkpoint(self.directory)
         if path is None:
             return float("-inf")
         try:
-            return float(checkpoint.load(path)[1]["score"])
+            return self._reached(checkpoint.load(path)[1])
         except CheckpointError as error:
             warnings.warn(f"damaged checkpoint: {error}", stacklevel=2)
         if tree is not None and path.name == f"best_{int(metadata['env_steps']):012d}":
             writer.save(path.name, lambda: {"learner": tree["learner"]}, metadata)
-            return float(metadata["score"])
+            return self._reached(metadata)
         discard(path)
         return float("-inf")
 
@@ -207,6 +219,8 @@ def train_reporting(
 
     Reports carry ``finished``: whether the budget is spent.
     """
+    from booster_ray.track.watch import Watching
+
     interrupt, ended = interrupt or threading.Event(), threading.Event()
 
     def watch() -> None:
@@ -215,9 +229,12 @@ def train_reporting(
                 interrupt.set()
 
     threading.Thread(target=watch, daemon=True).start()
+    run = Run(config, directory, interrupt)
     try:
-        for metrics in Run(config, directory, interrupt):
-            report({**metrics, "finished": metrics["env_steps"] >= config.training.env_steps})
+        with Watching(config, directory) as watching:
+            for metrics in run:
+                watching.report(metrics, run.checkpoints.stalled_seconds if run.checkpoints else 0)
+                report({**metrics, "finished": metrics["env_steps"] >= config.training.env_steps})
     finally:
         ended.set()
 

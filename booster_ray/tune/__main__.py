@@ -73,23 +73,31 @@ def _drive(sweep: Sweep, root: Path) -> int:
 
     from rich.console import Console
 
+    from booster_ray.track.tracker import Tracker
     from booster_ray.tune.finish import finish
     from booster_ray.tune.sweep import SweepRunner
 
     console = Console()
     runner = SweepRunner(sweep, root, console)
     console.print(f"Sweep {config.name}: {config.tune.trials} trials, in {root}")
-    try:
-        complete = runner.run()
-    except KeyboardInterrupt:
-        complete = False
+
+    def say(line: str) -> None:
+        console.print(line, markup=False, highlight=False, soft_wrap=True)
+
+    with Tracker(config, root, say) as tracker:
+        try:
+            complete = runner.run()
+        except KeyboardInterrupt:
+            complete = False
+        if complete:
+            finish(runner, console)
+        tracker.hurried = not complete
     if not complete:
         command = resume_command("tune", config)
         if runner.budget.over():
             command += " tune.max_hours=… or tune.max_cost=…, raised"
-        console.print(f"Stopped. Go on with:\n  {command}", highlight=False, soft_wrap=True)
+        say(f"Stopped. Go on with:\n  {command}")
         return 130
-    finish(runner, console)
     return 0
 
 

@@ -12,6 +12,7 @@ import numpy as np
 from rich.console import Console
 
 from booster_ray.soccer import game
+from booster_ray.track.publish import publish_best
 from booster_ray.train.evaluation import ReturnEvaluator, TaskScores, summarize
 from booster_ray.train.policy import load_policy
 from booster_ray.train.run import replace_text
@@ -105,6 +106,11 @@ def finish(runner: SweepRunner, console: Console) -> None:
             gate_best(runner.config, root, records, runner.sharing, console)
             records = runner.records()
             _write_leaderboard(root, records)
+        publish_best(
+            runner.config,
+            trial_directory(root, winner.number),
+            lambda line: console.print(line, markup=False, soft_wrap=True),
+        )
     digest = hashlib.sha256((root / "sweep.yaml").read_bytes()).hexdigest()[:12]
     write_report(
         root / "report.html",

@@ -20,7 +20,8 @@ from optuna.trial import TrialState
 
 from booster_ray.config import Choice, Distribution, IntRange, Sweep
 from booster_ray.train.attempts import ATTEMPTS
-from booster_ray.train.run import CONFIG, ERROR, PROGRESS, read_progress, replace_text
+from booster_ray.train.identity import RUN_ID
+from booster_ray.train.run import CONFIG, ERROR, PROGRESS, SYSTEM, read_progress, replace_text
 from booster_ray.tune.records import finite
 from booster_ray.tune.search import RetryingSearch, Score
 from booster_ray.tune.sharing import Sharing
@@ -35,7 +36,7 @@ FACTORS = (0.8, 1.25)
 """A setting is multiplied by one of these."""
 RESAMPLED = 0.25
 """Chance that a setting is drawn anew instead."""
-OWN = {CONFIG, PROGRESS, ATTEMPTS, ERROR, ".lock"}
+OWN = {CONFIG, PROGRESS, ATTEMPTS, ERROR, RUN_ID, SYSTEM, "mlflow_run", "videos"}
 """What a member keeps when it copies another, besides its best checkpoint."""
 
 Params = dict[str, Any]

@@ -16,7 +16,8 @@ from booster_ray.checkpoint.mirror import Mirror
 from booster_ray.config import Config, Sweep, load
 from booster_ray.train.attempts import ATTEMPTS, last_env_steps
 from booster_ray.train.folder import SWEEP, mirror_of, storage_path
-from booster_ray.train.run import ERROR, PROGRESS, STOP_FILE
+from booster_ray.train.identity import RUN_ID
+from booster_ray.train.run import CONFIG, ERROR, PROGRESS, STOP_FILE, SYSTEM
 from booster_ray.tune.budget import SPENT
 from booster_ray.tune.robustness import ROBUSTNESS
 from booster_ray.tune.study import STUDY
@@ -43,7 +44,7 @@ class Sharing:
 
     def fetch(self) -> None:
         """On a machine that has not driven the sweep: what is known of it."""
-        for name in (STUDY, SPENT):
+        for name in (STUDY, SPENT, RUN_ID):
             if self._mirror and not (self.root / name).exists():
                 self._mirror.pull_file(name, self.root / name)
 
@@ -78,7 +79,7 @@ class Sharing:
             return
         with TemporaryDirectory(dir=self.root) as folder:
             scratch = Path(folder)
-            names = (PROGRESS, ERROR, ATTEMPTS, ROBUSTNESS)
+            names = (CONFIG, RUN_ID, PROGRESS, SYSTEM, ERROR, ATTEMPTS, ROBUSTNESS)
             found = {name for name in names if mirror.pull_file(name, scratch / name)}
             if last_env_steps(scratch) < last_env_steps(directory):
                 return  # it was made on this machine, and cut short before it was copied

@@ -20,6 +20,7 @@ from rich.console import Console
 from booster_ray import __version__
 from booster_ray.config import Config, Sweep
 from booster_ray.gates.verdict import label
+from booster_ray.track.subject import write_statuses
 from booster_ray.train.preemption import Watch
 from booster_ray.train.ray_train import available_cpus, connect, resources
 from booster_ray.train.run import ERROR, best_checkpoint, read_progress, replace_text
@@ -273,7 +274,11 @@ class _View(tune.Callback):
     def _refresh(self, trial: Any, status: Status) -> TrialRecord:
         number = trial.config["number"]
         record = patiently(lambda: self._read(number, status))
+        before = self._records.get(number)
         self._records[number] = record
+        if before is None or before.status != record.status:
+            statuses = {r.trial_id: r.status for r in self._records.values()}
+            patiently(lambda: write_statuses(self._runner.root, statuses))
         if status != "RUNNING":
             self._table.update(list(self._records.values()))
         return record

@@ -1,0 +1,193 @@
+"""Tells one listener of all runs of a folder, on a thread of its own."""
+
+from __future__ import annotations
+
+import logging
+import threading
+import time
+from collections import deque
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from booster_ray.track.ledger import Ledger
+from booster_ray.track.listener import Listener, Reopen, Say
+from booster_ray.track.subject import Board, State, Subject
+from booster_ray.train.run import one_line
+
+POLL_SECONDS = 2.0
+"""How late a report may be told."""
+LONGEST_PAUSE = 60.0
+"""Between two tries to reach a listener."""
+REST_SECONDS = 30.0
+"""Between two looks at a run that has ended."""
+UNWELL_SECONDS = 2.0
+"""Wait at the end for a listener that could not be reached last."""
+
+_log = logging.getLogger(__name__)
+
+
+@dataclass
+class _Stream:
+    """What one run's rows have come to."""
+
+    subject: Subject
+    ledger: Ledger | None = None
+    """None: to be opened."""
+    sent: int = -1
+    state: State | None = None
+    """As told last."""
+    closed: bool = False
+    looked: float = 0.0
+    """When, on the monotonic clock."""
+    best_score: float | None = None
+
+
+class Feed:
+    """Reads, sends, and begins again where a listener fails.
+
+    Args:
+        name: of the listener.
+        make: builds it, in the feed's thread; ImportError: its package is missing.
+        board: the runs.
+        say: told once when it cannot be reached.
+    """
+
+    def __init__(self, name: str, make: Callable[[], Listener], board: Board, say: Say) -> None:
+        self.name, self._make, self._board, self._say = name, make, board, say
+        self._listener: Listener | None = None
+        self._streams: dict[str, _Stream] = {}
+        self._order: deque[str] = deque()
+        self._closing, self._told, self._pause = threading.Event(), False, 0.0
+        self.failed = False
+        """Whether the last try did."""
+        self._thread = threading.Thread(target=self._run, name=f"tracker {name}", daemon=True)
+
+    def start(self) -> None:
+        """Begin."""
+        self._thread.start()
+
+    def close(self) -> None:
+        """Send what is left and end; returns at once, see :meth:`join`."""
+        self._closing.set()
+
+    def join(self, seconds: float | None = None) -> bool:
+        """Wait until it has ended; returns whether it has."""
+        self._thread.join(seconds)
+        return not self._thread.is_alive()
+
+    def left(self) -> int:
+        """Rows that the listener has not got, as far as is known."""
+        left = 0
+        for subject in self._board.subjects():
+            stream = self._streams.get(subject.id)
+            ledger = Ledger(subject.directory, stream.sent if stream else -1)
+            while rows := ledger.read():
+                left += len(rows)
+        return left
+
+    def farewell(self) -> str:
+        """See :class:`Listener`."""
+        return self._listener.farewell() if self._listener else ""
+
+    # -- in the thread -----------------------------------------------------------------------
+
+    def _run(self) -> None:
+        while True:
+            closing = self._closing.is_set()
+            try:
+                more = self._round(closing)
+                self._pause, self.failed = 0.0, False
+            except ImportError as error:
+                self.failed = True
+                self._say(f"{self.name} is not told of anything: {one_line(error)}")
+                return
+            except Exception as error:  # whatever trackers raise
+                self.failed = True
+                _log.warning("%s", self.name, exc_info=True)
+                self._complain(error)
+                if closing:
+                    return
+                self._pause = min(2 * self._pause or 1.0, LONGEST_PAUSE)
+                more = False
+            if closing and not more:
+                return
+            if not more:
+                self._closing.wait(max(self._pause, POLL_SECONDS))
+
+    def _complain(self, error: Exception) -> None:
+        if not self._told:
+            self._told = True
+            where = f"{self.name} ({self._listener.where})" if self._listener else self.name
+            text = "training goes on, what it misses is kept and sent later"
+            self._say(f"{where} cannot be told of reports: {one_line(error)[:300]}; {text}.")
+
+    def _round(self, closing: bool) -> bool:
+        """Serve every run once; returns whether there may be more to read at once."""
+        if self._listener is None:
+            self._listener = self._make()
+        for subject in self._board.subjects():
+            if subject.id not in self._streams:
+                self._streams[subject.id] = _Stream(subject)
+                self._order.append(subject.id)
+        more = False
+        for _ in range(len(self._order)):
+            stream = self._streams[self._order[0]]
+            self._order.rotate(-1)  # so that one that fails does not keep others from their turn
+            try:
+                more |= self._serve(self._listener, stream, closing)
+            except Exception:
+                stream.ledger = stream.state = None  # what it holds, it says when it is opened
+                raise
+        return more
+
+    def _serve(self, listener: Listener, stream: _Stream, closing: bool) -> bool:
+        subject = stream.subject
+        if stream.closed and not closing and time.monotonic() - stream.looked < REST_SECONDS:
+            return False
+        stream.looked = time.monotonic()
+        state = self._with_best(subject, self._board.state(subject))
+        if stream.ledger is None:
+            stream.ledger = self._opened(listener, stream)
+        rows = stream.ledger.read()
+        if rows:
+            try:
+                listener.send(subject, rows)
+            except Reopen:
+                stream.ledger = None
+                return True
+            stream.sent, stream.closed = rows[-1].env_steps, False
+        stream.best_score = stream.ledger.best_score
+        if state != stream.state:
+            listener.update(subject, state)
+            stream.state = state
+        if not rows and not stream.closed and (state.ended or closing):
+            listener.close(subject, state)
+            stream.closed = True
+        return bool(rows)
+
+    def _opened(self, listener: Listener, stream: _Stream) -> Ledger:
+        whole = Ledger(stream.subject.directory)
+        while whole.read():
+            pass
+        stream.sent = listener.open(stream.subject, whole.given)
+        return Ledger(stream.subject.directory, stream.sent)
+
+    def _with_best(self, subject: Subject, state: State) -> State:
+        """For a sweep: the best score of its trials too."""
+        scores = [s.best_score for s in self._streams.values() if s.best_score is not None]
+        if subject.kind != "sweep" or not scores:
+            return state
+        tags = {**state.tags, "best_score": f"{max(scores):.4g}"}
+        return State(state.status, tags, state.note, state.files, state.alerts)
+
+
+def wait_for(feeds: list[Feed], seconds: float) -> list[Feed]:
+    """Let feeds end; returns those that have not, for want of time or of an answer."""
+    began, waiting = time.monotonic(), list(feeds)
+    while waiting:
+        waited = time.monotonic() - began
+        waiting = [
+            feed for feed in waiting
+            if not feed.join(0.05) and waited < (UNWELL_SECONDS if feed.failed else seconds)
+        ]  # fmt: skip
+    return [feed for feed in feeds if not feed.join(0)]

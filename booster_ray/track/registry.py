@@ -1,0 +1,191 @@
+"""Where versions of models are kept: what a registry promises, and how versions are named.
+
+Two keep the promise: :mod:`booster_ray.track.registry_mlflow` and
+:mod:`booster_ray.track.registry_wandb`. What is decided about versions is decided elsewhere.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any, NamedTuple, Protocol
+
+from booster_ray.config.errors import ConfigError, choices, hint
+from booster_ray.track.best import ALIASES, BEST, CANDIDATES, LATEST, Kept
+
+SHA256, PROMOTED, SCORES = "sha256", "promoted", "scores"
+"""Tags: checksum of a version's ``model.json``; when it became champion, as ``1,4``: first and
+fourth of all; its scores as JSON."""
+
+_OURS = {LATEST, BEST, *CANDIDATES.values()}
+
+
+class RegistryError(ConfigError):
+    """What was asked of a registry cannot be had: one line that names the place and says why."""
+
+
+class Version(NamedTuple):
+    """One version of a model."""
+
+    name: str
+    number: int
+    aliases: tuple[str, ...]
+    """With ``latest``."""
+    tags: Mapping[str, str]
+    created: float
+    """Unix time, s."""
+
+    @property
+    def promotions(self) -> list[int]:
+        """Places in the order of all promotions of its model, ascending."""
+        return [int(place) for place in self.tags.get(PROMOTED, "").split(",") if place]
+
+    @property
+    def scores(self) -> dict[str, float]:
+        """Of its evaluation; empty where they are not told."""
+        try:
+            told = json.loads(self.tags.get(SCORES, "{}"))
+            return {str(name): float(number) for name, number in told.items()}
+        except (ValueError, TypeError, AttributeError):
+            return {}
+
+    def kept(self) -> Kept:
+        """What :mod:`booster_ray.track.best` goes by."""
+        held = bool(self.promotions) or bool(set(self.aliases) - _OURS)
+        stage, digest = self.tags.get("stage", ""), self.tags.get("policy", "")
+        return Kept(self.number, stage, digest, self.scores, held)
+
+
+class Registry(Protocol):
+    """Versions of models; every method raises RegistryError where it cannot do what it says."""
+
+    where: str
+    """For messages: the registry's address."""
+
+    def names(self) -> list[str]:
+        """Names of all models."""
+        ...
+
+    def versions(self, name: str) -> list[Version]:
+        """All versions of a model, the newest first; empty where there is no such model."""
+        ...
+
+    def add(self, name: str, directory: Path, about: Mapping[str, Any]) -> int:
+        """Keep a packed model (see :mod:`booster_ray.track.models`); returns its number."""
+        ...
+
+    def download(self, version: Version, folder: Path) -> Path:
+        """Bring what :meth:`add` was given into an empty folder; returns where it lies in it."""
+        ...
+
+    def set_alias(self, version: Version, alias: str) -> None:
+        """Move an alias to a version."""
+        ...
+
+    def set_tag(self, version: Version, key: str, text: str) -> None:
+        """Set a tag of a version."""
+        ...
+
+    def remove(self, version: Version) -> None:
+        """Remove a version that bears no alias."""
+        ...
+
+
+class Reference(NamedTuple):
+    """A version as a person names it: by number or by alias."""
+
+    kind: str
+    """``models`` (MLflow) or ``wandb``."""
+    name: str
+    """With entity and project in W&B."""
+    number: int | None = None
+    alias: str | None = None
+    sha256: str = ""
+    """Checksum that it must have, or the beginning of it."""
+
+    def __str__(self) -> str:
+        if self.kind == "wandb":
+            which = f":v{self.number}" if self.number is not None else f":{self.alias}"
+        else:
+            which = f"/{self.number}" if self.number is not None else f"@{self.alias}"
+        start = "wandb:" if self.kind == "wandb" else "models:/"
+        return f"{start}{self.name}{which}{'#' + self.sha256 if self.sha256 else ''}"
+
+
+_FORMS = {
+    "models": re.compile(
+        r"models:/(?P<name>[^/:@#]+)(/(?P<number>\d+)|[/@](?P<alias>[A-Za-z][\w.-]*))"
+        r"(#(?P<sha256>[0-9a-f]{12,64}))?"
+    ),
+    "wandb": re.compile(
+        r"wandb:(?P<name>[^/:@#]+/[^/:@#]+/[^/:@#]+):(v(?P<number>\d+)|(?P<alias>[A-Za-z][\w.-]*))"
+        r"(#(?P<sha256>[0-9a-f]{12,64}))?"
+    ),
+}
+_EXPECTED = {
+    "models": "models:/NAME@ALIAS or models:/NAME/VERSION",
+    "wandb": "wandb:ENTITY/PROJECT/NAME:ALIAS or …:vVERSION",
+}
+
+
+def is_reference(text: str) -> bool:
+    """Whether a text names a version in a registry, and not a path."""
+    return text.startswith(("models:", "wandb:"))
+
+
+def parse(text: str, place: str = "command line") -> Reference:
+    """What a text names, such as ``models:/booster_t1@champion`` or ``wandb:me/soccer/t1:v3``.
+
+    Raises:
+        RegistryError: it is of no such form.
+    """
+    kind = text.partition(":")[0]
+    if kind not in _FORMS:
+        raise RegistryError(place, f"{text}: expected {choices(_EXPECTED.values())}")
+    match = _FORMS[kind].fullmatch(text)
+    if match is None:
+        raise RegistryError(place, f"{text}: expected {_EXPECTED[kind]}")
+    number = int(match["number"]) if match["number"] else None
+    return Reference(kind, match["name"], number, match["alias"], match["sha256"] or "")
+
+
+def find(registry: Registry, reference: Reference, place: str = "command line") -> Version:
+    """The version that a reference names now.
+
+    Raises:
+        RegistryError: there is no such model, version or alias, or the registry is out of reach.
+    """
+    versions = registry.versions(reference.name)
+    if not versions:
+        names = registry.names()
+        known = f"it has {choices(names[:8])}" if names else "it has none"
+        text = f"no model '{reference.name}' in {registry.where}, {known}"
+        raise RegistryError(place, text + hint(reference.name, names))
+    for version in versions:
+        if version.number == reference.number or reference.alias in version.aliases:
+            return version
+    if reference.number is not None:
+        numbers = choices(str(v.number) for v in versions[:8])
+        raise RegistryError(
+            place,
+            f"no version {reference.number} of {reference.name} in {registry.where}, "
+            f"the newest are {numbers}",
+        )
+    aliases = sorted({alias for v in versions for alias in v.aliases})
+    advice = hint(reference.alias, [*aliases, *ALIASES])
+    raise RegistryError(
+        place,
+        f"{reference.name} has no alias '{reference.alias}' in {registry.where}, "
+        f"it has {choices(aliases)}{advice}",
+    )
+
+
+def with_latest(versions: Sequence[Version]) -> list[Version]:
+    """Versions, newest first, the first of which is ``latest``."""
+    ranked = sorted(versions, key=lambda v: v.number, reverse=True)
+    return [
+        v._replace(aliases=tuple(a for a in v.aliases if a != LATEST) + ((LATEST,) * (i == 0)))
+        for i, v in enumerate(ranked)
+    ]

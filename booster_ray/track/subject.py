@@ -1,0 +1,254 @@
+"""What trackers are told of a run beside its numbers: who it is, where it comes from, how it goes.
+
+All of it is read from the folder of a sweep or run, so that it can be told again at any time.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Literal
+
+from booster_ray.config import Config, Sweep, load
+from booster_ray.gates import verdict
+from booster_ray.track.ledger import Tail
+from booster_ray.track.models import git_commit
+from booster_ray.train.folder import SWEEP
+from booster_ray.train.identity import RUN_ID, run_id
+from booster_ray.train.run import CONFIG, ERROR, PROGRESS, STOP_FILE, SYSTEM, replace_text
+
+STATUSES = "statuses.json"
+"""In a sweep's folder: trial -> its status, as of the leaderboard."""
+
+Kind = Literal["sweep", "trial", "run"]
+Status = Literal["running", "finished", "failed", "waiting"]
+_STATUS: dict[str, Status] = {
+    "RUNNING": "running", "TERMINATED": "finished", "STOPPED": "finished", "ERROR": "failed",
+    "PAUSED": "waiting", "PENDING": "waiting",
+}  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Subject:
+    """A sweep, a trial of one, or a run by itself; what does not change."""
+
+    id: str
+    name: str
+    kind: Kind
+    directory: Path
+    config: Config
+    searched: dict[str, Any]
+    """Swept settings, by dotted key; of a sweep what is searched."""
+    lineage: dict[str, str]
+    """Where it comes from: stage, config hash, git commit, randomization level, parent model."""
+    parent: Subject | None = None
+    """The sweep of a trial."""
+
+    @property
+    def began(self) -> float:
+        """Unix time."""
+        return (self.directory / RUN_ID).stat().st_mtime
+
+
+@dataclass(frozen=True)
+class State:
+    """How it goes; what changes."""
+
+    status: Status
+    tags: dict[str, str] = field(default_factory=dict)
+    note: str = ""
+    """For people, Markdown."""
+    files: dict[Path, float] = field(default_factory=dict)
+    """To be kept with the run, and when each was written."""
+    alerts: tuple[str, ...] = ()
+    """One line each, in the order in which they came."""
+
+    @property
+    def ended(self) -> bool:
+        """Whether nothing more is to come."""
+        return self.status in ("finished", "failed")
+
+
+class Board:
+    """A sweep and its trials, or a run by itself.
+
+    Args:
+        root: the folder of either.
+
+    Raises:
+        ConfigError: the folder's config cannot be read.
+    """
+
+    def __init__(self, root: Path) -> None:
+        self.root = root
+        self.is_sweep = (root / SWEEP).is_file()
+        self.sweep = load(root / (SWEEP if self.is_sweep else CONFIG))
+        self._commit = git_commit()
+        self._known: dict[Path, Subject] = {}
+        self._alarms: dict[Path, tuple[Tail, list[str]]] = {}
+
+    def subjects(self) -> list[Subject]:
+        """All that have begun; a sweep before its trials."""
+        folders = [self.root]
+        if self.is_sweep:
+            folders += sorted(path.parent for path in self.root.glob(f"trials/*/{RUN_ID}"))
+        found = [self._known.get(folder) or self._subject(folder) for folder in folders]
+        return [subject for subject in found if subject]
+
+    def _subject(self, folder: Path) -> Subject | None:
+        identity, top = run_id(folder), folder == self.root
+        written = folder / (SWEEP if top and self.is_sweep else CONFIG)
+        if identity is None or not written.is_file():
+            return None
+        sweep = self.sweep if top else load(written)
+        config = sweep.base()
+        tree = config.to_dict()
+        self._known[folder] = subject = Subject(
+            id=identity,
+            name=config.name if top else f"{config.name}/{folder.name}",
+            kind=("sweep" if self.is_sweep else "run") if top else "trial",
+            directory=folder,
+            config=config,
+            searched={
+                key: _range(_at(sweep.raw, key)) if top else _at(tree, key)
+                for key in self.sweep.space
+            },
+            lineage=self._lineage(config, self.sweep if top else None),
+            parent=None if top else self._known.get(self.root),
+        )
+        return subject
+
+    def _lineage(self, config: Config, sweep: Sweep | None) -> dict[str, str]:
+        space = sweep.space if sweep else {}
+        level = "searched" if "randomization.level" in space else str(config.randomization.level)
+        return {
+            "stage": config.stage,
+            "dr_level": level,
+            "tasks": ", ".join(config.tasks),
+            "config_hash": config.digest(),
+            "parent_model": config.start_from or "none",
+            **({"git_commit": self._commit} if self._commit else {}),
+        }
+
+    def state(self, subject: Subject) -> State:
+        """How a subject stands now."""
+        folder = subject.directory
+        if subject.kind == "sweep":
+            return self._sweep_state(folder)
+        status, label = self._status(subject), verdict.label(folder)
+        error = _text(folder / ERROR) if status == "failed" else ""
+        tags = {
+            **({"gates": label} if label else {}),
+            **{f"gate_{n}": "passed" if ok else "failed" for n, ok in _gates(folder).items()},
+            **({"error": error[:500]} if error else {}),
+        }
+        note = _described(subject) + (f"\n\n**Failed:** {error}" if error else "")
+        files = _written(folder / name for name in (CONFIG, verdict.GATES))
+        alerts = (*self._alerts(folder), *([f"failed: {error}"] if error else []))
+        return State(status, tags, note, files, alerts)
+
+    def _sweep_state(self, root: Path) -> State:
+        statuses = read_statuses(root)
+        board = _text(root / "leaderboard.md")
+        stopped = (root / STOP_FILE).exists()
+        status: Status = "finished" if board else "waiting" if stopped else "running"
+        counts = {
+            name: str(sum(one == name for one in statuses.values()))
+            for name in ("TERMINATED", "STOPPED", "ERROR")
+        }
+        tags = {f"trials_{name.lower()}": number for name, number in counts.items()}
+        names = (SWEEP, "leaderboard.md", "leaderboard.json", "report.html")
+        wanted = self.sweep.base().tune.trials
+        swept = ", ".join(f"`{key}`" for key in self.sweep.space) or "nothing"
+        note = board or f"{wanted} trials over {swept}"
+        return State(status, tags, note, _written(root / name for name in names))
+
+    def _status(self, subject: Subject) -> Status:
+        folder = subject.directory
+        if subject.kind == "trial":
+            told = read_statuses(self.root).get(folder.name, "PENDING")
+            return _STATUS.get(told, "waiting")
+        if _last_steps(folder) >= subject.config.training.env_steps:
+            return "finished"
+        if (folder / ERROR).exists():
+            return "failed"
+        return "waiting" if (folder / STOP_FILE).exists() else "running"
+
+    def _alerts(self, folder: Path) -> list[str]:
+        tail, lines = self._alarms.setdefault(folder, (Tail(folder / SYSTEM), []))
+        lines += [str(row["alert"]) for row in tail.read()[0] if "alert" in row]
+        return lines
+
+
+def read_statuses(root: Path) -> dict[str, str]:
+    """Status of each trial of a sweep that has begun."""
+    try:
+        found: dict[str, str] = json.loads(_text(root / STATUSES))
+    except ValueError:
+        return {}
+    return found
+
+
+def write_statuses(root: Path, statuses: Mapping[str, str]) -> None:
+    """Say how the trials of a sweep stand. Raises OSError."""
+    replace_text(root / STATUSES, json.dumps(statuses, sort_keys=True) + "\n")
+
+
+def flattened(tree: Mapping[str, Any], above: str = "") -> dict[str, Any]:
+    """Nested settings by dotted key."""
+    flat: dict[str, Any] = {}
+    for key, value in tree.items():
+        name = f"{above}{key}"
+        flat |= flattened(value, f"{name}.") if isinstance(value, Mapping) else {name: value}
+    return flat
+
+
+def _described(subject: Subject) -> str:
+    found = {**subject.searched} or {"stage": subject.config.stage}
+    return ", ".join(f"{key} = {_short(value)}" for key, value in found.items())
+
+
+def _short(value: Any) -> str:
+    return f"{value:.4g}" if isinstance(value, float) else str(value)
+
+
+def _range(search: Mapping[str, Any]) -> str:
+    """What a config searches a setting in, in short."""
+    if "values" in search:
+        return ", ".join(str(value) for value in search["values"])
+    return f"{search['low']} … {search['high']}"
+
+
+def _at(tree: Any, key: str) -> Any:
+    for name in key.split("."):
+        tree = tree[name]
+    return tree
+
+
+def _gates(folder: Path) -> dict[str, bool]:
+    told = verdict.read(folder)
+    return {n: bool(gate["passed"]) for n, gate in told["gates"].items()} if told else {}
+
+
+def _written(paths: Any) -> dict[Path, float]:
+    return {path: path.stat().st_mtime for path in paths if path.is_file()}
+
+
+def _text(path: Path) -> str:
+    try:
+        return path.read_text(encoding="utf-8").strip()
+    except OSError:
+        return ""
+
+
+def _last_steps(folder: Path) -> int:
+    """Env steps of the last report, from the file's end alone."""
+    try:
+        with (folder / PROGRESS).open("rb") as stream:
+            stream.seek(max(0, stream.seek(0, 2) - 2**16))
+            lines = stream.read().splitlines()
+        return int(json.loads(lines[-1])["env_steps"])
+    except (OSError, ValueError, IndexError, KeyError):
+        return 0

@@ -1,0 +1,62 @@
+"""TensorBoard: event files in ``tensorboard/`` of the sweep's or run's folder.
+
+Like W&B's offline files they are written whole by each process, for a kill cuts them short.
+"""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from booster_ray.track.ledger import Row
+from booster_ray.track.subject import State, Subject
+
+FOLDER = "tensorboard"
+
+
+class TensorboardListener:
+    """A :class:`booster_ray.track.listener.Listener`; ``root``: the folder of the sweep or run."""
+
+    def __init__(self, root: Path) -> None:
+        from tensorboardX import SummaryWriter
+
+        self._make, self._folder = SummaryWriter, root / FOLDER
+        self.where = str(self._folder)
+        self._writers: dict[str, Any] = {}
+        self._last: dict[str, int] = {}
+
+    def open(self, subject: Subject, newest: int) -> int:
+        """See :class:`Listener`."""
+        if subject.kind == "sweep":
+            return newest
+        if subject.id not in self._writers:
+            folder = self._folder / subject.directory.name
+            shutil.rmtree(folder, ignore_errors=True)
+            self._writers[subject.id] = self._make(str(folder), flush_secs=10)
+            self._last[subject.id] = -1
+        return self._last[subject.id]
+
+    def send(self, subject: Subject, rows: Sequence[Row]) -> None:
+        """See :class:`Listener`."""
+        writer, began = self._writers[subject.id], subject.began
+        for row in rows:
+            if row.env_steps <= self._last[subject.id]:
+                continue
+            at = began + row.metrics.get("wall_seconds", 0.0)
+            for name, value in row.metrics.items():
+                writer.add_scalar(name, value, row.env_steps, walltime=at)
+            self._last[subject.id] = row.env_steps
+
+    def update(self, subject: Subject, state: State) -> None:
+        """It keeps numbers alone."""
+
+    def close(self, subject: Subject, state: State) -> None:
+        """See :class:`Listener`."""
+        if writer := self._writers.get(subject.id):
+            writer.flush()
+
+    def farewell(self) -> str:
+        """See :class:`Listener`."""
+        return f"TensorBoard: tensorboard --logdir {self._folder}"

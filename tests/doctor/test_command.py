@@ -1,0 +1,93 @@
+"""The command itself: its exit codes, its JSON, and that it leaves nothing behind."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import driving
+import pytest
+
+COMMAND = [sys.executable, "-m", "booster_ray.doctor"]
+CHECKS = {"versions", "devices", "render", "wandb", "mlflow", "storage", "clock", "disk", "ray"}
+
+
+def doctor(*args: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [*COMMAND, *args], cwd=driving.ROOT, capture_output=True, text=True, timeout=900
+    )
+
+
+def test_a_config_is_planned_and_nothing_is_left(tmp_path: Path) -> None:
+    done = doctor("debug", f"storage={tmp_path / 'runs'}", "--quick", "--json", "--rate=2")
+    assert done.returncode == 0, done.stdout + done.stderr
+    told = json.loads(done.stdout)
+    assert told["ok"] is True and {one["check"] for one in told["findings"]} >= CHECKS
+    fits = {one["machine"]: one["fit"] for one in told["memory"]}
+    assert fits["this machine"]["problem"] == ""
+    costs = {one["machine"]: one for one in told["cost"]}
+    assert costs["g2-standard-12"]["trial_hours"] == pytest.approx(2 * 600 / 2 / 3600)
+    assert costs["g2-standard-12"]["on_demand"] > 0
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_plan_for_another_machine_asks_no_gpu_of_this_one() -> None:
+    wanted = ("runtime.jax_platforms=cpu", "--quick", "--json")
+    done = doctor("conservative", "--machine", "g2-standard-12", *wanted)
+    told = json.loads(done.stdout)
+    assert done.returncode == 0, done.stdout
+    assert [one["machine"] for one in told["memory"]] == ["g2-standard-12"]
+    here = doctor("conservative", *wanted)
+    assert here.returncode == 1 and "JAX sees no GPU" in here.stdout
+
+
+def test_what_fails_is_exit_code_1_with_the_fix(tmp_path: Path) -> None:
+    done = doctor("debug", "storage=/proc/x", "trainer.cpus=4096", "--quick")
+    assert done.returncode == 1
+    assert "fail  storage  /proc/x: cannot write" in done.stdout
+    assert "→ choose another with storage=" in done.stdout
+    assert "a trial wants more cores or GPUs" in done.stdout
+    assert "ok    versions" in done.stdout  # the others went on
+
+
+@pytest.mark.parametrize(
+    ("args", "says"),
+    [
+        (["debug", "sac.tau=2"], "error: command line: sac.tau"),
+        (["demoo"], "error: demoo: no such file"),
+        (["debug", "--machine", "g2-standard12"], "did you mean 'g2-standard-12'?"),
+        (["debug", "--prices", "/nowhere.yaml"], "error: /nowhere.yaml: "),
+    ],
+)
+def test_bad_input_is_one_line_and_exit_code_2(args: list[str], says: str) -> None:
+    done = doctor(*args)
+    assert done.returncode == 2 and done.stdout == ""
+    assert done.stderr.count("\n") == 1 and says in done.stderr
+
+
+@pytest.mark.parametrize("module", ["doctor", "jobs"])
+def test_help_imports_nothing_heavy(module: str) -> None:
+    code = (
+        "import runpy, sys\nsys.argv = ['x', '--help']\n"
+        f"try:\n    runpy.run_module('booster_ray.{module}', run_name='__main__', alter_sys=True)\n"
+        "except SystemExit as end:\n    print(end.code)\n"
+        "print(*sorted({name.split('.')[0] for name in sys.modules}))\n"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code], cwd=driving.ROOT, capture_output=True, text=True, timeout=120
+    )
+    *_, exit_code, modules = done.stdout.splitlines()
+    assert exit_code == "0", done.stderr
+    heavy = {"jax", "torch", "ray", "mujoco", "flax", "optuna", "gymnasium"}
+    assert not heavy & set(modules.split())
+
+
+@pytest.mark.slow
+def test_the_whole_check_passes_here(tmp_path: Path) -> None:
+    done = doctor("debug", f"storage={tmp_path}", "runtime.jax_platforms=cpu", "--json")
+    assert done.returncode == 0, done.stdout + done.stderr
+    findings = json.loads(done.stdout)["findings"]
+    told = {one["check"]: one for one in findings}
+    assert told["mjx"]["verdict"] == told["torch"]["verdict"] == told["memory"]["verdict"] == "ok"

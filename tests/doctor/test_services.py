@@ -1,0 +1,116 @@
+"""Ray and trackers, against real servers on this machine."""
+
+from __future__ import annotations
+
+import email.utils
+import threading
+import time
+from collections.abc import Iterator
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+
+import pytest
+
+from booster_ray.config import load
+from booster_ray.doctor import services
+
+CONFIG = load("debug").base()
+TOKEN = "secret-of-the-cluster"
+
+
+class Server(BaseHTTPRequestHandler):
+    """Asks for a token, as Ray's dashboard does in token mode."""
+
+    asks = True
+    late = 0.0
+    """Seconds by which its clock is behind."""
+
+    def do_GET(self) -> None:
+        given = self.headers.get("Authorization")
+        self.send_response(200 if given == f"Bearer {TOKEN}" or not self.asks else 401)
+        self.end_headers()
+
+    def date_time_string(self, timestamp: float | None = None) -> str:
+        return email.utils.formatdate(time.time() - self.late, usegmt=True)
+
+    def log_message(self, format: str, *args: object) -> None:
+        pass
+
+
+@pytest.fixture
+def server(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[str]:
+    httpd = ThreadingHTTPServer(("127.0.0.1", 0), Server)
+    threading.Thread(target=httpd.serve_forever, daemon=True).start()
+    monkeypatch.setenv("HOME", str(tmp_path))
+    for name in ("RAY_AUTH_TOKEN", "RAY_AUTH_TOKEN_PATH", "WANDB_API_KEY", "WANDB_MODE"):
+        monkeypatch.delenv(name, raising=False)
+    url = f"http://127.0.0.1:{httpd.server_port}"
+    monkeypatch.setenv("RAY_ADDRESS", url)
+    yield url
+    httpd.shutdown()
+    httpd.server_close()
+
+
+def test_a_cluster_that_asks_for_its_token(server: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    refused = services.ray(CONFIG)[0]
+    assert refused.verdict == "fail" and "refuses" in refused.text and "TOKEN" in refused.fix
+    monkeypatch.setenv("RAY_AUTH_TOKEN", TOKEN)
+    found = services.ray(CONFIG)
+    assert [one.verdict for one in found] == ["ok", "ok"] and "asks for the token" in found[0].text
+    assert not any(TOKEN in f"{one}" for one in found)
+
+
+def test_the_token_is_read_where_ray_reads_it(server: str, tmp_path: Path) -> None:
+    (tmp_path / ".ray").mkdir()
+    (tmp_path / ".ray" / "auth_token").write_text(TOKEN + "\n")
+    assert services.ray(CONFIG)[0].verdict == "ok"
+
+
+def test_an_open_cluster_is_warned_of(server: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(Server, "asks", False)
+    found = services.ray(CONFIG)[0]
+    assert found.verdict == "warn" and "without a token" in found.text
+
+
+def test_a_clock_that_is_late_is_told(server: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(Server, "late", 60.0)
+    monkeypatch.setenv("RAY_AUTH_TOKEN", TOKEN)
+    clock = services.ray(CONFIG)[1]
+    assert clock.check == "clock" and clock.verdict == "warn"
+    assert 55 < clock.details["skew_seconds"] < 75
+
+
+@pytest.mark.parametrize("address", ["http://127.0.0.1:9", "127.0.0.1:9", "nonsense"])
+def test_a_cluster_that_is_not_there(address: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("RAY_ADDRESS", address)
+    assert services.ray(CONFIG)[0].verdict == "fail"
+
+
+def test_token_mode_without_a_token(server: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("RAY_ADDRESS", server.removeprefix("http://"))
+    monkeypatch.setenv("RAY_AUTH_MODE", "token")
+    assert [one.verdict for one in services.ray(CONFIG)] == ["ok", "fail"]
+    monkeypatch.setenv("RAY_AUTH_MODE", "disabled")
+    assert [one.verdict for one in services.ray(CONFIG)] == ["ok", "warn"]
+
+
+def test_wandb_is_offline_online_or_away(server: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    assert services.wandb(offline=True)[0].verdict == "ok"
+    monkeypatch.setenv("WANDB_BASE_URL", "http://127.0.0.1:9")
+    away = services.wandb(offline=False)[0]
+    assert away.verdict == "warn" and "does not answer" in away.text
+    monkeypatch.setenv("WANDB_BASE_URL", server)
+    assert "there is no key" in services.wandb(offline=False)[0].text
+    monkeypatch.setenv("WANDB_API_KEY", "x" * 40)
+    found = services.wandb(offline=False)[0]
+    assert found.verdict == "ok" and "x" * 40 not in found.text
+
+
+def test_mlflow_stores(server: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(Server, "asks", False)
+    assert services.mlflow(server)[0].verdict == "ok"
+    assert services.mlflow("http://127.0.0.1:9")[0].verdict == "fail"
+    assert services.mlflow(f"sqlite:///{tmp_path / 'new' / 'runs.db'}")[0].verdict == "ok"
+    assert services.mlflow("sqlite:////proc/runs.db")[0].verdict == "fail"
+    monkeypatch.delenv("DATABRICKS_HOST", raising=False)
+    assert "not configured" in services.mlflow("databricks")[0].text
