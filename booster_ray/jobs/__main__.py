@@ -22,7 +22,7 @@ DESCRIPTION = """Submit a sweep to a running Ray cluster and follow it. The job 
 package and the config, nothing else. Its token is read from RAY_AUTH_TOKEN, RAY_AUTH_TOKEN_PATH or
 ~/.ray/auth_token. Exit code: 0 succeeded, 1 failed, 2 bad input, 130 stopped."""
 
-COMMANDS = ("tune", "train", "pipeline")
+COMMANDS = ("tune", "train")
 CODES = {"SUCCEEDED": 0, "FAILED": 1, "STOPPED": 130}
 
 
