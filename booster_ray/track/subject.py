@@ -162,7 +162,7 @@ class Board:
         names = (SWEEP, "leaderboard.md", "leaderboard.json", "report.html")
         wanted = self.sweep.base().tune.trials
         swept = ", ".join(f"`{key}`" for key in self.sweep.space) or "nothing"
-        note = board or f"{wanted} trials over {swept}"
+        note = f"{wanted} trials over {swept}\n\n{board}".strip()
         return State(status, tags, note, _written(root / name for name in names))
 
     def _status(self, subject: Subject) -> Status:

@@ -96,7 +96,7 @@ def test_a_sweep_s_trials_are_told_apart_and_the_best_is_the_sweep_s(
         "sweep": [], **{f"sweep/{n:04d}": every(6) for n in range(3)}
     }  # fmt: skip
     assert kept.states["sweep"][-1].status == "finished"
-    assert kept.states["sweep"][-1].note == "| best |"
+    assert kept.states["sweep"][-1].note == "6 trials over `rewards.height`\n\n| best |"
     assert kept.states["sweep"][-1].tags["best_score"] == "3"
     assert set(kept.closed) == set(kept.rows)
 
