@@ -141,7 +141,7 @@ def _write(actor: TorchActor, directory: Path) -> None:
     actor = TorchActor.from_spec(actor.spec()).eval()
     actor.load_state_dict(state)
     example = torch.zeros(2, actor.observation_size)
-    with _quietly():
+    with quiet_exporters():
         torch.jit.script(actor).save(str(directory / SCRIPT))
         program = torch.onnx.export(
             actor,
@@ -157,7 +157,7 @@ def _write(actor: TorchActor, directory: Path) -> None:
 
 
 @contextmanager
-def _quietly() -> Iterator[None]:
+def quiet_exporters() -> Iterator[None]:
     """Keep the exporters' notes on packages that are not here, and deprecations, to themselves."""
     log = logging.getLogger("torch.onnx")
     level = log.level
@@ -190,7 +190,7 @@ def _weights_policy(directory: Path) -> Policy:
 def _script_policy(directory: Path) -> Policy:
     file = directory / SCRIPT
     try:
-        with _quietly():
+        with quiet_exporters():
             return torch_policy(torch.jit.load(str(file)))
     except (RuntimeError, ValueError) as error:
         raise ConversionError(f"{file}: {' '.join(str(error).split())[:200]}") from None

@@ -9,6 +9,7 @@ from typing import Annotated, ClassVar, Literal
 from pydantic import Field
 
 from booster_ray.config.section import (
+    REPLAY_RULES,
     Count,
     Fraction,
     Listed,
@@ -123,16 +124,7 @@ class DDPG(Section):
     """Compile the update with torch.compile; needs a C++ compiler on a CPU."""
 
     rules: ClassVar[tuple[Rule, ...]] = (
-        Rule(
-            ("batch_size", "replay_size"),
-            lambda batch, replay: batch <= replay,
-            "batch_size {0} is above replay_size {1}, expected batch_size <= replay_size",
-        ),
-        Rule(
-            ("learning_starts", "replay_size"),
-            lambda starts, replay: starts <= replay,
-            "learning_starts {0} is above replay_size {1}, expected learning_starts <= replay_size",
-        ),
+        *REPLAY_RULES,
         Rule(
             ("thawing",),
             lambda stages: all(a.start < b.start for a, b in pairwise(stages)),

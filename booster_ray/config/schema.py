@@ -16,6 +16,7 @@ from booster_ray.config.finetune import DDPG, FINETUNING_RULES, Schedule
 from booster_ray.config.kinds import SOCCER, check_kind
 from booster_ray.config.models import Models, Monitor
 from booster_ray.config.section import (
+    REPLAY_RULES,
     Count,
     Fraction,
     Listed,
@@ -273,16 +274,7 @@ class SAC(Section):
     """Scale observations by their running mean and deviation."""
 
     rules: ClassVar[tuple[Rule, ...]] = (
-        Rule(
-            ("batch_size", "replay_size"),
-            lambda batch, replay: batch <= replay,
-            "batch_size {0} is above replay_size {1}, expected batch_size <= replay_size",
-        ),
-        Rule(
-            ("learning_starts", "replay_size"),
-            lambda starts, replay: starts <= replay,
-            "learning_starts {0} is above replay_size {1}, expected learning_starts <= replay_size",
-        ),
+        *REPLAY_RULES,
         Rule(
             ("log_std_min", "log_std_max"),
             lambda low, high: low < high,

@@ -55,6 +55,21 @@ class Rule:
     wrong: str  # with {0}, {1}, … for the values
 
 
+REPLAY_RULES = (
+    Rule(
+        ("batch_size", "replay_size"),
+        lambda batch, replay: batch <= replay,
+        "batch_size {0} is above replay_size {1}, expected batch_size <= replay_size",
+    ),
+    Rule(
+        ("learning_starts", "replay_size"),
+        lambda starts, replay: starts <= replay,
+        "learning_starts {0} is above replay_size {1}, expected learning_starts <= replay_size",
+    ),
+)
+"""What a learner's batch and start owe its replay."""
+
+
 class Section(BaseModel):
     """A frozen group of settings, strict about types, unknown keys and non-finite numbers."""
 

@@ -2,16 +2,13 @@
 
 from __future__ import annotations
 
-import logging
-import warnings
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
 import torch
 from torch import nn
 
+from booster_ray.agents.actor_files import quiet_exporters
 from booster_ray.export.played import Played, WithAction
 from booster_ray.export.sai import Rejected
 from booster_ray.export.settings import Settings
@@ -35,7 +32,7 @@ def write_onnx(path: Path, actor: nn.Module, settings: Settings) -> None:
     module = WithAction(Played(actor, settings, torch.float32)).eval()
     rng = np.random.default_rng(0)
     told = rng.standard_normal((7, settings.observation_size + 24)).astype(np.float32)
-    with _quietly():
+    with quiet_exporters():
         program = torch.onnx.export(
             module,
             (torch.zeros(2, told.shape[1]),),
@@ -54,17 +51,3 @@ def write_onnx(path: Path, actor: nn.Module, settings: Settings) -> None:
     gap = float(np.abs(torque - expected).max())
     if not gap < TOLERANCE:
         raise Rejected(f"{path.name}: gives torques that are off by {gap:.1e} N·m")
-
-
-@contextmanager
-def _quietly() -> Iterator[None]:
-    """Keep the exporter's notes on what is not installed, and deprecations, to itself."""
-    log = logging.getLogger("torch.onnx")
-    level = log.level
-    log.setLevel(logging.ERROR)
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            yield
-    finally:
-        log.setLevel(level)

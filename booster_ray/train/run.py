@@ -108,6 +108,7 @@ class Run:
         wall, last_save = metadata.get("wall_seconds", 0.0), time.monotonic()
         began = time.monotonic()
         loop = self._loop(tree)
+        del found, tree  # the loop has what it needs of it
         try:
             for report in loop:
                 wall, began = wall + time.monotonic() - began, time.monotonic()

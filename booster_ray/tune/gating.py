@@ -18,9 +18,6 @@ from booster_ray.tune.records import TrialRecord, rank
 from booster_ray.tune.sharing import Sharing
 from booster_ray.tune.trial import trial_directory
 
-EPISODES = 10
-"""Of gate 3, a task."""
-
 
 def gate_best(
     config: Config, root: Path, records: Iterable[TrialRecord], sharing: Sharing, console: Console
@@ -36,7 +33,7 @@ def gate_best(
         sharing.fetch_run(directory)
         console.print(f"Gates of trial {record.trial_id} …")
         try:
-            told = gate(directory, episodes=EPISODES, threads=available_cpus())
+            told = gate(directory, threads=available_cpus())
             print_stored(told, console)
             publish(config, directory / GATES)
             if place == 0:
