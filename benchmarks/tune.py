@@ -53,7 +53,7 @@ def main() -> None:
             starts.append(start)
             print(
                 f"round {number + 1}: bare {bare[-1]:,.0f} env steps/s, through the stack "
-                f"{rate:,.0f}; suggestion to first report {start:.1f} s",
+                f"{rate:,.0f}; suggestion to first env step {start:.1f} s",
                 flush=True,
             )
         found = {

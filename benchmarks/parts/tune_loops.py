@@ -37,6 +37,8 @@ class Seen:
     """When the reports of one loop appeared: (Unix time, env steps)."""
 
     reports: list[tuple[float, float]] = field(default_factory=list)
+    began: float = 0.0
+    """Unix time of its first env step, which is the evaluation's."""
 
 
 def settings(storage: Path, name: str, env_steps: int) -> list[str]:
@@ -46,13 +48,16 @@ def settings(storage: Path, name: str, env_steps: int) -> list[str]:
         f"tune.max_concurrent={TRIALS}", "tune.scheduler=none", "tune.sampler=random",
         # Searched, so that it is a sweep; both ends train alike.
         "rewards.height={search: uniform, low: 0.99, high: 1.01}",
-        f"training.env_steps={env_steps}", "training.report_every=1000",
+        f"training.env_steps={env_steps}", "training.report_every=4000",
         f"evaluation.every={env_steps}", "evaluation.episodes_per_task=1",
     ]  # fmt: skip
 
 
 def through_the_stack(storage: Path, name: str, env_steps: int) -> tuple[float, float]:
-    """A sweep of two trials; (summed env steps/s, median s from suggestion to first report)."""
+    """A sweep of two trials; (summed env steps/s, median s from suggestion to first env step).
+
+    A run's first report follows on an evaluation; it began to step that much earlier.
+    """
     process = subprocess.Popen(
         [sys.executable, "-m", "booster_ray.tune", *settings(storage, name, env_steps)],
         cwd=ROOT, stdout=subprocess.DEVNULL,
@@ -61,7 +66,7 @@ def through_the_stack(storage: Path, name: str, env_steps: int) -> tuple[float, 
     seen = watch([sweep / "trials" / f"{n:04d}" for n in range(TRIALS)], [process])
     study = optuna.load_study(study_name=name, storage=f"sqlite:///{sweep / 'study.db'}")
     asked = [trial.datetime_start or datetime.now() for trial in study.get_trials()]
-    starts = [one.reports[0][0] - when.timestamp() for one, when in zip(seen, asked, strict=True)]
+    starts = [one.began - when.timestamp() for one, when in zip(seen, asked, strict=True)]
     return summed_rate(seen, env_steps), statistics.median(starts)
 
 
@@ -104,7 +109,9 @@ def _look(one: Seen, path: Path) -> None:
         return
     for line in lines[len(one.reports) :]:
         if line.endswith("}"):
-            one.reports.append((time.time(), json.loads(line)["env_steps"]))
+            report, now = json.loads(line), time.time()
+            one.began = one.began or now - report["evaluation_seconds"]
+            one.reports.append((now, report["env_steps"]))
 
 
 def summed_rate(seen: list[Seen], env_steps: int) -> float:

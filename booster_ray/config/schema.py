@@ -13,6 +13,7 @@ from pydantic_core import PydanticCustomError
 from booster_ray.config import yaml12
 from booster_ray.config.errors import hint
 from booster_ray.config.finetune import DDPG, FINETUNING_RULES, Schedule
+from booster_ray.config.imitation import Imitation
 from booster_ray.config.kinds import SOCCER, check_kind
 from booster_ray.config.models import Models, Monitor
 from booster_ray.config.section import (
@@ -474,6 +475,8 @@ class Config(Section):
     """Domain randomization."""
     sac: SAC = SAC()
     """The learner of pretraining; the actor's network in both stages."""
+    imitation: Imitation = Imitation()
+    """Whose demonstrations the actor learns in pretraining, in place of SAC's updates."""
     ddpg: DDPG = DDPG()
     """The learner of finetuning."""
     training: Training = Training()
@@ -567,6 +570,16 @@ class Config(Section):
             ("stage", "world.kind"),
             lambda stage, kind: stage == "pretrain" or not _on_device(kind),
             "stage {0} with world.kind {1}, expected worlds on the host (native, official, gym)",
+        ),
+        Rule(
+            ("imitation.demonstrator", "world.kind", "control.mode"),
+            lambda who, kind, mode: who is None or (kind == "native" and mode == "pd"),
+            "demonstrator {0} with world.kind {1} and control.mode {2}, expected native and pd",
+        ),
+        Rule(
+            ("imitation.demonstrator", "sac.n_step"),
+            lambda who, steps: who is None or steps == 1,
+            "demonstrator {0} with n_step {1}, expected n_step 1",
         ),
         Rule(
             ("ddpg.replay_size", "world.num_envs"),

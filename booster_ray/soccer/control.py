@@ -66,6 +66,11 @@ def pd_target(action: Array, gains: Gains) -> Array:
     return gains.default_pose + gains.action_scale * action
 
 
+def pd_action(target: Array, gains: Gains) -> Array:
+    """Actions of joint targets: what :func:`pd_target` takes back. (..., 12) rad → (..., 12)."""
+    return (target - gains.default_pose) / gains.action_scale
+
+
 def pd_torque(target: Array, joint_pos: Array, joint_vel: Array, gains: Gains) -> Array:
     """Clipped PD torques, τ = kp (target - q) - kd q̇. Shapes: (..., 12) → (..., 12) N·m."""
     xp = joint_pos.__array_namespace__()

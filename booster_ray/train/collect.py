@@ -20,7 +20,7 @@ from booster_ray.config import Config
 from booster_ray.config.curriculum import reward_factors
 from booster_ray.train.learner import from_tree, learning_starts, task_shares, to_tree
 from booster_ray.train.report import TrainingDiverged, Tree
-from booster_ray.worlds.contract import Scalable, World
+from booster_ray.worlds.contract import Scalable, StepResult, World
 
 EPISODES_AVERAGED = 50
 """Ended episodes over which training returns and lengths are averaged."""
@@ -126,7 +126,10 @@ class HostEngine:
         self.learner, self._metrics = self._sac.update(self.learner, batches)
 
     def _collect(self, action: np.ndarray) -> None:
-        result = self._world.step(action)
+        self._store(action, self._world.step(action))
+
+    def _store(self, action: np.ndarray, result: StepResult) -> None:
+        """Remember a step as one of ``action``."""
         transitions = Batch(
             self._observation,
             action,

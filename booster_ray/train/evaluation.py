@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Sequence
 
 import numpy as np
@@ -46,9 +47,10 @@ class Evaluator:
         return self._play(policy)[0]
 
     def metrics(self, policy: Policy) -> dict[str, float]:
-        """:func:`flat_metrics` of the scores, and how the policy moved."""
+        """:func:`flat_metrics` of the scores, how the policy moved, ``evaluation_seconds``."""
+        began = time.monotonic()
         scores, behaviour = self._play(policy)
-        return flat_metrics(scores) | behaviour.metrics()
+        return flat_metrics(scores) | behaviour.metrics() | _took(began)
 
     def _play(self, policy: Policy) -> tuple[TaskScores, Behaviour]:
         first = self._world.reset(0, env_seeds=self._seeds)
@@ -76,9 +78,10 @@ class ReturnEvaluator:
         return {self._kind: self._play(policy)[0]}
 
     def metrics(self, policy: Policy) -> dict[str, float]:
-        """The means, and how the policy moved."""
+        """The means, how the policy moved, and ``evaluation_seconds``."""
+        began = time.monotonic()
         scores, behaviour = self._play(policy)
-        return scores | behaviour.metrics()
+        return scores | behaviour.metrics() | _took(began)
 
     def _play(self, policy: Policy) -> tuple[dict[str, float], Behaviour]:
         episodes, behaviour = _play(self._world, policy, self._world.reset(RETURNS_SEED))
@@ -93,6 +96,10 @@ def make_evaluator(config: Config, threads: int) -> Evaluator | ReturnEvaluator:
     """What scores the policies of a config."""
     kind = Evaluator if config.world.is_soccer else ReturnEvaluator
     return kind(config, config.evaluation.episodes_per_task, threads)
+
+
+def _took(began: float) -> dict[str, float]:
+    return {"evaluation_seconds": round(time.monotonic() - began, 3)}
 
 
 def _play(

@@ -27,6 +27,10 @@ def make_engine(config: Config, threads: int) -> tuple[Sac, Engine]:
     if not config.world.on_device:
         world = make_world(config, threads)
         sac = make_learner(config, world.observation_size, world.action_size)
+        if config.imitation.demonstrator is not None:
+            from booster_ray.train.imitation import ImitationEngine
+
+            return sac, ImitationEngine(config, sac, world)
         return sac, HostEngine(config, sac, world)
     from booster_ray.train.fused import DeviceEngine
 

@@ -7,12 +7,14 @@ after a step gives the lagged sites and contacts of ``mj_step1`` with no Python 
 from __future__ import annotations
 
 from functools import cache
+from pathlib import Path
 from typing import NamedTuple
 
 import mujoco
 import numpy as np
 
 from booster_ray.soccer import game
+from booster_ray.worlds.compiled import compiled
 from booster_ray.worlds.official import make_official
 
 _IMU = "robot_0:imu"
@@ -47,17 +49,23 @@ class SoccerModel(NamedTuple):
 
 @cache
 def soccer_model(task: str) -> SoccerModel:
-    """Compile ``task`` from the official package (about a second, then cached).
+    """``task`` of the official package, compiled by the first process that asks for it.
 
     Raises:
         KeyError: unknown task.
     """
+    if task not in game.TASKS:
+        raise KeyError(task)
+    return _index(compiled(task, Path(__file__), lambda: _compile(task)), task)
+
+
+def _compile(task: str) -> mujoco.MjModel:
     spec = official_spec(task)
     _add_sensors(spec, task)
     model = spec.compile()
     # MuJoCo would silently put a world whose state is lost back to qpos0; a world must see it.
     model.opt.disableflags |= mujoco.mjtDisableBit.mjDSBL_AUTORESET
-    return _index(model, task)
+    return model
 
 
 def official_spec(task: str) -> mujoco.MjSpec:

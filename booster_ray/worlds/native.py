@@ -19,6 +19,7 @@ import numpy as np
 from booster_ray.soccer import features as appended
 from booster_ray.soccer import game, randomization, spawn
 from booster_ray.soccer.control import Gains, pd_target
+from booster_ray.soccer.features import Clock
 from booster_ray.soccer.frame import Frame
 from booster_ray.worlds import stepping
 from booster_ray.worlds.contract import StepResult, check_arguments
@@ -166,6 +167,7 @@ class NativeWorld:
         self.task = np.array([game.TASKS.index(tasks[i % len(tasks)]) for i in range(num_envs)])
         self.task = self.task.astype(np.int32)
         self._gains, self._mode, self._decimation = gains, mode, decimation
+        self._gait_frequency = gait_frequency
         self._level = randomization.LEVELS[level]
         self._auto_reset = auto_reset
         self._unit = np.asarray(gains.torque_limit)
@@ -388,6 +390,11 @@ class NativeWorld:
         rows = np.arange(self.num_envs), self._latest
         last = self._record[rows], self._torque[rows]
         return self._rules.frame(self._episode(), *last)._replace(ball_hits=self._hits.copy())
+
+    def kept(self) -> Clock:
+        """The gait clock (num_envs,) and the last actions (num_envs, 12), 0 after a reset."""
+        phase = appended.gait_phase(self._steps, self._gait_frequency)
+        return Clock(phase, self._action / self._unit)
 
     def _remember(self, episode: Episode) -> None:
         self._steps[:] = episode.steps

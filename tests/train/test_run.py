@@ -37,7 +37,7 @@ OVERRIDES = [
     "randomization.level=3",
 ]
 SETTINGS = load(DEBUG, OVERRIDES).base()
-CLOCKS = {"env_steps_per_second", "wall_seconds"}
+CLOCKS = {"env_steps_per_second", "evaluation_seconds", "wall_seconds"}
 LAST = "step_000000000420"
 
 CHILD = """

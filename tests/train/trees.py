@@ -10,7 +10,7 @@ from booster_ray.checkpoint import Log
 from booster_ray.checkpoint.leaves import flatten
 from booster_ray.train.report import Report, Tree
 
-CLOCKS = {"env_steps_per_second", "wall_seconds"}
+CLOCKS = {"env_steps_per_second", "evaluation_seconds", "wall_seconds"}
 """Metrics that hang on the machine's speed."""
 
 

@@ -51,7 +51,12 @@ def board(sweep: Path) -> list[dict[str, Any]]:
 
 def reports(sweep: Path) -> list[list[dict[str, Any]]]:
     """All that the trials reported in turn, but for times; a stop reports once more between."""
-    timing = ("wall_seconds", "env_steps_per_second", "preemption_save_seconds")
+    timing = (
+        "wall_seconds",
+        "env_steps_per_second",
+        "evaluation_seconds",
+        "preemption_save_seconds",
+    )
     return [
         [
             {key: value for key, value in report.items() if key not in timing}

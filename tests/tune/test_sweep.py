@@ -163,7 +163,7 @@ def test_the_same_trial_under_a_ray_train_worker(tmp_path: Path) -> None:
     code, output = driving.run("debug", "name=inline", *common)
     assert code == 0, output
     inline, worker = (driving.progress(tmp_path / name, 0) for name in ("inline", "worker"))
-    timing = ("wall_seconds", "env_steps_per_second")
+    timing = ("wall_seconds", "env_steps_per_second", "evaluation_seconds")
     assert [_without(m, timing) for m in inline] == [_without(m, timing) for m in worker]
 
 
@@ -266,7 +266,7 @@ def test_a_trial_moves_to_a_ray_train_worker_and_survives_there(tmp_path: Path) 
         driving.named(process.pid, name)[0].kill()
     code, output = driving.finish(process, timeout=900)
     assert code == 0, output
-    timing = ("wall_seconds", "env_steps_per_second")
+    timing = ("wall_seconds", "env_steps_per_second", "evaluation_seconds")
     calm, moved = (driving.progress(tmp_path / name, 0) for name in ("calm", "moved"))
     # A stop reports once more, out of turn; all that is in turn is the same.
     turns = {m["env_steps"] for m in calm}

@@ -101,6 +101,7 @@ class Sac:
         self.act = compiled(self._act, "all", "all")
         self.act_mean = compiled(self._act_mean, "all", "all")
         self.update = compiled(self._update, "all", "split", donate_argnums=0)
+        self.imitate = compiled(self._imitate, "all", "split", "all", donate_argnums=0)
 
     def _init(self, seed: jax.Array) -> SacState:
         key, actor_key, critic_key = jax.random.split(jax.random.key(seed), 3)
@@ -171,6 +172,28 @@ class Sac:
         key = jax.random.wrap_key_data(state.key)
         key, noise = jax.lax.scan(draw, key, length=shape[0])
         return state._replace(key=jax.random.key_data(key)), noise
+
+    def _imitate(self, state: SacState, batches: Batch, lr: jax.Array) -> tuple[SacState, Metrics]:
+        """Regress the actor's mean on the actions of stacked batches (updates, batch, ...).
+
+        ``lr``: learning rate in place of the config's. Critics and temperature stay as they are.
+        """
+        if self._mirror is not None:
+            batches = _with_mirror_images(batches, self._mirror)
+
+        def once(state: SacState, batch: Batch) -> tuple[SacState, Metrics]:
+            (loss, metrics), grads = jax.value_and_grad(losses.imitation_loss, has_aux=True)(
+                state.actor, self._normalize(state, batch.observation), batch.action,
+                actor_fn=self._actor_fn,
+            )  # fmt: skip
+            change, opt = self._actor_tx.update(grads, state.actor_opt, state.actor)
+            change = jax.tree.map(lambda part: part * (lr / self.config.actor_lr), change)
+            actor = optax.apply_updates(state.actor, change)
+            state = state._replace(actor=actor, actor_opt=opt, updates=state.updates + 1)
+            return state, metrics | {"actor_loss": loss}
+
+        state, metrics = jax.lax.scan(once, state, batches)
+        return state, jax.tree.map(jnp.mean, metrics)
 
     def _update_once(
         self, state: SacState, inputs: tuple[Batch, _Noise]

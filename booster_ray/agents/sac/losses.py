@@ -66,6 +66,15 @@ def critic_loss(
     return head.loss(output, jax.lax.stop_gradient(target)), metrics
 
 
+def imitation_loss(
+    actor: Params, observation: jax.Array, action: jax.Array, *, actor_fn: ActorFn
+) -> tuple[jax.Array, Metrics]:
+    """Mean squared error of the squashed mean from demonstrated actions (batch, act)."""
+    mean, _ = actor_fn(actor, observation)
+    error = jnp.tanh(mean) - action
+    return jnp.mean(error**2), {"action_error": jnp.mean(jnp.abs(error))}
+
+
 def actor_loss(
     actor: Params,
     critic: Params,

@@ -1,0 +1,168 @@
+"""DAgger: it learns what is shown, asks in every state, and goes on bit for bit."""
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from train.trees import differing, numbers
+
+from booster_ray.config import Config, ConfigError, load
+from booster_ray.demonstrators import load_demonstrator
+from booster_ray.demonstrators.stander import POSE, Stander
+from booster_ray.soccer.features import Clock
+from booster_ray.soccer.frame import Frame
+from booster_ray.train.imitation import ImitationEngine
+from booster_ray.train.pretrain import Pretraining
+
+DEBUG = Path(__file__).parents[2] / "tune_configs/debug.yaml"
+STANDER = "booster_ray.demonstrators.stander:Stander"
+
+
+def configured(*overrides: str) -> Config:
+    return load(
+        DEBUG,
+        [
+            f"imitation.demonstrator={STANDER}",
+            "control.action_scale=1.0",
+            "training.env_steps=1200",
+            "training.report_every=120",
+            "evaluation.every=1_000_000",
+            "checkpoint.every_env_steps=480",
+            "sac.learning_starts=60",
+            "sac.replay_size=4800",
+            "world.episode_seconds=0.4",
+            *overrides,
+        ],
+    ).base()
+
+
+def engine_of(training: Pretraining) -> ImitationEngine:
+    engine = training._engine
+    assert isinstance(engine, ImitationEngine)
+    return engine
+
+
+def test_the_actor_learns_what_is_shown() -> None:
+    training = Pretraining(configured("training.env_steps=3600"))
+    errors = [r.metrics["action_error"] for r in training if "action_error" in r.metrics]
+    training.close()
+    assert errors[-1] < 0.35 * errors[0]
+
+
+def test_the_critics_and_the_temperature_stay() -> None:
+    training = Pretraining(configured())
+    before = training._engine.state()["learner"]
+    for _ in training:
+        pass
+    after = training._engine.state()["learner"]
+    training.close()
+    changed = {key for key in before if not np.array_equal(before[key], after[key])}
+    assert any(key.startswith("actor.") for key in changed)
+    assert not any(key.startswith(("critic", "target", "log_alpha")) for key in changed)
+
+
+def test_what_is_learned_is_asked_for_where_the_learner_went() -> None:
+    """The replay holds the demonstrator's answers to the states that were visited."""
+    training = Pretraining(configured("imitation.own_share=[[0, 1.0]]", "imitation.noise=[[0, 0]]"))
+    engine = engine_of(training)
+    asked: list[np.ndarray] = []
+    played: list[np.ndarray] = []
+    step = engine._world.step
+
+    def watched(action: np.ndarray) -> Any:
+        asked.append(engine._wanted.astype(np.float32))
+        played.append(np.asarray(engine._sac.act_mean(engine.learner, engine._observation)))
+        np.testing.assert_array_equal(action, np.clip(played[-1], -1, 1))
+        return step(action)
+
+    engine._world.step = watched  # type: ignore[method-assign]
+    for _ in range(8):
+        engine.advance(0)
+    stored = engine._replay.sample((1, 512), np.random.default_rng(0)).action[0]
+    training.close()
+    known = {row.tobytes() for rows in asked for row in rows}
+    assert all(row.tobytes() in known for row in stored)
+    assert not np.allclose(asked[-1], played[-1], atol=1e-3)
+
+
+@pytest.mark.parametrize(("share", "own"), [(0.0, 0.0), (0.5, 0.5), (1.0, 1.0)])
+def test_shares(share: float, own: float) -> None:
+    training = Pretraining(
+        configured(f"imitation.own_share=[[0, {share}]]", "imitation.noise=[[0, 0]]",
+                   "world.num_envs=30")
+    )  # fmt: skip
+    engine = engine_of(training)
+    wanted = engine._wanted.copy()
+    played = engine._act(0)
+    mean = np.asarray(engine._sac.act_mean(engine.learner, engine._observation))
+    training.close()
+    mine = np.isclose(played, np.clip(mean, -1, 1)).all(axis=1)
+    theirs = np.isclose(played, wanted).all(axis=1)
+    assert (mine ^ theirs).all()
+    assert mine.mean() == pytest.approx(own, abs=0.05)
+
+
+def test_a_restored_run_goes_on_bit_for_bit() -> None:
+    config = configured("randomization.level=2")
+    first, reports, middle = Pretraining(config), [], None
+    for report in first:
+        reports.append(numbers(report))
+        if report.metrics["env_steps"] == 480:
+            middle = report.capture()
+    last = first._capture()
+    first.close()
+    assert middle is not None
+    second = Pretraining(config, middle)
+    again = [numbers(report) for report in second]
+    assert again == reports[-len(again) :] and len(again) == 6
+    assert differing(second._capture(), last) == []
+    second.close()
+
+
+@pytest.mark.parametrize(
+    ("path", "why"),
+    [
+        ("no.such.module:Thing", "No module named"),
+        ("booster_ray.demonstrators.stander:Nobody", "has no attribute"),
+        ("booster_ray.demonstrators.stander:Path", "has no attribute"),
+        ("collections:OrderedDict", "no method targets"),
+        ("booster_ray.demonstrators.striker:Striker", "BOOSTER_GYM_T1_WALK is not set"),
+    ],
+)
+def test_who_cannot_be_asked(path: str, why: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("BOOSTER_GYM_T1_WALK", raising=False)
+    with pytest.raises(ConfigError, match="imitation.demonstrator.*" + why):
+        load_demonstrator(path)
+
+
+@pytest.mark.parametrize(
+    "overrides",
+    [
+        ["imitation.demonstrator=stander"],
+        ["imitation.demonstrator=a-b:C"],
+        ["world.kind=official"],
+        ["control.mode=torque"],
+        ["sac.n_step=2"],
+    ],
+)
+def test_configs_that_cannot_be(overrides: list[str]) -> None:
+    with pytest.raises(ConfigError):
+        configured(*overrides)
+
+
+def test_the_stander_stands() -> None:
+    from booster_ray.worlds.make import gains
+    from booster_ray.worlds.native import NativeWorld
+
+    config = configured()
+    world = NativeWorld(config.tasks, 3, gains(config), auto_reset=False)
+    world.reset(0)
+    for _ in range(250):
+        targets = Stander().targets(world.frame(), world.kept())
+        world.step(targets - POSE)
+    frame: Frame = world.frame()
+    kept: Clock = world.kept()
+    world.close()
+    assert (frame.imu_pos[:, 2] > 0.55).all()
+    assert kept.previous_action.shape == (3, 12)
