@@ -17,6 +17,7 @@ from typing import Any
 
 from booster_ray.config import Config
 from booster_ray.track.ledger import Row
+from booster_ray.track.mlflow_client import mlflow_client
 from booster_ray.track.registry_mlflow import ENVIRONMENT, artifact_root, without_login
 from booster_ray.track.subject import State, Status, Subject, flattened
 from booster_ray.track.where import mlflow_uri, note_mlflow_run
@@ -49,13 +50,11 @@ class MlflowListener:
     def __init__(self, config: Config, root: Path) -> None:
         for name, text in {**ENVIRONMENT, **ONE_TRY}.items():
             os.environ.setdefault(name, text)
-        from mlflow import MlflowClient
-
         logging.getLogger("mlflow").setLevel(logging.WARNING)
         logging.getLogger("alembic").setLevel(logging.WARNING)
         self._uri, self._name = mlflow_uri(config), config.tracking.mlflow.experiment
         self.where = without_login(self._uri)
-        self._client, self._experiment = MlflowClient(self._uri), ""
+        self._client, self._experiment = mlflow_client(self._uri), ""
         self._root = root
         self._runs: dict[str, str] = {}
         """Our id -> MLflow's."""

@@ -19,6 +19,7 @@ from urllib.parse import urlsplit, urlunsplit
 
 from booster_ray.track.best import LATEST
 from booster_ray.track.card import summary
+from booster_ray.track.mlflow_client import SQLITE, mlflow_client
 from booster_ray.track.models import ONNX, checksum, tags
 from booster_ray.track.registry import RegistryError, Version, with_latest
 
@@ -26,7 +27,6 @@ OURS = "booster_ray"
 """Folder of our own files within MLflow's model."""
 LOGGED = "logged_model"
 """Tag: MLflow's id of what was logged."""
-SQLITE = "sqlite:///"
 
 ENVIRONMENT = {
     # What a server does not answer soon, it will not: seven tries would take minutes.
@@ -61,9 +61,7 @@ class MlflowRegistry:
             for name, text in ENVIRONMENT.items():
                 os.environ.setdefault(name, text)
             logging.getLogger("mlflow").setLevel(logging.WARNING)
-            from mlflow import MlflowClient
-
-            self._connected = MlflowClient(self._tracking, self._registry)
+            self._connected = mlflow_client(self._tracking, self._registry)
         return self._connected
 
     @property
