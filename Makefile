@@ -6,7 +6,7 @@ STAMP := $(VENV)/.installed
 ARGS ?=
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo test test-all lint format bench clean
+.PHONY: help install demo play test test-all lint format bench clean
 
 help: ## show this list
 	@$(PYTHON) -c 'import re; print(*(f"make {n:9} {t}" for n, t in re.findall(r"^([a-z-]+):.*?## (.*)", open("Makefile").read(), re.M)), sep="\n")'
@@ -15,6 +15,9 @@ install: $(STAMP) ## create .venv and install the project and its tools there
 
 demo: $(STAMP) ## sweep on this machine's CPU, 15 min at most; again: make demo ARGS="name=demo2"
 	@$(BIN)/python -m booster_ray.tune tune_configs/demo.yaml $(ARGS)
+
+play: $(STAMP) ## policies/striker in the official environment: scores, and a video of each task
+	@$(BIN)/python -m booster_ray.evaluate policies/striker --world official --episodes 20 --seed 0 --video --output results/play $(ARGS)
 
 test: $(STAMP) ## the tests, without the slow ones; ARGS go to pytest
 	@$(BIN)/python -m pytest -q $(ARGS)

@@ -25,10 +25,13 @@ GAINS = leg_gains(
     (-0.2, 0.0, 0.0, 0.4, -0.25, 0.0), 1.0, (200.0,) * 4 + (50.0,) * 2, (5.0,) * 4 + (1.0,) * 2
 )
 """Of the open walking policy."""
-LOW = Law(0.4, 0.3, -1.3, -0.25, 0.0, 0.2, 0.1, 0.0, 0.0, -0.3, 0.0,
-          -0.3, -0.3, -0.5, -0.5, -0.5, 0.15, 0.2, 0.3, 0.4)  # fmt: skip
-HIGH = Law(2.0, 3.0, 1.3, 0.25, 3.0, 1.5, 1.5, 1.0, 1.5, 0.7, 1.0,
-           1.0, 0.8, 1.0, 0.8, 0.5, 1.0, 1.6, 1.2, 1.6)  # fmt: skip
+LOW = Law(0.4, 0.3, -1.3, -0.25, 0.0, 0.2, 0.1, 0.0, 0.0, -0.3,
+          0.0, -0.3, -0.3, -0.5, -0.5, -0.5, 0.15, 0.2, 0.3, 0.2,
+          0.0, -0.2, 0.0)  # fmt: skip
+HIGH = Law(2.0, 3.0, 1.3, 0.25, 3.0, 1.5, 1.5, 1.0, 1.5, 0.7,
+           1.0, 1.0, 0.8, 1.0, 0.8, 0.5, 1.0, 1.6, 1.2, 1.0,
+           0.2, 0.2, 1.0)  # fmt: skip
+"""Where numbers are searched."""
 ELITE = 6
 """One in so many candidates is kept."""
 LEAST = 0.02
@@ -82,7 +85,7 @@ def main(argv: list[str]) -> int:
     try:
         striker = Striker()
     except (ValueError, OSError) as error:
-        raise ConfigError("environment", WEIGHTS, str(error)) from None
+        raise ConfigError("environment", str(error)) from None
     search(striker, args)
     return 0
 

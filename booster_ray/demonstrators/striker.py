@@ -30,6 +30,8 @@ NEAR = (-0.1, 0.4)
 """A ball is there to be kicked from so far behind the imu (m), and so far to its sides."""
 SIDESTEP = 0.4
 """Largest command sideways, m/s."""
+FASTEST = 1.8
+"""Largest command forward, m/s."""
 FACING = 0.6
 """rad off its course up to which the robot steps sideways."""
 
@@ -77,15 +79,24 @@ class Law(NamedTuple):
     """m from the ball on the way around."""
     speed_around: Array = 1.0
     """m/s on the way around."""
+    hurry: Array = 0.0
+    """More speed behind the ball per m from there to the aim, 1/s."""
+    bias: Array = 0.0
+    """rad to the left of the aim at which the line behind the ball is drawn."""
+    hold: Array = 1.0
+    """Share of the way around in which the robot already faces the aim, the rest the ball."""
 
 
 LAWS = (
-    Law(1.7540, 2.9178, 0.5601, -0.1781, 2.4147, 0.3433, 0.1448, 0.7516, 0.5238, 0.4449,
-        0.5219, 0.7625, -0.0401, 0.6558, -0.3662, -0.1179),
-    Law(1.0290, 3.0000, 0.2669, -0.1754, 1.1579, 0.4937, 0.1000, 0.9022, 0.6752, 0.4795,
-        0.4620, 0.8447, -0.1274, 0.8526, -0.2843, 0.0798),
-    Law(0.6518, 1.6685, -0.1554, -0.1194, 1.3231, 0.7505, 1.1239, 0.6984, 0.7145, -0.3000,
-        0.0683, -0.1676, 0.0922, 0.0795, -0.1559, -0.0234, 0.8543, 0.4392, 0.7379, 0.7859),
+    Law(1.6647, 2.9014, 0.7497, -0.1725, 2.4616, 0.4153, 0.2039, 0.7228, 0.5681, 0.5830,
+        0.5247, 0.8026, -0.0865, 0.6070, -0.2928, -0.0408, 0.8413, 1.1914, 1.0321, 0.8926,
+        0.0000, 0.0140, 0.8996),
+    Law(1.0013, 2.8059, 0.4160, -0.1954, 0.9709, 0.4416, 0.2434, 0.7835, 0.6076, 0.5449,
+        0.5176, 0.8427, -0.1107, 0.8614, -0.2975, 0.0218, 0.9754, 0.9785, 0.9410, 0.9680,
+        0.0010, -0.0194, 1.0000),
+    Law(0.4190, 2.2508, -0.7354, -0.1262, 1.7432, 0.8683, 1.0407, 0.7031, 0.3133, -0.2417,
+        0.0538, -0.1133, 0.1874, 0.0267, -0.4247, 0.0358, 0.8216, 0.2370, 0.7261, 0.5092,
+        0.0475, -0.0577, 0.4721),
 )  # fmt: skip
 """By task. Official scores of Striker with them, and their source, are in ``docs/policy.md``."""
 
@@ -148,7 +159,8 @@ def command(law: Law, frame: Frame) -> np.ndarray:
     """Velocities forward and to the left (m/s) and turning rate (rad/s), body frame. (n, 3)."""
     heading, ball, me = yaw(frame.imu_quat), frame.ball_pos[:, :2], frame.imu_pos[:, :2]
     way = _aim(law, frame) - ball
-    way /= np.linalg.norm(way, axis=1, keepdims=True)
+    far = np.linalg.norm(way, axis=1, keepdims=True)
+    way = _turned(way / far, law.bias)
     left = np.stack([-way[:, 1], way[:, 0]], axis=1)
     from_ball = me - ball
     off = (from_ball * left).sum(axis=1) - law.side
@@ -164,10 +176,16 @@ def command(law: Law, frame: Frame) -> np.ndarray:
     ahead = _angle(-way) + bearing - np.sign(bearing) * np.minimum(np.abs(bearing), law.step)
     point = ball + law.radius[:, None] * np.stack([np.cos(ahead), np.sin(ahead)], axis=1)
     around = np.abs(bearing) > law.around
-    error = np.where(around, _wrapped(_angle(point - me) - heading), error)
-    speed = np.where(around, law.speed_around, law.speed) * np.clip(np.cos(error), law.slow, 1)
-    turn = np.clip(law.turn * error, -1, 1)
-    return np.stack([speed, np.where(around, 0.0, sideways), turn], axis=1)
+    speed = np.minimum(law.speed + law.hurry * far[:, 0], FASTEST) * np.clip(
+        np.cos(error), law.slow, 1
+    )
+    straight = np.stack([speed, sideways, np.clip(law.turn * error, -1, 1)], axis=1)
+    course = _angle(point - me) - heading
+    facing = _angle(-from_ball)
+    facing = _wrapped(facing + law.hold * _wrapped(line - facing) - heading)
+    strafe = law.speed_around[:, None] * np.stack([np.cos(course), np.sin(course)], axis=1)
+    strafing = np.column_stack([strafe, np.clip(law.turn * facing, -1, 1)])
+    return np.where(around[:, None], strafing, straight)
 
 
 def swing(law: Law, frame: Frame, phase: np.ndarray) -> np.ndarray:
@@ -195,6 +213,13 @@ def _aim(law: Law, frame: Frame) -> np.ndarray:
     task = frame.task[:, None]
     target = np.where(task == game.OBSTACLE, panel, frame.target_pos[:, :2])
     return np.where(task == game.GOALIE, goal, target)
+
+
+def _turned(vector: np.ndarray, angle: np.ndarray) -> np.ndarray:
+    """Vectors (n, 2) turned to the left by ``angle`` (n,), rad."""
+    cos, sin = np.cos(angle), np.sin(angle)
+    x, y = vector[:, 0], vector[:, 1]
+    return np.stack([cos * x - sin * y, sin * x + cos * y], axis=1)
 
 
 def _angle(vector: np.ndarray) -> np.ndarray:

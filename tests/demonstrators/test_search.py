@@ -22,8 +22,7 @@ def weights(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 def test_every_law_is_within_its_range() -> None:
     laws, low, high = np.array(LAWS), np.array(search.LOW), np.array(search.HIGH)
-    searched = np.arange(len(low)) < Law._fields.index("around")
-    assert (laws >= low)[:, searched].all() and (laws <= high)[:, searched].all()
+    assert (laws >= low - 1e-4).all() and (laws <= high + 1e-4).all()
 
 
 def test_candidates_play_the_same_seeds(weights: Path) -> None:
@@ -51,4 +50,4 @@ def test_without_the_walking_policy(
         monkeypatch.setenv("BOOSTER_GYM_T1_WALK", value)
         assert guarded(lambda: search.main(["goalie"])) == 2
         (line,) = capsys.readouterr().err.splitlines()
-        assert line.startswith("error: environment: BOOSTER_GYM_T1_WALK: ")
+        assert line.startswith("error: environment: ")

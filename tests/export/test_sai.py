@@ -153,3 +153,13 @@ def test_sai_rl_loads_the_text(tmp_path: Path) -> None:
         capture_output=True, text=True, env=environment, check=False,
     )  # fmt: skip
     assert run.returncode == 0, run.stderr
+
+
+@pytest.mark.slow
+def test_the_striker() -> None:
+    """The package in the repository, on fewer seeds than its page tells of."""
+    path = ROOT / "policies" / "striker"
+    told = benchmark(path, 10)
+    goalie, obstacle, kick = (np.mean(told[task]["scores"]) for task in game.TASKS)
+    assert goalie > 9 and obstacle > 2 and kick > -0.3
+    assert (goalie + obstacle + kick) / 3 > 5
