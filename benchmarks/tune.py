@@ -39,33 +39,37 @@ def many(storage: Path, trials: int) -> dict[str, float]:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else "")
     parser.add_argument("--env-steps", type=int, default=60_000, help="of each loop")
-    parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--rounds", type=int, default=3, help="0: none")
     parser.add_argument("--trials", type=int, default=100, help="of the trivial objective")
     args = parser.parse_args()
     with tempfile.TemporaryDirectory() as folder:
         storage = Path(folder)
-        tune_loops.warm_up(storage)
-        stack, bare, starts = [], [], []
-        for number in range(args.rounds):
-            bare.append(tune_loops.bare(storage, f"bare{number}", args.env_steps))
-            rate, start = tune_loops.through_the_stack(storage, f"stack{number}", args.env_steps)
-            stack.append(rate)
-            starts.append(start)
-            print(
-                f"round {number + 1}: bare {bare[-1]:,.0f} env steps/s, through the stack "
-                f"{rate:,.0f}; suggestion to first env step {start:.1f} s",
-                flush=True,
-            )
-        found = {
-            "sweep_efficiency": statistics.median(
-                through / alone for through, alone in zip(stack, bare, strict=True)
-            ),
-            "trial_start_seconds": statistics.median(starts),
-            "env_steps_per_second": statistics.median(stack),
-        }
+        found = side_by_side(storage, args.rounds, args.env_steps) if args.rounds else {}
         if args.trials:
             found |= many(storage / "many", args.trials)
     print(json.dumps({key: round(value, 3) for key, value in found.items()}))
+
+
+def side_by_side(storage: Path, rounds: int, env_steps: int) -> dict[str, float]:
+    """Medians over rounds of two loops through the whole stack and bare, in turn."""
+    tune_loops.warm_up(storage)
+    stack, bare, starts = [], [], []
+    for number in range(rounds):
+        bare.append(tune_loops.bare(storage, f"bare{number}", env_steps))
+        rate, start = tune_loops.through_the_stack(storage, f"stack{number}", env_steps)
+        stack.append(rate)
+        starts.append(start)
+        print(
+            f"round {number + 1}: bare {bare[-1]:,.0f} env steps/s, through the stack "
+            f"{rate:,.0f}; suggestion to first env step {start:.1f} s",
+            flush=True,
+        )
+    ratios = [through / alone for through, alone in zip(stack, bare, strict=True)]
+    return {
+        "sweep_efficiency": statistics.median(ratios),
+        "trial_start_seconds": statistics.median(starts),
+        "env_steps_per_second": statistics.median(stack),
+    }
 
 
 if __name__ == "__main__":

@@ -46,6 +46,7 @@ def settings(storage: Path, name: str, env_steps: int) -> list[str]:
     return [
         "default", f"storage={storage}", f"name={name}", f"tune.trials={TRIALS}",
         f"tune.max_concurrent={TRIALS}", "tune.scheduler=none", "tune.sampler=random",
+        "tune.gate_trials=0", "models.registry=none",
         # Searched, so that it is a sweep; both ends train alike.
         "rewards.height={search: uniform, low: 0.99, high: 1.01}",
         f"training.env_steps={env_steps}", "training.report_every=4000",

@@ -42,7 +42,7 @@ def frames(n: int, task: int = game.KICK_TO_TARGET) -> Frame:
 
 
 def law(n: int, **numbers: float) -> Law:
-    plain = LAWS[game.KICK_TO_TARGET]._replace(side=0.0, **numbers)
+    plain = LAWS[game.KICK_TO_TARGET]._replace(side=0.0, bias=0.0, hurry=0.0)._replace(**numbers)
     return Law(*(np.full(n, value) for value in plain))
 
 
@@ -67,9 +67,19 @@ def test_it_walks_around_a_ball_that_is_on_the_wrong_side(sign: float) -> None:
     wrong = frame._replace(
         target_pos=-3 * frame.ball_pos, imu_pos=np.array([[0.0, 0.1 * sign, 0.6]])
     )
-    _, sideways, turn = command(law(1), wrong)[0]
-    assert sideways == 0.0
-    assert turn * sign > 0
+    straight = command(law(1, around=np.pi), wrong)[0]
+    speed, sideways, _ = command(law(1, speed_around=0.5, hold=0.0), wrong)[0]
+    assert sideways * sign > 0
+    assert np.hypot(speed, sideways) == pytest.approx(0.5)
+    assert abs(straight[1]) != pytest.approx(abs(sideways))
+
+
+def test_it_faces_the_ball_or_the_aim_on_the_way_around() -> None:
+    frame = frames(1)
+    beside = frame._replace(target_pos=np.array([[1.0, 3.0, 0.0]]))
+    ball, aim = (command(law(1, hold=hold), beside)[0, 2] for hold in (0.0, 1.0))
+    assert ball == pytest.approx(0.0, abs=1e-6)  # it looks at the ball already
+    assert aim > 0.5
 
 
 def test_the_near_leg_swings_at_a_near_ball() -> None:
