@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import fcntl
+import hashlib
+import os
+import tempfile
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
@@ -40,7 +43,10 @@ def mlflow_client(tracking_uri: str, registry_uri: str | None = None) -> Any:
 
 @contextmanager
 def _only_one(database: Path) -> Iterator[None]:
+    """Of this user's processes on this machine; nothing is left beside the database."""
     database.parent.mkdir(parents=True, exist_ok=True)
-    with database.with_name(f".{database.name}.lock").open("w") as lock:
+    digest = hashlib.sha256(str(database.absolute()).encode()).hexdigest()[:16]
+    name = f"booster_ray-{os.getuid()}-{digest}.lock"
+    with (Path(tempfile.gettempdir()) / name).open("w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
         yield
