@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import importlib.metadata
+import logging
 import os
 import tempfile
 from collections.abc import Callable
@@ -11,6 +12,8 @@ from contextlib import suppress
 from pathlib import Path
 
 import mujoco
+
+_log = logging.getLogger(__name__)
 
 PACKAGES = ("mujoco", "sai-mujoco")
 """Their versions decide what is compiled, beside the source that asks for it."""
@@ -32,6 +35,9 @@ def compiled(name: str, source: Path, build: Callable[[], mujoco.MjModel]) -> mu
         source: the file that defines ``build``; a change of it makes the cache forget.
         build: compiles the model.
     """
+    if mujoco.get_mju_user_warning() is None:
+        # Of a damaged file MuJoCo would also print, and write MUJOCO_LOG.TXT where it is run.
+        mujoco.set_mju_user_warning(_log.debug)
     path = cache_folder() / f"{name}-{_key(source)}.mjb"
     with suppress(ValueError, OSError, mujoco.FatalError):
         if path.stat().st_size:

@@ -5,7 +5,6 @@ import sys
 from pathlib import Path
 
 import pytest
-from policies import actor, save_checkpoint, tiny_config
 
 from booster_ray import checkpoint
 from booster_ray.agents.actor_files import save_actor
@@ -14,6 +13,7 @@ from booster_ray.cli import guarded
 from booster_ray.config import ConfigError
 from booster_ray.evaluate.__main__ import main
 from booster_ray.evaluate.target import find_checkpoint, load_actor, load_target
+from policies import actor, save_checkpoint, tiny_config
 
 
 def test_it_prints_and_writes(

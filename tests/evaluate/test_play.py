@@ -4,7 +4,6 @@ from typing import Any
 
 import numpy as np
 import pytest
-from policies import actor
 
 from booster_ray.evaluate.play import (
     BadAction,
@@ -18,6 +17,7 @@ from booster_ray.evaluate.play import (
 from booster_ray.evaluate.target import actor_target
 from booster_ray.export.settings import Settings
 from booster_ray.soccer import game
+from policies import actor
 
 SEEDS = [5, 2**63 + 5]
 """The competition's are 64-bit."""

@@ -4,7 +4,6 @@ import json
 from pathlib import Path
 
 import pytest
-from policies import save_checkpoint, tiny_config
 
 from booster_ray import submit as submit_command
 from booster_ray.cli import guarded
@@ -12,6 +11,7 @@ from booster_ray.export import package
 from booster_ray.export.__main__ import main
 from booster_ray.export.make import export_best
 from booster_ray.gates.verdict import Verdict, read, store
+from policies import save_checkpoint, tiny_config
 
 FEATURES = ("egocentric", "clock")
 

@@ -8,7 +8,6 @@ import numpy as np
 import onnxruntime
 import pytest
 import torch
-from policies import actor
 
 from booster_ray.agents.torch_actor import TorchActor
 from booster_ray.config import ConfigError
@@ -18,6 +17,7 @@ from booster_ray.export import onnx_file, package
 from booster_ray.export.played import make_played
 from booster_ray.export.sai import Rejected
 from booster_ray.export.settings import Settings
+from policies import actor
 
 FEATURES = ("egocentric", "clock", "previous_action")
 SETTINGS = Settings(features=FEATURES)

@@ -5,7 +5,6 @@ import copy
 import numpy as np
 import pytest
 import torch
-from policies import actor
 
 from booster_ray.config import Config
 from booster_ray.evaluate.target import actor_target
@@ -16,6 +15,7 @@ from booster_ray.soccer import game
 from booster_ray.soccer.control import pd_target, pd_torque
 from booster_ray.worlds.make import gains
 from booster_ray.worlds.native import NativeWorld
+from policies import actor
 
 MEMORY = Settings(features=("previous_action",))
 

@@ -10,7 +10,6 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from policies import actor
 from torch import nn
 
 from booster_ray.evaluate.play import play_native, play_official
@@ -24,6 +23,7 @@ from booster_ray.evaluate.target import (
 from booster_ray.export import package
 from booster_ray.export.settings import Settings, settings_of
 from booster_ray.soccer import game
+from policies import actor
 
 pytest.importorskip("sai_rl")
 

@@ -6,12 +6,12 @@ import sys
 from pathlib import Path
 
 import pytest
-from policies import save_checkpoint, tiny_config
 
 from booster_ray.cli import guarded
 from booster_ray.gates import hook
 from booster_ray.gates.__main__ import main
 from booster_ray.gates.verdict import Verdict
+from policies import save_checkpoint, tiny_config
 
 
 @pytest.fixture

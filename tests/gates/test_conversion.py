@@ -5,12 +5,12 @@ from typing import Any
 
 import numpy as np
 import pytest
-from policies import save_checkpoint, tiny_config
 
 from booster_ray.evaluate.target import load_actor
 from booster_ray.gates import conversion
 from booster_ray.gates.conversion import gate2, record
 from booster_ray.soccer import game
+from policies import save_checkpoint, tiny_config
 
 
 @pytest.mark.parametrize(

@@ -6,12 +6,12 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from policies import save_checkpoint, tiny_config
 
 from booster_ray.evaluate.play import Episode
 from booster_ray.evaluate.target import find_checkpoint
 from booster_ray.gates.transfer import compare, gate3
 from booster_ray.soccer import game
+from policies import save_checkpoint, tiny_config
 
 
 def episodes(n: int = 10, **values: float) -> list[Episode]:

@@ -2,9 +2,8 @@
 
 from pathlib import Path
 
-from policies import save_checkpoint, tiny_config
-
 from booster_ray.gates.verdict import GATES, Verdict, label, read, store, stored
+from policies import save_checkpoint, tiny_config
 
 
 def verdict(gate: int, passed: bool) -> Verdict:

@@ -8,12 +8,11 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from policies import save_checkpoint, tiny_config
-
 from booster_ray import checkpoint
 from booster_ray.config import Config
 from booster_ray.gates.verdict import GATES, Verdict, store
 from booster_ray.track.models import MODEL, seal
+from policies import save_checkpoint, tiny_config
 
 SCORES = {"score": 1.5, "score/goalie": 2.0, "score/obstacle": 1.0, "score/kick_to_target": 1.5,
           "success/goalie": 0.5, "survival/goalie": 9.0}  # fmt: skip
