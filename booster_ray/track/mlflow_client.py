@@ -7,7 +7,7 @@ import hashlib
 import os
 import tempfile
 from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -17,8 +17,10 @@ SQLITE = "sqlite:///"
 def mlflow_client(tracking_uri: str, registry_uri: str | None = None) -> Any:
     """An ``MlflowClient``; MLflow and its servers' addresses load here.
 
-    MLflow creates the tables of an SQLite file at the first request, and two processes that do so
-    at once fail ("table … already exists"): one waits here until the other has done it.
+    MLflow creates the tables of an SQLite file at the first request, in many steps. Two processes
+    that do so at once fail ("table … already exists"), and so does whoever comes after one that was
+    killed meanwhile, for good. So one creates it here, elsewhere, and it gets its name when whole;
+    the others wait.
 
     Raises:
         MlflowException: the first request to a database failed.
@@ -29,16 +31,25 @@ def mlflow_client(tracking_uri: str, registry_uri: str | None = None) -> Any:
     databases = sorted(
         {uri for uri in (tracking_uri, registry_uri) if uri and uri.startswith(SQLITE)}
     )
-    with ExitStack() as locks:
-        for uri in databases:
-            locks.enter_context(_only_one(Path(uri.removeprefix(SQLITE))))
-        client = MlflowClient(tracking_uri, registry_uri)
-        # Some of it happens at the first request.
-        if tracking_uri in databases:
-            client.search_experiments(max_results=1)
-        if (registry_uri or tracking_uri) in databases:
-            client.search_registered_models(max_results=1)
-    return client
+    for uri in databases:
+        database = Path(uri.removeprefix(SQLITE))
+        with _only_one(database):
+            if not database.exists():
+                _create(database)
+    return MlflowClient(tracking_uri, registry_uri)
+
+
+def _create(database: Path) -> None:
+    """An empty database of MLflow's, there whole or not at all."""
+    from mlflow import MlflowClient
+
+    parts = [database.with_name(f"{database.name}.new{end}") for end in ("", "-journal")]
+    for left_behind in parts:
+        left_behind.unlink(missing_ok=True)
+    client = MlflowClient(f"{SQLITE}{parts[0]}")
+    client.search_experiments(max_results=1)
+    client.search_registered_models(max_results=1)
+    parts[0].replace(database)
 
 
 @contextmanager
