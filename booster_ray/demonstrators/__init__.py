@@ -8,13 +8,18 @@ nothing of it.
 from __future__ import annotations
 
 import importlib
-from typing import Any, Protocol
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 
 from booster_ray.config import ConfigError
+from booster_ray.soccer.control import Gains, pd_action, pd_target
 from booster_ray.soccer.features import Clock
 from booster_ray.soccer.frame import Frame
+
+if TYPE_CHECKING:
+    from booster_ray.worlds.native import NativeWorld
 
 
 class Demonstrator(Protocol):
@@ -31,6 +36,21 @@ class Demonstrator(Protocol):
             (n, 12).
         """
         ...
+
+
+def actions(
+    targets: Callable[[Frame, Clock], np.ndarray], world: NativeWorld, gains: Gains
+) -> np.ndarray:
+    """What ``targets`` would do now, (n, 12), as actions of worlds with these gains; not clipped.
+
+    Args:
+        targets: :meth:`Demonstrator.targets`, or the like.
+        world: of PD control; its robots are asked about.
+        gains: the world's own.
+    """
+    kept = world.kept()
+    kept = kept._replace(previous_action=pd_target(kept.previous_action, gains))
+    return np.asarray(pd_action(targets(world.frame(), kept), gains))
 
 
 def load_demonstrator(path: str) -> Demonstrator:

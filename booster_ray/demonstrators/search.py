@@ -10,21 +10,22 @@ import argparse
 import os
 import sys
 import time
+from functools import partial
 
 import numpy as np
 
 from booster_ray.cli import guarded
-from booster_ray.config import ConfigError
+from booster_ray.config import Config, ConfigError
+from booster_ray.config.schema import Control
+from booster_ray.demonstrators import actions
 from booster_ray.demonstrators.striker import FREQUENCY, LAWS, WEIGHTS, Law, Striker
 from booster_ray.evaluate.__main__ import positive
 from booster_ray.soccer import game
-from booster_ray.soccer.control import leg_gains, pd_action, pd_target
+from booster_ray.worlds.make import gains
 from booster_ray.worlds.native import NativeWorld
 
-GAINS = leg_gains(
-    (-0.2, 0.0, 0.0, 0.4, -0.25, 0.0), 1.0, (200.0,) * 4 + (50.0,) * 2, (5.0,) * 4 + (1.0,) * 2
-)
-"""Of the open walking policy."""
+GAINS = gains(Config(control=Control(action_scale=1.0)))
+"""Of the open walking policy: the defaults, but that an action is a radian."""
 LOW = Law(0.4, 0.3, -1.3, -0.25, 0.0, 0.2, 0.1, 0.0, 0.0, -0.3,
           0.0, -0.3, -0.3, -0.5, -0.5, -0.5, 0.15, 0.2, 0.3, 0.2,
           0.0, -0.2, 0.0)  # fmt: skip
@@ -47,15 +48,13 @@ def play(
     n = len(laws) * seeds
     world = NativeWorld((task,), n, GAINS, threads=threads, auto_reset=False,
                         gait_frequency=FREQUENCY)  # fmt: skip
-    law = Law(*np.repeat(laws, seeds, axis=0).T)
+    follow = partial(striker.follow, Law(*np.repeat(laws, seeds, axis=0).T))
     world.reset(0, env_seeds=list(range(seeds)) * len(laws))
     rng = np.random.default_rng(0)
     scores = np.full(n, np.nan)
     over = np.zeros(n, bool)
     while not over.all():
-        kept = world.kept()
-        kept = kept._replace(previous_action=pd_target(kept.previous_action, GAINS))
-        action = pd_action(striker.follow(law, world.frame(), kept), GAINS)
+        action = actions(follow, world, GAINS)
         action += noise * rng.standard_normal(action.shape)
         result = world.step(np.clip(action, -1, 1))
         over |= result.terminated | result.truncated

@@ -190,10 +190,7 @@ def command(law: Law, frame: Frame) -> np.ndarray:
 
 def swing(law: Law, frame: Frame, phase: np.ndarray) -> np.ndarray:
     """Joint offsets (n, 12), rad, of the leg on the ball's side when the ball is near."""
-    heading = yaw(frame.imu_quat)
-    ball = (frame.ball_pos - frame.imu_pos)[:, :2]
-    x = ball[:, 0] * np.cos(heading) + ball[:, 1] * np.sin(heading)
-    y = ball[:, 1] * np.cos(heading) - ball[:, 0] * np.sin(heading)
+    x, y = _turned((frame.ball_pos - frame.imu_pos)[:, :2], -yaw(frame.imu_quat)).T
     near = (NEAR[0] < x) & (x < law.reach) & (np.abs(y) < NEAR[1])
     offsets = np.zeros((len(x), game.ACTION_SIZE))
     for leg, kicks in enumerate((near & (y > 0), near & (y <= 0))):

@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, NamedTuple, Protocol
 
@@ -24,6 +25,23 @@ _OURS = {LATEST, BEST, *CANDIDATES.values()}
 
 class RegistryError(ConfigError):
     """What was asked of a registry cannot be had: one line that names the place and says why."""
+
+
+@contextmanager
+def plainly(where: str, shown: Callable[[str], str] = str) -> Iterator[None]:
+    """Whatever a registry's package raises, as a RegistryError of one line.
+
+    Args:
+        where: the registry.
+        shown: what of the line may be seen.
+    """
+    try:
+        yield
+    except RegistryError:
+        raise
+    except Exception as error:  # the errors of such packages share no base class
+        lines = str(error).strip().splitlines() or [type(error).__name__]
+        raise RegistryError(where, shown(lines[0])[:300]) from error
 
 
 class Version(NamedTuple):

@@ -11,8 +11,8 @@ import logging
 import os
 import shutil
 import tempfile
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
+from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit, urlunsplit
@@ -21,7 +21,7 @@ from booster_ray.track.best import LATEST
 from booster_ray.track.card import summary
 from booster_ray.track.mlflow_client import SQLITE, mlflow_client
 from booster_ray.track.models import ONNX, checksum, tags
-from booster_ray.track.registry import RegistryError, Version, with_latest
+from booster_ray.track.registry import Version, plainly, with_latest
 
 OURS = "booster_ray"
 """Folder of our own files within MLflow's model."""
@@ -187,19 +187,13 @@ class MlflowRegistry:
             if logged := version.tags.get(LOGGED):
                 self._client.delete_logged_model(logged)
 
-    @contextmanager
-    def _plainly(self) -> Iterator[None]:
-        """Whatever MLflow raises, as a RegistryError of one line."""
-        try:
-            yield
-        except RegistryError:
-            raise
-        except Exception as error:
-            lines = str(error).strip().splitlines() or [type(error).__name__]
-            text = lines[0]
-            for uri in (self._registry, self._tracking):
-                text = text.replace(uri, without_login(uri))
-            raise RegistryError(self.where, text[:300]) from error
+    def _plainly(self) -> AbstractContextManager[None]:
+        return plainly(self.where, self._shown)
+
+    def _shown(self, line: str) -> str:
+        for uri in (self._registry, self._tracking):
+            line = line.replace(uri, without_login(uri))
+        return line
 
 
 def save_flavour(packed: Path, folder: Path, about: Mapping[str, Any]) -> None:

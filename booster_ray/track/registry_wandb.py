@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping
+from contextlib import AbstractContextManager
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -11,7 +11,7 @@ from typing import Any
 from booster_ray.track.best import LATEST
 from booster_ray.track.card import summary
 from booster_ray.track.models import checksum, tags
-from booster_ray.track.registry import RegistryError, Version, with_latest
+from booster_ray.track.registry import Version, plainly, with_latest
 
 TYPE = "model"
 TIMEOUT_SECONDS = 20
@@ -126,16 +126,8 @@ class WandbRegistry:
     def _artifact(self, version: Version) -> Any:
         return self._api.artifact(f"{version.name}:v{version.number}", type=TYPE)
 
-    @contextmanager
-    def _plainly(self) -> Iterator[None]:
-        """Whatever W&B raises, as a RegistryError of one line."""
-        try:
-            yield
-        except RegistryError:
-            raise
-        except Exception as error:  # its errors share no base class
-            lines = str(error).strip().splitlines() or [type(error).__name__]
-            raise RegistryError(self.where, lines[0][:300]) from error
+    def _plainly(self) -> AbstractContextManager[None]:
+        return plainly(self.where)
 
 
 def _version(name: str, artifact: Any) -> Version:

@@ -78,14 +78,18 @@ def begin(sweep: Sweep) -> Path:
 
     Raises:
         ConfigError: the name is taken, the storage cannot be written or is full, the world
-            cannot be made, or the search space holds a setting that must be the same for all
-            trials.
+            or the demonstrator cannot be made, or the search space holds a setting that must be
+            the same for all trials.
     """
     for key in sweep.space:
         if key.startswith(FIXED):
             raise ConfigError(sweep.source, key, "is searched, expected one value for the sweep")
     config = sweep.base()
     check_world(config)
+    if config.imitation.demonstrator is not None:
+        from booster_ray.demonstrators import load_demonstrator
+
+        load_demonstrator(config.imitation.demonstrator)
     if config.start_from is not None:
         from booster_ray.train.finetune_start import find
 

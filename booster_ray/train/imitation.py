@@ -8,8 +8,7 @@ import numpy as np
 from booster_ray.agents.sac.learner import Sac
 from booster_ray.config import Config
 from booster_ray.config.finetune import value_at
-from booster_ray.demonstrators import load_demonstrator
-from booster_ray.soccer.control import pd_action, pd_target
+from booster_ray.demonstrators import actions, load_demonstrator
 from booster_ray.train.collect import HostEngine
 from booster_ray.train.report import Tree
 from booster_ray.worlds.contract import World
@@ -57,10 +56,8 @@ class ImitationEngine(HostEngine):
 
     def _demonstrated(self) -> np.ndarray:
         """What the demonstrator would do now, (n, 12) in [-1, 1]."""
-        kept = self._soccer.kept()
-        kept = kept._replace(previous_action=pd_target(kept.previous_action, self._gains))
-        targets = self._demonstrator.targets(self._soccer.frame(), kept)
-        return np.clip(pd_action(targets, self._gains), -1.0, 1.0)
+        wanted = actions(self._demonstrator.targets, self._soccer, self._gains)
+        return np.clip(wanted, -1.0, 1.0)
 
     def _act(self, env_steps: int) -> np.ndarray:
         self._env_steps = env_steps

@@ -25,6 +25,15 @@ def cache_folder() -> Path:
     return Path(root).expanduser() / "booster_ray" / "worlds"
 
 
+def log_warnings() -> None:
+    """Have MuJoCo's warnings logged, unless somebody else has taken them.
+
+    By itself it prints them, and writes MUJOCO_LOG.TXT into whatever folder is current.
+    """
+    if mujoco.get_mju_user_warning() is None:
+        mujoco.set_mju_user_warning(_log.debug)
+
+
 def compiled(name: str, source: Path, build: Callable[[], mujoco.MjModel]) -> mujoco.MjModel:
     """``build()``, or the equal model that an earlier process kept of it.
 
@@ -35,9 +44,7 @@ def compiled(name: str, source: Path, build: Callable[[], mujoco.MjModel]) -> mu
         source: the file that defines ``build``; a change of it makes the cache forget.
         build: compiles the model.
     """
-    if mujoco.get_mju_user_warning() is None:
-        # Of a damaged file MuJoCo would also print, and write MUJOCO_LOG.TXT where it is run.
-        mujoco.set_mju_user_warning(_log.debug)
+    log_warnings()  # of a damaged file
     path = cache_folder() / f"{name}-{_key(source)}.mjb"
     with suppress(ValueError, OSError, mujoco.FatalError):
         if path.stat().st_size:

@@ -8,7 +8,6 @@ one compiled call (:mod:`verdict`).
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any, NamedTuple
@@ -22,11 +21,11 @@ from booster_ray.soccer.control import Gains, pd_target
 from booster_ray.soccer.features import Clock
 from booster_ray.soccer.frame import Frame
 from booster_ray.worlds import stepping
+from booster_ray.worlds.compiled import log_warnings
 from booster_ray.worlds.contract import StepResult, check_arguments
 from booster_ray.worlds.model import SoccerModel, soccer_model
 from booster_ray.worlds.verdict import SENSORS, Episode, Verdict, compiled_rules
 
-_log = logging.getLogger(__name__)
 _CHUNKS_PER_THREAD = 4
 _PANEL_HOME = np.array([0.0, 0.0, 0.4])
 """Metres: a defender in its body, before it is moved along y."""
@@ -159,10 +158,7 @@ class NativeWorld:
             )
         if num_envs < len(tasks):
             raise ValueError(f"num_envs is {num_envs}; expected at least one for each of {tasks}")
-        if mujoco.get_mju_user_warning() is None:
-            # A lost state ends its world and is counted; MuJoCo would also print it and write
-            # MUJOCO_LOG.TXT into whatever folder is current.
-            mujoco.set_mju_user_warning(_log.debug)
+        log_warnings()  # a lost state ends its world and is counted
         self.num_envs = num_envs
         self.task = np.array([game.TASKS.index(tasks[i % len(tasks)]) for i in range(num_envs)])
         self.task = self.task.astype(np.int32)

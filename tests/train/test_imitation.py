@@ -12,6 +12,7 @@ from booster_ray.demonstrators import load_demonstrator
 from booster_ray.demonstrators.stander import POSE, Stander
 from booster_ray.soccer.features import Clock
 from booster_ray.soccer.frame import Frame
+from booster_ray.train import folder
 from booster_ray.train.imitation import ImitationEngine
 from booster_ray.train.pretrain import Pretraining
 
@@ -134,6 +135,15 @@ def test_who_cannot_be_asked(path: str, why: str, monkeypatch: pytest.MonkeyPatc
     monkeypatch.delenv("BOOSTER_GYM_T1_WALK", raising=False)
     with pytest.raises(ConfigError, match="imitation.demonstrator.*" + why):
         load_demonstrator(path)
+
+
+def test_nothing_is_begun_for_who_cannot_be_asked(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv("BOOSTER_GYM_T1_WALK", raising=False)
+    with pytest.raises(ConfigError, match="BOOSTER_GYM_T1_WALK is not set"):
+        folder.begin(load("striker", [f"storage={tmp_path / 'runs'}"]))
+    assert list(tmp_path.rglob("*")) == []
 
 
 @pytest.mark.parametrize(
