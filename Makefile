@@ -34,7 +34,7 @@ format: $(STAMP) ## put the code into the house's format
 	@$(BIN)/ruff format .
 	@$(BIN)/ruff check --fix .
 
-bench: $(STAMP) ## run every benchmarks/*.py
+bench: $(STAMP) ## run every benchmark of speed (benchmarks/*.py)
 	@for file in benchmarks/*.py; do \
 		[ -e "$$file" ] || { echo "no benchmarks yet"; break; }; \
 		echo "== $$file"; $(BIN)/python "$$file" $(ARGS) || exit 1; \

@@ -49,6 +49,9 @@ NEVER = 10**9
 ENVIRONMENT = {
     "TUNE_DISABLE_SIGINT_HANDLER": "1",  # ours lets trials save first
     "TUNE_DISABLE_STRICT_METRIC_CHECKING": "1",  # only evaluations report a score
+    # Actors that start at a time, as with Tune's own searchers (of others it takes one by one);
+    # how many trials there are is the searcher's to say, by its capacity.
+    "TUNE_MAX_PENDING_TRIALS_PG": "200",
     "RAY_AIR_NEW_OUTPUT": "0",
     # What Tune would keep of the sweep for itself, nobody reads.
     "TUNE_DISABLE_AUTO_CALLBACK_LOGGERS": "1",

@@ -1,6 +1,6 @@
 """Finetuning with thawing and annealing, and without, side by side from the same policies.
 
-    python benchmarks/thawing.py START [START …] [--env-steps 600000] [--storage DIR] [--plot FILE]
+    python benchmarks/studies/thawing.py START [START …] [--env-steps 600000] [--storage DIR]
 
 Each START is a run, sweep or checkpoint that stands (``tune_configs/stand.yaml``); the n-th is
 finetuned with seed n by ``finetune.yaml`` and by ``finetune_plain.yaml`` at the same time, a core
@@ -18,7 +18,7 @@ import sys
 import tempfile
 from pathlib import Path
 
-ROOT = Path(__file__).parents[1]
+ROOT = Path(__file__).parents[2]
 sys.path.insert(0, str(ROOT))
 
 from booster_ray.train.run import CONFIG, read_progress
