@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from booster_ray import checkpoint
 from booster_ray.config import Config
 from booster_ray.train.evaluation import Policy
-from booster_ray.train.learner import from_tree, make_learner
+from booster_ray.train.learner import from_tree, make_learner, to_tree
 from booster_ray.worlds.make import sizes
+
+if TYPE_CHECKING:
+    from booster_ray.agents.torch_actor import TorchActor
 
 
 def load_policy(path: Path, *, untrained: bool = False) -> tuple[Config, Policy]:
@@ -25,7 +28,11 @@ def load_policy(path: Path, *, untrained: bool = False) -> tuple[Config, Policy]
     tree, metadata = checkpoint.load(path, keys=["learner"])
     config = Config.model_validate(metadata["config"])
     if config.stage == "finetune":
-        return config, _finetuned(config, None if untrained else tree["learner"])
+        from booster_ray.agents.actor_files import torch_policy
+        from booster_ray.agents.convert import to_torch
+
+        actor = first_actor(config) if untrained else to_torch(config, tree["learner"])
+        return config, torch_policy(actor)
     learner = make_learner(config, *sizes(config))
     state = learner.init(config.seed)
     if not untrained:
@@ -37,10 +44,12 @@ def load_policy(path: Path, *, untrained: bool = False) -> tuple[Config, Policy]
     return config, policy
 
 
-def _finetuned(config: Config, learner: dict[str, Any] | None) -> Policy:
-    """The torch actor of a finetuning run, or the one that it began with."""
-    from booster_ray.agents.actor_files import torch_policy
-    from booster_ray.agents.convert import to_torch
-    from booster_ray.train.finetune_start import begin
+def first_actor(config: Config) -> TorchActor:
+    """The policy that a run of this config began with, in torch; raises as :func:`load_policy`."""
+    if config.stage == "finetune":
+        from booster_ray.train.finetune_start import begin
 
-    return torch_policy(begin(config).actor if learner is None else to_torch(config, learner))
+        return begin(config).actor
+    from booster_ray.agents.convert import to_torch
+
+    return to_torch(config, to_tree(make_learner(config, *sizes(config)).init(config.seed)))

@@ -14,7 +14,7 @@ from rich.console import Console
 from booster_ray.soccer import game
 from booster_ray.track.publish import publish_best
 from booster_ray.train.evaluation import ReturnEvaluator, TaskScores, summarize
-from booster_ray.train.policy import load_policy
+from booster_ray.train.policy import first_actor, load_policy
 from booster_ray.train.run import replace_text
 from booster_ray.tune.leaderboard import (
     comparison_table,
@@ -26,14 +26,12 @@ from booster_ray.tune.records import TrialRecord, rank
 from booster_ray.tune.report import importances, write_report
 from booster_ray.tune.sweep import SweepRunner, facts
 from booster_ray.tune.trial import trial_directory
-from booster_ray.worlds.make import gains
-from booster_ray.worlds.official import make_official, play_official
 
 SEED_OFFSET = 1000
 """Official episodes are played on seeds that no training evaluation used."""
 
 
-def play_all(path: Path, episodes: int, *, untrained: bool) -> TaskScores:
+def play_all(path: Path, episodes: int, console: Console, *, untrained: bool) -> TaskScores:
     """Scores of a checkpoint's policy, ``episodes`` a task, in sai_mujoco itself.
 
     Outside the game, the mean return in the environment that it was trained in.
@@ -44,18 +42,18 @@ def play_all(path: Path, episodes: int, *, untrained: bool) -> TaskScores:
         played_there = evaluator(policy)
         evaluator.close()
         return played_there
-    control, scores = config.control, {}
-    for index, task in enumerate(game.TASKS):
-        env = make_official(task)
-        played = [
-            play_official(
-                env, task, policy, gains(config), control.decimation, control.mode, SEED_OFFSET + i
-            )
-            for i in range(episodes)
-        ]
-        env.close()
-        scores[task] = summarize([{**p, "task": index} for p in played], index)
-    return scores
+    from booster_ray.evaluate.__main__ import play  # torch
+    from booster_ray.evaluate.target import actor_target, load_actor
+    from booster_ray.export.settings import settings_of
+
+    actor = first_actor(config) if untrained else load_actor(path).module
+    target = actor_target(str(path), actor, settings_of(config), path)
+    seeds = list(range(SEED_OFFSET, SEED_OFFSET + episodes))
+    played = [e.to_dict() for e in play(target, "official", seeds, False, console)]
+    return {
+        task: summarize([{**e, "task": i} for e in played if e["task"] == task], i)
+        for i, task in enumerate(game.TASKS)
+    }
 
 
 def write_best(root: Path, record: TrialRecord, scores: TaskScores) -> Path:
@@ -95,8 +93,8 @@ def finish(runner: SweepRunner, console: Console) -> None:
         console.print(f"Playing trial {winner.trial_id} in {where} …")
         checkpoint = Path(winner.checkpoint)
         comparison = {
-            "untrained": play_all(checkpoint, episodes, untrained=True),
-            "trained": play_all(checkpoint, episodes, untrained=False),
+            name: play_all(checkpoint, episodes, console, untrained=name == "untrained")
+            for name in ("untrained", "trained")
         }
         console.print(comparison_table(comparison["untrained"], comparison["trained"]))
         write_best(root, winner, comparison["trained"])

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
@@ -10,13 +10,9 @@ import mujoco
 import numpy as np
 
 from booster_ray.soccer import game
-from booster_ray.soccer.control import Gains, pd_target, pd_torque
 from booster_ray.soccer.geometry import rotate_inverse
 from booster_ray.soccer.scoring import WEIGHTS
 from booster_ray.worlds.versions import check_versions
-
-Policy = Callable[[np.ndarray], np.ndarray]
-"""Observations (n, 89) float32 to actions (n, 12) in [-1, 1]."""
 
 
 @contextmanager
@@ -92,33 +88,3 @@ def observe_official(observation: np.ndarray, info: dict[str, Any], task: str) -
 def score_official(terms: dict[str, Any], task: str) -> float:
     """Official score of an episode that ends with these raw reward terms."""
     return float(sum(w * float(terms.get(name, 1.0)) for name, w in WEIGHTS[task].items()))
-
-
-def play_official(
-    env: Any, task: str, policy: Policy, gains: Gains, decimation: int, mode: str, seed: int
-) -> dict[str, float]:
-    """Play one episode; the record has score, seconds, fallen and success.
-
-    ``decimation`` is the number of 2 ms environment steps per action; ``mode`` is pd or torque.
-    """
-    observation, info = env.reset(seed=seed)
-    for step in range(game.EPISODE_STEPS):
-        if step % decimation == 0:
-            action = policy(observe_official(observation, info, task)[None])[0].astype(np.float64)
-        if mode == "pd":
-            # The 12 joints come last in qpos and qvel; float64, unlike the observation.
-            data = env.unwrapped.sim.data
-            q, v = data.qpos[-game.ACTION_SIZE :], data.qvel[-game.ACTION_SIZE :]
-            torque = pd_torque(pd_target(action, gains), q, v, gains)
-        else:
-            torque = action * gains.torque_limit
-        observation, _, terminated, truncated, info = env.step(torque)
-        if terminated or truncated:
-            break
-    height = env.unwrapped.sim.data.get_site_xpos("robot_0:imu")[2]
-    return {
-        "score": score_official(info["reward_terms"], task),
-        "seconds": (step + 1) * game.TIMESTEP,
-        "fallen": float(not height > game.FALL_HEIGHT),
-        "success": float(info["success"]),
-    }
