@@ -76,8 +76,6 @@ TABLES = {
     "finetuning": {
         "none": striker(),
         "thawing and annealing": finetuned(),
-        "annealing": finetuned(AT_ONCE),
-        "thawing": finetuned(*LEVEL_REWARDS),
         "neither": finetuned(AT_ONCE, *LEVEL_REWARDS),
     },
     "critics": {
