@@ -65,8 +65,11 @@ def stand(*settings: str) -> Variant:
     return Variant("stand", 200_000, settings)
 
 
-AT_ONCE = "ddpg.thawing=[{start: 0, layers: null, lr: 1e-5}]"
-LEVEL_REWARDS = "ddpg.dense=[[0, 1]]", "ddpg.official=[[0, 1]]"
+THAWING = (
+    "ddpg.thawing=[{start: 0, layers: 1, lr: 1e-5}, {start: 10000, layers: 2, lr: 1e-5}, "
+    "{start: 20000, layers: null, lr: 1e-5}]"
+)
+ANNEALING = "ddpg.dense=[[0, 1], [1, 0.1]]", "ddpg.official=[[0, 0.1], [1, 1]]"
 TABLES = {
     "randomization": {
         "level 0": striker(),
@@ -75,8 +78,8 @@ TABLES = {
     "symmetry": {"none": striker(), "augment": striker("sac.symmetry=augment")},
     "finetuning": {
         "none": striker(),
-        "thawing and annealing": finetuned(),
-        "neither": finetuned(AT_ONCE, *LEVEL_REWARDS),
+        "thawing and annealing": finetuned(THAWING, *ANNEALING),
+        "neither": finetuned(),
     },
     "critics": {
         "scalar": stand(),

@@ -126,7 +126,8 @@ def torch_policy(actor: torch.nn.Module) -> Policy:
 
     def policy(observation: np.ndarray) -> np.ndarray:
         with torch.inference_mode():
-            given = torch.from_numpy(np.ascontiguousarray(observation, np.float32))
+            # JAX hands out arrays that are not writable, which torch warns of: those are copied.
+            given = torch.from_numpy(np.require(observation, np.float32, ["C", "W"]))
             acted: np.ndarray = actor(given).numpy()
         return acted
 
