@@ -31,6 +31,7 @@ ROOT = Path(__file__).parents[1]
 SWEEP = [
     "tune.trials=2", "tune.max_concurrent=2", "tune.scheduler=none", "tune.sampler=random",
     "tune.gate_trials=0", "models.registry=none", "trainer.cpus=1",
+    "evaluation.episodes_per_task=2",  # the official episodes at the end are not tracked
 ]  # fmt: skip
 TRACKING = ("booster_ray.track ", "wandb-core")
 """What stands in the command lines of the processes that track."""
