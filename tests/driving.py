@@ -97,7 +97,15 @@ def trial_processes(pid: int) -> list[psutil.Process]:
 
 def named(pid: int, name: str) -> list[psutil.Process]:
     """The Ray workers below ``pid`` whose actor is of that name."""
-    return [p for p in family(pid) if name in " ".join(p.cmdline())]
+    return [p for p in family(pid) if name in _command(p)]
+
+
+def _command(process: psutil.Process) -> str:
+    """Its command line; nothing of one that has just ended."""
+    try:
+        return " ".join(process.cmdline())
+    except psutil.Error:
+        return ""
 
 
 def wait_for(condition: Callable[[], Any], timeout: float = 900) -> Any:
