@@ -31,22 +31,14 @@ SEED_OFFSET = 1000
 """Official episodes are played on seeds that no training evaluation used."""
 
 
-def play_all(path: Path, episodes: int, console: Console, *, untrained: bool) -> TaskScores:
-    """Scores of a checkpoint's policy, ``episodes`` a task, in sai_mujoco itself.
-
-    Outside the game, the mean return in the environment that it was trained in.
-    """
-    config, policy = load_policy(path, untrained=untrained)
-    if not config.world.is_soccer:
-        evaluator = ReturnEvaluator(config, episodes, threads=1)
-        played_there = evaluator(policy)
-        evaluator.close()
-        return played_there
+def play_officially(path: Path, episodes: int, console: Console, *, untrained: bool) -> TaskScores:
+    """Scores of a checkpoint's policy, ``episodes`` a task, in sai_mujoco itself."""
     from booster_ray.evaluate.__main__ import play  # torch
     from booster_ray.evaluate.target import actor_target, load_actor
     from booster_ray.export.settings import settings_of
 
-    actor = first_actor(config) if untrained else load_actor(path).module
+    config, module, _ = load_actor(path)
+    actor = first_actor(config) if untrained else module
     target = actor_target(str(path), actor, settings_of(config), path)
     seeds = list(range(SEED_OFFSET, SEED_OFFSET + episodes))
     played = [e.to_dict() for e in play(target, "official", seeds, False, console)]
@@ -54,6 +46,15 @@ def play_all(path: Path, episodes: int, console: Console, *, untrained: bool) ->
         task: summarize([{**e, "task": i} for e in played if e["task"] == task], i)
         for i, task in enumerate(game.TASKS)
     }
+
+
+def play_returns(path: Path, episodes: int, console: Console, *, untrained: bool) -> TaskScores:
+    """Outside the game: the mean return in the environment that it was trained in."""
+    config, policy = load_policy(path, untrained=untrained)
+    evaluator = ReturnEvaluator(config, episodes, threads=1)
+    played = evaluator(policy)
+    evaluator.close()
+    return played
 
 
 def write_best(root: Path, record: TrialRecord, scores: TaskScores) -> Path:
@@ -92,8 +93,9 @@ def finish(runner: SweepRunner, console: Console) -> None:
         where = "the official environment" if soccer else runner.config.world.kind
         console.print(f"Playing trial {winner.trial_id} in {where} …")
         checkpoint = Path(winner.checkpoint)
+        play = play_officially if soccer else play_returns
         comparison = {
-            name: play_all(checkpoint, episodes, console, untrained=name == "untrained")
+            name: play(checkpoint, episodes, console, untrained=name == "untrained")
             for name in ("untrained", "trained")
         }
         console.print(comparison_table(comparison["untrained"], comparison["trained"]))
