@@ -85,6 +85,7 @@ class Board:
         self.root = root
         self.is_sweep = (root / SWEEP).is_file()
         self.sweep = load(root / (SWEEP if self.is_sweep else CONFIG))
+        self._base = self.sweep.base()
         self._commit = git_commit()
         self._known: dict[Path, Subject] = {}
         self._alarms: dict[Path, tuple[Tail, list[str]]] = {}
@@ -102,8 +103,7 @@ class Board:
         written = folder / (SWEEP if top and self.is_sweep else CONFIG)
         if identity is None or not written.is_file():
             return None
-        sweep = self.sweep if top else load(written)
-        config = sweep.base()
+        config = self._base if top else load(written).base()
         tree = config.to_dict()
         self._known[folder] = subject = Subject(
             id=identity,
@@ -112,7 +112,7 @@ class Board:
             directory=folder,
             config=config,
             searched={
-                key: _range(_at(sweep.raw, key)) if top else _at(tree, key)
+                key: _range(_at(self.sweep.raw, key)) if top else _at(tree, key)
                 for key in self.sweep.space
             },
             lineage=self._lineage(config, self.sweep if top else None),
@@ -160,7 +160,7 @@ class Board:
         }
         tags = {f"trials_{name.lower()}": number for name, number in counts.items()}
         names = (SWEEP, "leaderboard.md", "leaderboard.json", "report.html")
-        wanted = self.sweep.base().tune.trials
+        wanted = self._base.tune.trials
         swept = ", ".join(f"`{key}`" for key in self.sweep.space) or "nothing"
         note = f"{wanted} trials over {swept}\n\n{board}".strip()
         return State(status, tags, note, _written(root / name for name in names))

@@ -25,22 +25,31 @@ class TensorboardListener:
         self._make, self._folder = SummaryWriter, root / FOLDER
         self.where = str(self._folder)
         self._writers: dict[str, Any] = {}
+        self._files = 0
         self._last: dict[str, int] = {}
 
     def open(self, subject: Subject, newest: int) -> int:
         """See :class:`Listener`."""
         if subject.kind == "sweep":
             return newest
-        if subject.id not in self._writers:
-            folder = self._folder / subject.directory.name
-            shutil.rmtree(folder, ignore_errors=True)
-            self._writers[subject.id] = self._make(str(folder), flush_secs=10)
+        if subject.id not in self._last:
+            shutil.rmtree(self._folder / subject.directory.name, ignore_errors=True)
             self._last[subject.id] = -1
         return self._last[subject.id]
 
+    def _writer(self, subject: Subject) -> Any:
+        if subject.id not in self._writers:
+            # Files are named after the second they are made in, and one may follow soon.
+            self._files += 1
+            folder = str(self._folder / subject.directory.name)
+            suffix = f".{self._files}"
+            writer = self._make(folder, flush_secs=10, filename_suffix=suffix)
+            self._writers[subject.id] = writer
+        return self._writers[subject.id]
+
     def send(self, subject: Subject, rows: Sequence[Row]) -> None:
         """See :class:`Listener`."""
-        writer, began = self._writers[subject.id], subject.began
+        writer, began = self._writer(subject), subject.began
         for row in rows:
             if row.env_steps <= self._last[subject.id]:
                 continue
@@ -54,8 +63,9 @@ class TensorboardListener:
 
     def close(self, subject: Subject, state: State) -> None:
         """See :class:`Listener`."""
-        if writer := self._writers.get(subject.id):
-            writer.flush()
+        # Its flush does not wait for what is still on the way to its thread.
+        if writer := self._writers.pop(subject.id, None):
+            writer.close()
 
     def farewell(self) -> str:
         """See :class:`Listener`."""

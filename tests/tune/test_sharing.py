@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import fcntl
 import json
 from pathlib import Path
 
@@ -11,6 +12,7 @@ from optuna.trial import TrialState
 
 from booster_ray.checkpoint import storage
 from booster_ray.config import Config, load
+from booster_ray.track.collect import collect
 from booster_ray.train import folder
 from booster_ray.train.attempts import add_attempt, read_attempts
 from booster_ray.train.run import ERROR, PROGRESS, STOP_FILE
@@ -91,6 +93,31 @@ def test_records_of_a_trial_elsewhere_come_back_unless_ours_say_more(
     Sharing(config, root).collect(mine)
     assert json.loads((mine / PROGRESS).read_text())["env_steps"] == 450
     assert {p.name for p in root.iterdir()} == {"trials"}
+
+
+def test_trackers_see_trials_elsewhere_and_leave_those_that_run_here_alone(
+    tmp_path: Path, volume: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    sweep = load("debug", [f"storage={volume}"])
+    config = sweep.base()
+    here, there = (Machine(name, tmp_path, monkeypatch) for name in "ab")
+    for number in range(2):
+        away = there.root(config) / "trials" / f"{number:04d}"
+        record(away, 300)
+        folder.publish(config, away / PROGRESS)
+    root = here.root(config)
+    collect(config, root)  # no sweep's folder yet
+    assert list(root.iterdir()) == []
+    (root / folder.SWEEP).write_text(sweep.complete().to_yaml())
+    ours = root / "trials" / "0001"
+    record(ours, 150)
+    with (ours / ".lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        collect(config, root)
+    known = [json.loads((root / "trials" / n / PROGRESS).read_text()) for n in ("0000", "0001")]
+    assert [row["env_steps"] for row in known] == [300, 150]
+    collect(config, root)
+    assert json.loads((ours / PROGRESS).read_text())["env_steps"] == 300
 
 
 def test_a_trial_elsewhere_reads_the_sweep_and_sees_its_stop(
