@@ -87,8 +87,9 @@ class DDPG(Section):
     """Standard deviation of the Gaussian noise on actions, likewise: the mean over the worlds,
     whose own deviations spread evenly from 0 to twice as much."""
     anchor: Schedule = ((0.0, 0.0),)
-    """Weight that holds the actor at the policy it began with, likewise: of the squared distance
-    of their actions, over the mean |Q|, in the actor's loss (from scratch: none)."""
+    """Weight that holds the actor at the policy it began with, or near imitation.demonstrator,
+    likewise: of the squared distance of their actions, over the mean |Q|, in the actor's loss
+    (from scratch without a demonstrator: none)."""
     target_noise: Annotated[float, Field(ge=0)] = 0.0
     """Standard deviation of the noise on the targets' actions, cut at ±0.5 (TD3: 0.2)."""
     idle_penalty: Annotated[float, Field(ge=0)] = 0.0

@@ -22,10 +22,14 @@ def _import_path(text: str) -> str:
 
 
 class Imitation(Section):
-    """Pretraining on what a demonstrator would do, in place of SAC's updates (DAgger)."""
+    """Pretraining on what a demonstrator would do, in place of SAC's updates (DAgger).
+
+    Finetuning takes from here the demonstrator, towards which `ddpg.anchor` then pulls, and
+    `own_share`.
+    """
 
     demonstrator: Annotated[Text, AfterValidator(_import_path)] | None = None
-    """Import path, `module:class`, of who is imitated; null: nobody, SAC learns."""
+    """Import path, `module:class`, of who is imitated; null: nobody, SAC or DDPG learns alone."""
     own_share: Schedule = ((0.0, 0.0), (0.3, 1.0))
     """Share of the worlds in which the learner acts by itself; in the others the demonstrator
     does, who says in all of them what is to be learned."""

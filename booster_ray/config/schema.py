@@ -582,6 +582,12 @@ class Config(Section):
             "demonstrator {0} with n_step {1}, expected n_step 1",
         ),
         Rule(
+            ("ddpg.pretrain_share", "imitation.demonstrator", "stage"),
+            lambda share, who, stage: not share or who is None or stage == "pretrain",
+            "pretrain_share {0} with demonstrator {1}, expected 0 (what was kept does not tell "
+            "what it would have done)",
+        ),
+        Rule(
             ("ddpg.replay_size", "world.num_envs"),
             lambda size, worlds: size >= worlds,
             "replay_size {0} cannot hold one step of {1} worlds, expected more",

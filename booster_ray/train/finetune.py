@@ -19,6 +19,7 @@ from booster_ray.agents.sac.losses import Batch
 from booster_ray.config import Config
 from booster_ray.config.finetune import value_at
 from booster_ray.train.collect import EPISODES_AVERAGED, scale_rewards
+from booster_ray.train.demonstrations import Demonstrations
 from booster_ray.train.evaluation import make_evaluator
 from booster_ray.train.finetune_start import Start, begin, from_nothing
 from booster_ray.train.learner import task_shares
@@ -47,24 +48,29 @@ class DdpgEngine:
         start: the policy to begin with, and transitions to keep in mind.
         world: this worker's worlds, closed with this.
         team: workers that train together.
+
+    Raises:
+        ConfigError: the demonstrator cannot be made.
+        ValueError: worlds that cannot tell what a demonstrator must see.
     """
 
     def __init__(self, config: Config, start: Start, world: World, team: Team) -> None:
         self._config, self._world, self.team = config, world, team
         self.stride, self.action_size = world.num_envs * team.size, world.action_size
         ddpg, sizes = config.ddpg, (world.observation_size, world.action_size)
+        demonstrated = config.imitation.demonstrator is not None
         self.learner = Ddpg(
             ddpg,
             start.actor,
             config.seed,
             adapt=start.adapt,
+            demonstrated=demonstrated,
             team=team,
             device=own_device(),
         )
         options: dict[str, Any] = {"discount": ddpg.discount, "shares": task_shares(config)}
-        self._replay = AnnealedReplay(
-            ddpg.replay_size // team.size, world.task, *sizes, n_step=ddpg.n_step, **options
-        )
+        options |= {"n_step": ddpg.n_step, "demonstrated": demonstrated}
+        self._replay = AnnealedReplay(ddpg.replay_size // team.size, world.task, *sizes, **options)
         self._kept = start.kept
         self._starts = max(ddpg.learning_starts, ddpg.batch_size) // team.size
         self._episodes: deque[dict[str, float]] = deque(maxlen=EPISODES_AVERAGED)
@@ -76,6 +82,7 @@ class DdpgEngine:
         self._spread = self._spread.astype(np.float32)
         self._factors: dict[str, float] = {}
         self._observation = world.reset(self._seed(0))
+        self._demonstrations = Demonstrations(config, world) if demonstrated else None
 
     def _seed(self, env_steps: int) -> int:
         seeds = np.random.SeedSequence([self._config.seed, env_steps, self.team.rank])
@@ -122,6 +129,8 @@ class DdpgEngine:
             # Reports are rare: parameters that a loss has spoilt show here first.
             raise TrainingDiverged("the policy's action is not finite", env_steps, RATES)
         noise = self._rng.standard_normal(greedy.shape, np.float32)
+        if self._demonstrations is not None:
+            greedy = self._demonstrations.played(greedy, env_steps).astype(np.float32)
         return np.clip(greedy + np.float32(deviation) * self._spread * noise, -1.0, 1.0)
 
     def _sample(self, dense_factor: float) -> Batch:
@@ -145,6 +154,9 @@ class DdpgEngine:
             result.final_observation,
             result.terminated.astype(np.float32),
         )
+        if self._demonstrations is not None:
+            transitions = transitions._replace(demonstrated=self._demonstrations.wanted)
+            self._demonstrations.ask()
         parts = result.reward, self._official(result), self._penalty(result)
         self._replay.insert(transitions, parts, result.truncated)
         self._observation = result.observation
@@ -186,6 +198,8 @@ class DdpgEngine:
             "generator": self._rng.bit_generator.state,
             "episodes": {str(i): dict(e) for i, e in enumerate(self._episodes)},
         }
+        if self._demonstrations is not None:
+            mine["wanted"] = self._demonstrations.wanted.copy()
         every = self.team.gather(mine) or []
         kept = {} if self._kept is None else self._kept.state()
         return {
@@ -208,7 +222,7 @@ class DdpgEngine:
                 len(tree["team"]),
                 self.team.size,
             )
-            self._observation = self._world.reset(self._seed(env_steps))
+            self._reset_worlds(env_steps)
             return
         mine = tree["team"][str(self.team.rank)]
         self._replay.restore(mine["replay"])
@@ -218,13 +232,20 @@ class DdpgEngine:
         if mine["world"]:
             self._world.restore(mine["world"])
             self._observation = np.array(mine["observation"])
+            if self._demonstrations is not None:
+                self._demonstrations.wanted = np.array(mine["wanted"])
         else:
             _log.warning(
                 "the state of %s cannot be saved: its episodes begin anew at %d env steps",
                 self._config.world.kind,
                 env_steps,
             )
-            self._observation = self._world.reset(self._seed(env_steps))
+            self._reset_worlds(env_steps)
+
+    def _reset_worlds(self, env_steps: int) -> None:
+        self._observation = self._world.reset(self._seed(env_steps))
+        if self._demonstrations is not None:
+            self._demonstrations.ask()
 
     def close(self) -> None:
         """Stop the threads of the worlds and of the update."""

@@ -239,7 +239,7 @@ def test_steps_are_folded_within_episodes_and_around_the_ring(n: int, known: int
         assert found.discount[index] == pytest.approx(factor, rel=1e-5)
         assert np.all(found.next_observation[index] == end)
         assert (found.terminated[index] > 0) == (factor == 0)
-    assert all(part.dtype == np.float32 for part in found)
+    assert all(part.dtype == np.float32 for part in found[:6])
 
 
 def test_several_steps_restore_bit_for_bit() -> None:

@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from booster_ray.config import Config, ConfigError, load
-from booster_ray.config.finetune import DDPG, Thaw, moment, value_at
+from booster_ray.config.finetune import DDPG, moment, value_at
 
 PRESETS = Path(__file__).parents[2] / "tune_configs"
 
@@ -38,22 +38,35 @@ def test_what_is_refused(override: str, said: str) -> None:
     assert said in str(caught.value) and "\n" not in str(caught.value)
 
 
+def test_kept_transitions_do_not_tell_what_a_demonstrator_would_have_done() -> None:
+    overrides = [
+        "imitation.demonstrator=booster_ray.demonstrators.stander:Stander",
+        "ddpg.pretrain_share=0.1",
+    ]
+    load(PRESETS / "default.yaml", overrides)
+    with pytest.raises(ConfigError, match=r"pretrain_share 0\.1 with demonstrator .*expected 0"):
+        load(PRESETS / "default.yaml", [*overrides, "stage=finetune"])
+
+
 @pytest.mark.parametrize("kind", ["mjx", "brax:ant"])
 def test_worlds_on_a_device_are_not_finetuned_in(kind: str) -> None:
     with pytest.raises(ConfigError, match=rf"stage finetune with world\.kind {kind}, expected wo"):
         load(PRESETS / "default.yaml", ["stage=finetune", f"world={kind}"])
 
 
-def test_the_ablation_differs_in_thawing_and_annealing_alone() -> None:
-    full, plain = (load(PRESETS / f"{n}.yaml").base() for n in ("finetune", "finetune_plain"))
+@pytest.mark.parametrize("preset", ["finetune", "demonstrated"])
+def test_the_ablation_differs_in_thawing_and_annealing_alone(preset: str) -> None:
+    full, plain = (load(PRESETS / f"{n}.yaml").base() for n in (preset, f"{preset}_plain"))
     changed = {"thawing", "dense", "official"}
     assert full.ddpg.model_dump(exclude=changed) == plain.ddpg.model_dump(exclude=changed)
     rest = {"name", "ddpg"}
     assert full.model_dump(exclude=rest) == plain.model_dump(exclude=rest)
-    assert len(full.ddpg.thawing) == 3 and len(plain.ddpg.thawing) == 1
-    assert plain.ddpg.stage_at(plain.ddpg.critic_warmup) == Thaw(
-        layers=None, lr=full.ddpg.thawing[-1].lr
-    )
+    assert [stage.layers for stage in full.ddpg.thawing[:3]] == [1, 2, None]
+    assert plain.ddpg.thawing[0].start == 0
+    rates = {stage.start: stage.lr for stage in full.ddpg.thawing}
+    for stage in plain.ddpg.thawing:
+        assert stage.layers is None
+        assert stage.lr == (rates[stage.start] if stage.start else full.ddpg.thawing[2].lr)
 
 
 def test_the_default_stages_are_the_specified_ones() -> None:

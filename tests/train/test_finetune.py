@@ -56,6 +56,14 @@ EVERYTHING = [
     "ddpg.updates_per_step=3",
 ]
 
+DEMONSTRATED = [
+    "imitation.demonstrator=booster_ray.demonstrators.stander:Stander",
+    "imitation.own_share=[[0, 0.0], [0.5, 1.0]]",
+    "control.action_scale=1.0",
+    "ddpg.anchor=[[0, 300]]",
+    "ddpg.n_step=3",
+]
+
 
 @pytest.fixture(autouse=True)
 def _one_thread() -> Iterator[None]:
@@ -127,7 +135,11 @@ def test_another_seed_gives_another_run() -> None:
     assert "team/0/observation" in apart and "learner/critics.each.0.head.weight" in apart
 
 
-@pytest.mark.parametrize("options", [[], EVERYTHING, ["start"]], ids=["plain", "all", "start"])
+@pytest.mark.parametrize(
+    "options",
+    [[], EVERYTHING, DEMONSTRATED, ["start"]],
+    ids=["plain", "all", "demonstrated", "start"],
+)
 def test_resume_from_disk_is_bit_exact(
     options: list[str], pretrained: Path, tmp_path: Path
 ) -> None:
@@ -246,6 +258,55 @@ def test_worlds_explore_more_or_less() -> None:
     noise = np.stack([engine._explore(0, 0.12) - greedy for _ in range(300)])
     wanted = 0.12 * np.array([1, 3, 5, 7, 9, 11]) / 6
     np.testing.assert_allclose(noise.std(axis=(0, 2)), wanted, rtol=0.1)
+    engine.close()
+
+
+# -- demonstrations --------------------------------------------------------------------------
+
+
+def test_what_is_shown_is_kept_with_the_state_it_was_shown_in() -> None:
+    engine = make_engine(configured(*DEMONSTRATED, "ddpg.noise=[[0, 0]]"), None, _alone())
+    assert engine._demonstrations is not None
+    shown: dict[bytes, bytes] = {}
+    for _ in range(10):
+        wanted = engine._demonstrations.wanted.astype(np.float32)
+        shown |= {
+            o.tobytes(): w.tobytes() for o, w in zip(engine._observation, wanted, strict=True)
+        }
+        action = engine._explore(0, 0.0)
+        np.testing.assert_array_equal(action, wanted)
+        engine._collect(action)
+    batch = engine._sample(1.0)
+    engine.close()
+    assert batch.demonstrated is not None and batch.demonstrated.any()
+    for seen, wanted in zip(
+        batch.observation.reshape(-1, 89), batch.demonstrated.reshape(-1, 12), strict=True
+    ):
+        assert shown[seen.tobytes()] == wanted.tobytes()
+
+
+def test_the_policy_comes_near_the_demonstrator() -> None:
+    config = configured(
+        *DEMONSTRATED, "training.env_steps=2400", "training.report_every=600",
+        "evaluation.every=100_000", "ddpg.replay_size=2400",
+        "ddpg.thawing=[{start: 0, layers: null, lr: 1e-3}]",
+    )  # fmt: skip
+    apart = []
+    for training, _ in loop(config):
+        engine = training._engine
+        away = engine.policy(engine._observation) - engine._demonstrations.wanted
+        apart.append(float((away**2).mean()))
+    assert apart[-1] < 0.35 * apart[0]
+
+
+def test_worlds_that_begin_anew_are_asked_anew() -> None:
+    engine = make_engine(configured(*DEMONSTRATED), None, _alone())
+    assert engine._demonstrations is not None
+    for action in np.random.default_rng(0).uniform(-1, 1, (5, 6, 12)):
+        engine._collect(action)
+    before = engine._demonstrations.wanted
+    engine._reset_worlds(300)
+    assert not np.array_equal(engine._demonstrations.wanted, before)
     engine.close()
 
 

@@ -72,7 +72,7 @@ def test_what_is_learned_is_asked_for_where_the_learner_went() -> None:
     step = engine._world.step
 
     def watched(action: np.ndarray) -> Any:
-        asked.append(engine._wanted.astype(np.float32))
+        asked.append(engine._demonstrations.wanted.astype(np.float32))
         played.append(np.asarray(engine._sac.act_mean(engine.learner, engine._observation)))
         np.testing.assert_array_equal(action, np.clip(played[-1], -1, 1))
         return step(action)
@@ -94,7 +94,7 @@ def test_shares(share: float, own: float) -> None:
                    "world.num_envs=30")
     )  # fmt: skip
     engine = engine_of(training)
-    wanted = engine._wanted.copy()
+    wanted = engine._demonstrations.wanted.copy()
     played = engine._act(0)
     mean = np.asarray(engine._sac.act_mean(engine.learner, engine._observation))
     training.close()

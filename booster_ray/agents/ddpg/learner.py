@@ -35,6 +35,7 @@ class _Transitions(NamedTuple):
     reward: Tensor
     following: Tensor
     discount: Tensor
+    demonstrated: Tensor | None = None
 
 
 class Critics(nn.Module):
@@ -65,6 +66,7 @@ class Ddpg:
         seed: of the critics' parameters and of the noise on targets.
         adapt: learn the observations' normalization too, from what :meth:`act` sees; otherwise
             the actor's stays.
+        demonstrated: batches tell what a demonstrator would have done, and the anchor is that.
         team: workers that learn together; gradients are averaged over them.
         device: where to compute.
 
@@ -79,6 +81,7 @@ class Ddpg:
         seed: int,
         *,
         adapt: bool = False,
+        demonstrated: bool = False,
         team: Team | None = None,
         device: str | torch.device = "cpu",
     ) -> None:
@@ -102,7 +105,8 @@ class Ddpg:
         self._target_critics = copy.deepcopy(self.critics).requires_grad_(False)
         self._judge = _without_gradient(self.critics)
         # A normalization that still changes would change what the first policy does.
-        anchored = not adapt and any(weight for _, weight in config.anchor)
+        at_first = not (adapt or demonstrated)
+        anchored = at_first and any(weight for _, weight in config.anchor)
         self._anchor = copy.deepcopy(self.actor).requires_grad_(False) if anchored else None
         self._critic_opt = _adam(self.critics.parameters(), config.critic_lr)
         self._actor_opt = _adam(self.actor.parameters(), config.thawing[0].lr)
@@ -141,15 +145,16 @@ class Ddpg:
             batches: float32 arrays (updates, batch, ...), ``discount`` among them; with a team,
                 this worker's part.
             stage: how much of the actor learns; None: the critics alone.
-            anchor: weight of staying at the first policy, where ``config.anchor`` has any.
+            anchor: weight of staying at the first policy, where ``config.anchor`` has any, or
+                near the demonstrator.
         """
         thawed = self._thaw(stage)
-        tensors = [self._tensor(np.asarray(part)) for part in batches]
-        for observation, action, reward, following, _, discount in zip(*tensors, strict=True):
+        tensors = [self._tensor(np.asarray(part)) for part in batches if part is not None]
+        for observation, action, reward, following, _, *rest in zip(*tensors, strict=True):
             with torch.no_grad():
                 batch = _Transitions(
                     self.actor.normalize(observation), action, reward,
-                    self.actor.normalize(following), discount,
+                    self.actor.normalize(following), *rest,
                 )  # fmt: skip
             self._update_critics(batch)
             if thawed and self._updates % self.config.actor_every == 0:
@@ -199,16 +204,19 @@ class Ddpg:
         """-Q of the first critic, and the mean squared change of the action between states.
 
         The anchor is the behaviour-cloning term of TD3+BC (Fujimoto & Gu 2021, "A Minimalist
-        Approach to Offline RL", eq. 4-5), towards the policy that learning began with. The
+        Approach to Offline RL", eq. 4-5), towards the policy that learning began with or the
+        demonstrator (Nair et al. 2018, "Overcoming Exploration in RL with Demonstrations"). The
         change's weight is CAPS's temporal smoothness (Mysore et al. 2021, "Regularizing Action
         Policies for Smooth Control with Reinforcement Learning", eq. 3, squared).
         """
         action = torch.tanh(_exact_head(self.actor.mlp, batch.seen))
         q = self._judge(batch.seen, action)[0]
         loss = -q.mean()
+        held = batch.demonstrated
         if self._anchor is not None:
-            first = torch.tanh(_exact_head(self._anchor.mlp, batch.seen))
-            apart = ((action - first) ** 2).mean()
+            held = torch.tanh(_exact_head(self._anchor.mlp, batch.seen))
+        if held is not None:
+            apart = ((action - held) ** 2).mean()
             loss = loss + anchor * q.detach().abs().mean() * apart
         if not self.config.smoothness_penalty:
             return loss, torch.zeros(())

@@ -18,29 +18,49 @@ PARTS = ("dense", "official", "penalty")
 class AnnealedReplay(Replay):
     """A :class:`Replay` whose rewards are put together when they are sampled.
 
-    Arguments are those of :class:`Replay`.
+    Args:
+        demonstrated: keep what a demonstrator would have done, too.
+
+    The others are those of :class:`Replay`.
     """
 
     weights: tuple[float, ...] = (1.0,) * len(PARTS)
     """Of the parts, in what is sampled from now on."""
 
-    def __init__(self, capacity: int, task: np.ndarray, *sizes: int, **options: Any) -> None:
+    def __init__(
+        self,
+        capacity: int,
+        task: np.ndarray,
+        *sizes: int,
+        demonstrated: bool = False,
+        **options: Any,
+    ) -> None:
         super().__init__(capacity, task, *sizes, **options)
-        self._parts = np.zeros((*self._data.shape[:2], len(PARTS)), np.float32)
+        places = self._data.shape[:2]
+        self._parts = np.zeros((*places, len(PARTS)), np.float32)
+        self._demonstrated: np.ndarray | None = None
+        if demonstrated:
+            self._demonstrated = np.zeros((*places, self._sizes["action_size"]), np.float32)
 
     def insert(self, batch: Batch, parts: Sequence[np.ndarray], truncated: np.ndarray) -> None:
         """Insert one transition a lane.
 
         Args:
-            batch: transitions of one step; its reward is not used.
+            batch: transitions of one step; its reward is not used, its ``demonstrated`` where it
+                is kept.
             parts: float (lanes,) each, in the order of ``PARTS``.
             truncated: bool (lanes,): time ended the episode with this step.
         """
         self._parts[self._next] = np.stack(parts, axis=-1)
+        if self._demonstrated is not None:
+            self._demonstrated[self._next] = batch.demonstrated
         self.add(batch._replace(reward=np.zeros(len(truncated), np.float32)), truncated)
 
     def _gather(self, rows: np.ndarray, lanes: np.ndarray) -> Batch:
-        return super()._gather(rows, lanes)._replace(reward=self._reward(rows, lanes))
+        batch = super()._gather(rows, lanes)._replace(reward=self._reward(rows, lanes))
+        if self._demonstrated is None:
+            return batch
+        return batch._replace(demonstrated=self._demonstrated[rows, lanes])
 
     def _reward(self, rows: np.ndarray, lanes: np.ndarray) -> np.ndarray:
         weights = np.asarray(self.weights, np.float32)
@@ -56,23 +76,35 @@ class AnnealedReplay(Replay):
         reward = self._reward(window, lanes)
         total, follow, last = fold(reward, terminated, ended, self._discount)
         end = self._gather((rows + last) % len(self._data), lanes)
-        return Batch(
-            batch.observation, batch.action, total, end.next_observation, end.terminated, follow
+        return batch._replace(
+            reward=total,
+            next_observation=end.next_observation,
+            terminated=end.terminated,
+            discount=follow,
         )
 
     def state(self) -> dict[str, Any]:
         """See :meth:`Replay.state`."""
-        return super().state() | {"parts": self._log(self._parts)}
+        state = super().state() | {"parts": self._log(self._parts)}
+        if self._demonstrated is not None:
+            state["demonstrated"] = self._log(self._demonstrated)
+        return state
 
     def restore(self, state: dict[str, Any]) -> None:
         """Take over a saved buffer; raises as :meth:`Replay.restore` does."""
         super().restore(state)
         self._place(self._parts, np.asarray(state["parts"]))
+        if self._demonstrated is not None:
+            self._place(self._demonstrated, np.asarray(state["demonstrated"]))
 
 
 def stacked(first: Batch, second: Batch) -> Batch:
-    """Both batches' transitions in each update; arrays (updates, batch, ...) with discounts."""
-    return Batch(*(np.concatenate(pair, axis=1) for pair in zip(first, second, strict=True)))
+    """Both batches' transitions in each update; arrays (updates, batch, ...) with discounts.
+
+    What a demonstrator would have done is not among them.
+    """
+    pairs = zip(first[:-1], second[:-1], strict=True)
+    return Batch(*(np.concatenate(pair, axis=1) for pair in pairs))
 
 
 def with_discount(batch: Batch, discount: float) -> Batch:

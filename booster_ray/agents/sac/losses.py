@@ -37,6 +37,8 @@ class Batch(NamedTuple):
     discount: Array | None = None
     """(batch,): factor of the value that follows, γ^steps (1 - terminated); None: the learner's
     γ (1 - terminated), for transitions of one step."""
+    demonstrated: Array | None = None
+    """(batch, act): what a demonstrator would have done; None: there is none."""
 
 
 def critic_loss(

@@ -50,14 +50,17 @@ def _one_thread() -> Iterator[None]:
     torch.set_num_threads(threads)
 
 
-def learner(adapt: bool = False, team: Team | None = None, **options: Any) -> Ddpg:
+def learner(
+    adapt: bool = False, team: Team | None = None, demonstrated: bool = False, **options: Any
+) -> Ddpg:
     actor = TorchActor(OBS, ACT, (16, 8), "elu", True, 10.0)
     generator = torch.Generator().manual_seed(3)
     actor.mlp.initialize(generator)
     torch.nn.init.uniform_(actor.mlp.head.weight, -0.5, 0.5, generator=generator)
     actor.mean += 0.3
     actor.deviation *= 2.0
-    return Ddpg(DDPG(**SETTINGS | options), actor, seed=1, adapt=adapt, team=team)
+    config = DDPG(**SETTINGS | options)
+    return Ddpg(config, actor, seed=1, adapt=adapt, demonstrated=demonstrated, team=team)
 
 
 def batches(seed: int, updates: int = 3, size: int = SIZE) -> Batch:
@@ -90,7 +93,7 @@ def test_the_critics_loss_is_the_bellman_error(options: dict[str, Any]) -> None:
     noise.set_state(ddpg._generator.get_state())
     batch = batches(1, updates=1)
     ddpg.learn(batch, None)
-    s, a, r, s2, _, discount = (torch.from_numpy(np.asarray(array[0])) for array in batch)
+    s, a, r, s2, _, discount = (torch.from_numpy(np.asarray(array[0])) for array in batch[:6])
     with torch.no_grad():
         a2 = actor(s2)
         if deviation := options.get("target_noise"):
@@ -168,6 +171,20 @@ def test_an_anchor_holds_the_actor_at_its_first_policy() -> None:
     assert free > 1.3 * held > 1.3 * firm
     # From scratch there is nothing to hold on to.
     assert not part(learner(adapt=True, anchor=((0.0, 1.0),)).state(), "anchor")
+
+
+def test_a_demonstrator_is_followed() -> None:
+    """Far from the first policy, and against what the critics say."""
+    ddpg = learner(demonstrated=True, anchor=((0.0, 1.0),))
+    seen, wanted = batches(7).observation[0], np.array([0.5, -0.5], np.float32)
+    before = float(np.abs(ddpg.act(seen) - wanted).mean())
+    for i in range(60):
+        batch = batches(i)
+        shown = np.broadcast_to(wanted, batch.action.shape).copy()
+        reward = -10 * batch.action[..., 0]
+        ddpg.learn(batch._replace(reward=reward, demonstrated=shown), ALL, 100.0)
+    assert float(np.abs(ddpg.act(seen) - wanted).mean()) < 0.2 * before
+    assert not part(ddpg.state(), "anchor")
 
 
 # -- thawing ---------------------------------------------------------------------------------
@@ -314,7 +331,7 @@ def _member(rank: int, port: int, folder: Path) -> None:
         whole = batches(i)
         mine = slice(rank * SIZE // 2, (rank + 1) * SIZE // 2)
         ddpg.observe(whole.observation[0][mine])
-        ddpg.learn(Batch(*(np.asarray(array)[:, mine] for array in whole)), ALL)
+        ddpg.learn(Batch(*(np.asarray(array)[:, mine] for array in whole[:6])), ALL)
     np.savez(folder / f"{rank}.npz", **ddpg.state())
     torch.distributed.destroy_process_group()
 
