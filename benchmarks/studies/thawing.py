@@ -1,11 +1,12 @@
 """Finetuning with thawing and annealing, and without, side by side from the same policies.
 
-    python benchmarks/studies/thawing.py START [START …] [--env-steps 600000] [--storage DIR]
+    python benchmarks/studies/thawing.py START [START …] [--preset demonstrated] [--storage DIR]
 
-Each START is a run, sweep or checkpoint that stands (``tune_configs/stand.yaml``); the n-th is
-finetuned with seed n by ``finetune.yaml`` and by ``finetune_plain.yaml`` at the same time, a core
-each. Runs that are in ``--storage`` already are gone on with. Scores are official, the mean of the
-tasks, in the evaluations of the runs; the last line is one JSON object.
+Each START is a run, sweep or checkpoint that stands (``python -m booster_ray.train stand
+control.action_scale=1.0``); the n-th is finetuned with seed n by the preset and by its ablation,
+``PRESET_plain``, at the same time, a core each. Runs that are in ``--storage`` already are gone on
+with. Scores are official, the mean of the tasks, in the evaluations of the runs; the last line is
+one JSON object.
 """
 
 from __future__ import annotations
@@ -23,12 +24,14 @@ sys.path.insert(0, str(ROOT))
 
 from booster_ray.train.run import CONFIG, read_progress
 
-VARIANTS = {"finetune": "thawing and annealing", "finetune_plain": "neither"}
+VARIANTS = {"": "thawing and annealing", "_plain": "neither"}
+"""What a preset's name ends with."""
+Running = subprocess.Popen[bytes]
 Curve = list[tuple[int, float]]
 """(env steps, official score)."""
 
 
-def launch(preset: str, start: Path, seed: int, env_steps: int, storage: Path) -> subprocess.Popen:
+def launch(preset: str, start: Path, seed: int, options: list[str], storage: Path) -> Running:
     """One run in a process of its own, or what is left of it."""
     name = f"{preset}_{seed}"
     command = [sys.executable, "-m", "booster_ray.train"]
@@ -37,8 +40,7 @@ def launch(preset: str, start: Path, seed: int, env_steps: int, storage: Path) -
     else:
         command += [
             str(ROOT / "tune_configs" / f"{preset}.yaml"), f"name={name}", f"seed={seed}",
-            f"start_from={start.resolve()}", f"storage={storage}", "trainer.cpus=1",
-            f"training.env_steps={env_steps}",
+            f"start_from={start.resolve()}", f"storage={storage}", "trainer.cpus=1", *options,
         ]  # fmt: skip
     return subprocess.Popen(command, cwd=ROOT)
 
@@ -72,7 +74,7 @@ def plot(curves: dict[str, list[Curve]], file: Path) -> None:
         for number, points in enumerate(each):
             label = VARIANTS[variant] if number == 0 else None
             axes.plot(*zip(*points, strict=True), color=colour, label=label)
-    axes.axhline(statistics.mean(c[0][1] for c in curves["finetune"]), color="grey", ls=":")
+    axes.axhline(statistics.mean(c[0][1] for c in curves[""]), color="grey", ls=":")
     axes.legend(loc="lower right")
     FigureCanvasSVG(figure).print_svg(file)
 
@@ -80,24 +82,28 @@ def plot(curves: dict[str, list[Curve]], file: Path) -> None:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else "")
     parser.add_argument("starts", nargs="+", type=Path, metavar="START")
-    parser.add_argument("--env-steps", type=int, default=600_000)
+    parser.add_argument("--preset", choices=["demonstrated", "finetune"], default="demonstrated")
+    parser.add_argument("--env-steps", type=int, help="default: the preset's")
     parser.add_argument("--storage", type=Path, help="default: a temporary folder")
     parser.add_argument("--plot", type=Path, metavar="FILE", help="an SVG of the curves")
     args = parser.parse_args()
     with tempfile.TemporaryDirectory() as scratch:
         storage = (args.storage or Path(scratch)).resolve()
         curves: dict[str, list[Curve]] = {variant: [] for variant in VARIANTS}
+        options = [f"training.env_steps={args.env_steps}"] if args.env_steps else []
         for seed, start in enumerate(args.starts, 1):
-            running = [launch(v, start, seed, args.env_steps, storage) for v in VARIANTS]
+            running = [
+                launch(args.preset + variant, start, seed, options, storage) for variant in VARIANTS
+            ]
             if max(process.wait() for process in running):
                 raise SystemExit("a run did not finish; the same command goes on")
             for variant in VARIANTS:
-                curves[variant].append(curve(storage / f"{variant}_{seed}"))
+                curves[variant].append(curve(storage / f"{args.preset}{variant}_{seed}"))
         print(table(curves))
         if args.plot:
             plot(curves, args.plot)
     found = {
-        variant: {
+        args.preset + variant: {
             "first": [points[0][1] for points in each],
             "best": [max(score for _, score in points) for points in each],
             "last": [points[-1][1] for points in each],
