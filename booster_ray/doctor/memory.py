@@ -127,8 +127,11 @@ def checkpoint_mb(config: Config, measured: Measured) -> float:
 
 def row_bytes(config: Config, measured: Measured) -> int:
     """Bytes of a transition: two observations, an action, reward and how it ended."""
-    parts = 3 if config.stage == "finetune" else 0  # of the reward
-    return FLOAT * (2 * measured.observation + measured.action + 3 + parts)
+    numbers = 2 * measured.observation + measured.action + 3
+    if config.stage == "finetune":
+        numbers += 3  # parts of the reward
+        numbers += measured.action if config.imitation.demonstrator else 0
+    return FLOAT * numbers
 
 
 def _compilation(config: Config, measured: Measured, on_gpu: bool) -> Part:

@@ -74,6 +74,29 @@ def scale_rewards(world: World, config: Config, env_steps: int) -> None:
         world.scale_rewards(reward_factors(config, env_steps))
 
 
+def restore_world(
+    world: World, tree: Tree, config: Config, env_steps: int, seed: int
+) -> np.ndarray:
+    """The observation (n, obs) with which worlds go on.
+
+    Args:
+        world: to go on where ``tree`` was taken, or anew where it could not be.
+        tree: ``world`` and ``observation``.
+        config: its own.
+        env_steps: made before.
+        seed: of episodes that begin anew.
+    """
+    if tree["world"]:
+        world.restore(tree["world"])
+        return np.array(tree["observation"])
+    _log.warning(
+        "the state of %s cannot be saved: its episodes begin anew at %d env steps",
+        config.world.kind,
+        env_steps,
+    )
+    return world.reset(seed)
+
+
 class HostEngine:
     """Worlds on the host; the update runs in JAX's threads while they step.
 
@@ -169,16 +192,8 @@ class HostEngine:
         self._rng.bit_generator.state = tree["generator"]
         episodes = tree["episodes"]
         self._episodes.extend(episodes[str(i)] for i in range(len(episodes)))
-        if tree["world"]:
-            self._world.restore(tree["world"])
-            self._observation = np.array(tree["observation"])
-        else:
-            _log.warning(
-                "the state of %s cannot be saved: its episodes begin anew at %d env steps",
-                self._config.world.kind,
-                env_steps,
-            )
-            self._observation = self._world.reset(self._config.seed + env_steps)
+        seed = self._config.seed + env_steps
+        self._observation = restore_world(self._world, tree, self._config, env_steps, seed)
 
     def close(self) -> None:
         """Stop the worlds' threads."""

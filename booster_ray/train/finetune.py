@@ -18,7 +18,7 @@ from booster_ray.agents.sac import guards
 from booster_ray.agents.sac.losses import Batch
 from booster_ray.config import Config
 from booster_ray.config.finetune import value_at
-from booster_ray.train.collect import EPISODES_AVERAGED, scale_rewards
+from booster_ray.train.collect import EPISODES_AVERAGED, restore_world, scale_rewards
 from booster_ray.train.demonstrations import Demonstrations
 from booster_ray.train.evaluation import make_evaluator
 from booster_ray.train.finetune_start import Start, begin, from_nothing
@@ -222,30 +222,19 @@ class DdpgEngine:
                 len(tree["team"]),
                 self.team.size,
             )
-            self._reset_worlds(env_steps)
+            self._observation = self._world.reset(self._seed(env_steps))
+            if self._demonstrations is not None:
+                self._demonstrations.ask()
             return
         mine = tree["team"][str(self.team.rank)]
         self._replay.restore(mine["replay"])
         self._rng.bit_generator.state = mine["generator"]
         episodes = mine["episodes"]
         self._episodes.extend(episodes[str(i)] for i in range(len(episodes)))
-        if mine["world"]:
-            self._world.restore(mine["world"])
-            self._observation = np.array(mine["observation"])
-            if self._demonstrations is not None:
-                self._demonstrations.wanted = np.array(mine["wanted"])
-        else:
-            _log.warning(
-                "the state of %s cannot be saved: its episodes begin anew at %d env steps",
-                self._config.world.kind,
-                env_steps,
-            )
-            self._reset_worlds(env_steps)
-
-    def _reset_worlds(self, env_steps: int) -> None:
-        self._observation = self._world.reset(self._seed(env_steps))
+        seed = self._seed(env_steps)
+        self._observation = restore_world(self._world, mine, self._config, env_steps, seed)
         if self._demonstrations is not None:
-            self._demonstrations.ask()
+            self._demonstrations.wanted = np.array(mine["wanted"])
 
     def close(self) -> None:
         """Stop the threads of the worlds and of the update."""

@@ -37,6 +37,16 @@ def test_the_replay_is_its_transitions() -> None:
     assert part(planned(features), "replay").host > part(planned(), "replay").host
 
 
+def test_what_a_demonstrator_would_have_done_is_kept_in_finetuning() -> None:
+    who = "imitation.demonstrator=booster_ray.demonstrators.stander:Stander"
+
+    def replay(*overrides: str) -> float:
+        return part(planned("ddpg.replay_size=1_000_000", *overrides), "replay").host
+
+    assert replay("stage=finetune", who) - replay("stage=finetune") == pytest.approx(4 * 12)
+    assert replay(who) == replay()
+
+
 def test_randomized_worlds_own_a_model() -> None:
     plain = part(planned("world.num_envs=300"), "worlds").host
     own = part(planned("world.num_envs=300", "randomization.level=2"), "worlds").host

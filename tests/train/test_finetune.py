@@ -302,11 +302,16 @@ def test_the_policy_comes_near_the_demonstrator() -> None:
 def test_worlds_that_begin_anew_are_asked_anew() -> None:
     engine = make_engine(configured(*DEMONSTRATED), None, _alone())
     assert engine._demonstrations is not None
+    tree = engine.state()
+    tree["team"]["1"] = tree["team"]["0"]
     for action in np.random.default_rng(0).uniform(-1, 1, (5, 6, 12)):
         engine._collect(action)
-    before = engine._demonstrations.wanted
-    engine._reset_worlds(300)
-    assert not np.array_equal(engine._demonstrations.wanted, before)
+    fallen = engine._demonstrations.wanted
+    engine.restore(tree, 300)
+    begun = engine._demonstrations.wanted
+    assert not np.array_equal(begun, fallen)
+    engine._demonstrations.ask()
+    np.testing.assert_array_equal(engine._demonstrations.wanted, begun)
     engine.close()
 
 
