@@ -2,8 +2,8 @@
 
     python benchmarks/studies/thawing.py START [START …] [--preset demonstrated] [--storage DIR]
 
-Each START is a run, sweep or checkpoint that stands (``python -m booster_ray.train stand
-control.action_scale=1.0``); the n-th is finetuned with seed n by the preset and by its ablation,
+Each START is a run, sweep or checkpoint that stands (``stand.yaml``, with the changes that the
+preset names); the n-th is finetuned with seed n by the preset and by its ablation,
 ``PRESET_plain``, at the same time, a core each. Runs that are in ``--storage`` already are gone on
 with. Scores are official, the mean of the tasks, in the evaluations of the runs; the last line is
 one JSON object.

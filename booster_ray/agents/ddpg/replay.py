@@ -75,7 +75,7 @@ class AnnealedReplay(Replay):
         ended = (terminated + truncated > 0) | (steps >= (self._next - 1 - rows) % len(self._data))
         reward = self._reward(window, lanes)
         total, follow, last = fold(reward, terminated, ended, self._discount)
-        end = self._gather((rows + last) % len(self._data), lanes)
+        end = super()._gather((rows + last) % len(self._data), lanes)  # its reward is in total
         return batch._replace(
             reward=total,
             next_observation=end.next_observation,
