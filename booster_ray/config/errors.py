@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import difflib
+import sysconfig
+import traceback
 from collections.abc import Iterable
+from pathlib import Path
 from typing import Any
 
 
@@ -60,6 +63,51 @@ def hint(name: object, names: Iterable[str]) -> str:
     """`; did you mean 'X'?`, or nothing."""
     found = near(name, names)
     return f"; did you mean '{found}'?" if found else ""
+
+
+def blame(error: BaseException) -> str:
+    """An error of a user's code in one line: `ValueError: no such map (my_env.py:12)`.
+
+    The place is the innermost line of the user's own files, else of an installed package, else
+    none is told.
+    """
+    try:
+        # A syntax error's text repeats its place, which is told behind.
+        text = error.msg if isinstance(error, SyntaxError) else str(error)
+    except Exception:  # the error is the user's class, and its `__str__` may fail as well
+        text = ""
+    lines = text.strip().splitlines()
+    first = lines[0] if lines else ""
+    name, told = type(error).__name__, first if len(first) <= 300 else f"{first[:299]}…"
+    place = _place(error)
+    return f"{name}{f': {told}' if told else ''}{f' ({place})' if place else ''}"
+
+
+OWN = Path(__file__).parents[1]
+"""This package's folder."""
+
+
+def _place(error: BaseException) -> str | None:
+    frames = [
+        (Path(frame.f_code.co_filename), line)
+        for frame, line in traceback.walk_tb(error.__traceback__)
+    ]
+    if isinstance(error, SyntaxError) and error.filename and error.lineno:
+        frames.append((Path(error.filename), error.lineno))
+    # Frames without a file, as "<frozen importlib._bootstrap>" and "<string>", are nobody's.
+    foreign = [f for f in frames if f[0].suffix and not f[0].is_relative_to(OWN)]
+    chosen = [f for f in foreign if not _installed(f[0])] or foreign
+    if not chosen:
+        return None
+    path, line = chosen[-1]
+    name = path.name if path.stem != "__init__" else f"{path.parent.name}/{path.name}"
+    return f"{name}:{line}"
+
+
+def _installed(path: Path) -> bool:
+    if {"site-packages", "dist-packages"} & set(path.parts):
+        return True
+    return path.is_relative_to(sysconfig.get_path("stdlib"))
 
 
 def _printable(text: str) -> str:
