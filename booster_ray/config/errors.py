@@ -95,19 +95,17 @@ def _place(error: BaseException) -> str | None:
     if isinstance(error, SyntaxError) and error.filename and error.lineno:
         frames.append((Path(error.filename), error.lineno))
     # Frames without a file, as "<frozen importlib._bootstrap>" and "<string>", are nobody's.
-    foreign = [f for f in frames if f[0].suffix and not f[0].is_relative_to(OWN)]
-    chosen = [f for f in foreign if not _installed(f[0])] or foreign
+    named = [f for f in frames if not str(f[0]).startswith("<")]
+    foreign = [f for f in named if not f[0].is_relative_to(OWN)]
+    installed = [f for f in foreign if {"site-packages", "dist-packages"} & set(f[0].parts)]
+    library = Path(sysconfig.get_path("stdlib"))
+    users = [f for f in foreign if f not in installed and not f[0].is_relative_to(library)]
+    chosen = users or installed
     if not chosen:
         return None
     path, line = chosen[-1]
     name = path.name if path.stem != "__init__" else f"{path.parent.name}/{path.name}"
     return f"{name}:{line}"
-
-
-def _installed(path: Path) -> bool:
-    if {"site-packages", "dist-packages"} & set(path.parts):
-        return True
-    return path.is_relative_to(sysconfig.get_path("stdlib"))
 
 
 def _printable(text: str) -> str:

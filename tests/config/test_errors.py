@@ -73,5 +73,9 @@ def test_no_place_where_only_our_code_ran() -> None:
         assert error.__traceback__ is not None
         error.__traceback__ = error.__traceback__.tb_next
         assert blame(error).startswith("ConfigError: ") and ".py:" not in blame(error)
+    with pytest.raises(ModuleNotFoundError) as missing:
+        importlib.import_module("no_such_module")
+    missing.value.__traceback__ = missing.tb.tb_next  # the standard library is nobody's fault
+    assert blame(missing.value) == "ModuleNotFoundError: No module named 'no_such_module'"
     assert blame(ValueError("never raised")) == "ValueError: never raised"
     assert OWN.name == "booster_ray"
