@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import os
 import secrets
+import shlex
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -32,7 +33,7 @@ def run_parser(command: str, description: str) -> argparse.ArgumentParser:
     p.add_argument("config", nargs="?", help="YAML file or preset name, for example demo")
     p.add_argument("overrides", nargs="*", metavar="key=value", help="replace a setting")
     p.add_argument("--resume", metavar="NAME", help="go on where the run NAME stopped")
-    p.add_argument("--storage", default="results", help="folder of the runs, with --resume")
+    p.add_argument("--storage", help="folder of the runs, the same as storage=… (results)")
     return p
 
 
@@ -50,12 +51,13 @@ def config_or_resumed(args: argparse.Namespace, marker: str) -> tuple[Sweep, Pat
     if args.resume and args.config:
         raise ConfigError("command line", "--resume", "takes no config, expected only a name")
     if args.resume:
-        return folder.reopen(args.resume, args.storage, marker)
+        return folder.reopen(args.resume, args.storage or "results", marker)
     if args.config:
         from booster_ray.track.fetch import pinned
+        from booster_ray.train.resuming import with_storage
         from booster_ray.train.runtime import restart_for_libraries
 
-        sweep = load(args.config, args.overrides)
+        sweep = load(args.config, with_storage(args))
         restart_for_libraries(sweep.base())  # before anything is begun
         return pinned(sweep), None
     raise ConfigError("command line", "", "expected a config, or --resume NAME")
@@ -63,8 +65,8 @@ def config_or_resumed(args: argparse.Namespace, marker: str) -> tuple[Sweep, Pat
 
 def resume_command(command: str, config: Config) -> str:
     """What to type to go on with a run."""
-    storage = "" if config.storage == "results" else f" --storage {config.storage}"
-    return f"python -m booster_ray.{command} --resume {config.name}{storage}"
+    storage = [] if config.storage == "results" else ["--storage", config.storage]
+    return shlex.join(["python", "-m", f"booster_ray.{command}", "--resume", config.name, *storage])
 
 
 def prepare_process(config: Config, cpus: int) -> None:

@@ -17,6 +17,7 @@ from pydantic_core import ErrorDetails
 from booster_ray.config import space, yaml12
 from booster_ray.config.errors import ConfigError, Problem, choices, hint, near, show
 from booster_ray.config.explain import explain, findings
+from booster_ray.config.paths import settled
 from booster_ray.config.schema import Config
 from booster_ray.config.section import Section
 from booster_ray.config.space import Distribution, FloatRange
@@ -32,8 +33,8 @@ Tree = dict[str, Any]
 class Sweep:
     """A checked config whose searched settings are still open.
 
-    `raw` holds what was set, searches included; `space` maps each searched setting's dotted
-    key, sorted, to its distribution.
+    `raw` holds what was set, searches included, and paths in full; `space` maps each searched
+    setting's dotted key, sorted, to its distribution.
     """
 
     source: str
@@ -89,8 +90,9 @@ class Sweep:
 def load(path: str | os.PathLike[str], overrides: Iterable[str] = ()) -> Sweep:
     """Reads a config file, its bases and `key=value` overrides, and checks all of it.
 
-    A bare name such as `demo` means `tune_configs/demo.yaml`, where that exists. Raises
-    ConfigError when anything is wrong, at either end of any search range included.
+    A bare name such as `demo` means `tune_configs/demo.yaml`, where that exists. Paths in it mean
+    what they mean in the current folder, see :mod:`booster_ray.config.paths`. Raises ConfigError
+    when anything is wrong, at either end of any search range included.
     """
     file = _find(os.fspath(path))
     layers = [*_files(file, ()), *map(_override, overrides)]
@@ -274,8 +276,9 @@ def _checked(raw: Any, source: str, layers: Sequence[_Layer]) -> Sweep:
         raise ConfigError(source, f"is {show(raw)}, expected a mapping of settings")
     try:
         tree = _plain(raw)
+        tree, unsettled = settled(tree) if layers else (tree, [])  # once, where it was typed
         found, problems = _searches(tree)
-        problems += _probe(tree, found)
+        problems += [*_probe(tree, found), *unsettled]
     except Problem as problem:
         problems = [problem]
     except RecursionError:

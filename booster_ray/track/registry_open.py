@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 
 from booster_ray.config import Config
+from booster_ray.config.paths import expanded
 from booster_ray.track.registry import Reference, Registry
 
 DATABRICKS = {"databricks": "databricks-uc"}
@@ -40,9 +41,16 @@ def model_name(config: Config) -> str:
 
 
 def registry_uri(config: Config, tracking: str) -> str:
-    """Address of MLflow's registry of models, ``${NAME}`` replaced from the environment."""
-    given = config.models.uri or os.environ.get("MLFLOW_REGISTRY_URI")
-    return os.path.expandvars(given) if given else DATABRICKS.get(tracking, tracking)
+    """Address of MLflow's registry of models, ``${NAME}`` replaced from the environment.
+
+    Raises:
+        ConfigError: a variable in it is not set.
+    """
+    if given := config.models.uri:
+        return expanded(given, "models.uri")
+    if given := os.environ.get("MLFLOW_REGISTRY_URI"):
+        return expanded(given, "MLFLOW_REGISTRY_URI")
+    return DATABRICKS.get(tracking, tracking)
 
 
 def default_entity() -> str:

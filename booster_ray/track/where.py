@@ -8,6 +8,7 @@ from pathlib import Path
 
 from booster_ray.checkpoint.storage import is_remote
 from booster_ray.config import Config
+from booster_ray.config.paths import expanded
 from booster_ray.train.folder import storage_path
 from booster_ray.train.identity import run_id
 from booster_ray.train.run import replace_text
@@ -19,10 +20,15 @@ MLFLOW_RUN = "mlflow_run"
 
 
 def mlflow_uri(config: Config) -> str:
-    """MLflow's tracking URI of a run, ``${NAME}`` replaced from the environment."""
-    uri = config.tracking.mlflow.uri or os.environ.get("MLFLOW_TRACKING_URI")
-    if uri:
-        return os.path.expandvars(uri)
+    """MLflow's tracking URI of a run, ``${NAME}`` replaced from the environment.
+
+    Raises:
+        ConfigError: a variable in it is not set.
+    """
+    if uri := config.tracking.mlflow.uri:
+        return expanded(uri, "tracking.mlflow.uri")
+    if uri := os.environ.get("MLFLOW_TRACKING_URI"):
+        return expanded(uri, "MLFLOW_TRACKING_URI")
     return f"sqlite:///{storage_path(config.storage).absolute() / DATABASE}"
 
 

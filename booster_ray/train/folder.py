@@ -24,6 +24,7 @@ from booster_ray.checkpoint.mirror import Mirror
 from booster_ray.checkpoint.storage import RemoteFolder, is_remote, local_path
 from booster_ray.config import Config, ConfigError, Sweep, load
 from booster_ray.config.errors import choices, hint
+from booster_ray.config.paths import storage_name
 from booster_ray.worlds.make import check_world
 
 SWEEP = "sweep.yaml"
@@ -94,6 +95,7 @@ def begin(sweep: Sweep) -> Path:
         from booster_ray.train.finetune_start import find
 
         find(config)
+    _check_addresses(config)
     storage = storage_path(config.storage)
     root = storage / config.name
     _check_storage(config.storage, sweep.source)
@@ -114,6 +116,15 @@ def begin(sweep: Sweep) -> Path:
             sweep.source, "storage", f"cannot write {root}: {error.strerror}"
         ) from None
     return root
+
+
+def _check_addresses(config: Config) -> None:
+    """Refuse a tracker's address with a variable that is not set, before a name is taken."""
+    if "mlflow" in config.tracking.listeners:
+        from booster_ray.track.registry_open import registry_uri
+        from booster_ray.track.where import mlflow_uri
+
+        registry_uri(config, mlflow_uri(config))
 
 
 def _check_storage(name: str, source: str) -> None:
@@ -143,9 +154,15 @@ def _check_storage(name: str, source: str) -> None:
 def reopen(name: str, storage: str, marker: str) -> tuple[Sweep, Path]:
     """The config and folder of an earlier sweep or run, which holds the file ``marker``.
 
+    The config's storage is the one that is given: folders of runs may be moved.
+
     Raises:
         ConfigError: there is none of that name; the message lists those there are.
     """
+    try:
+        storage = storage_name(storage)
+    except ValueError as error:
+        raise ConfigError("command line", "--storage", str(error)) from None
     folder = storage_path(storage)
     root = folder / name
     if not (root / marker).is_file() and not _fetched(storage, root, marker):
@@ -154,9 +171,14 @@ def reopen(name: str, storage: str, marker: str) -> tuple[Sweep, Path]:
         found = f"expected {choices(names)}{hint(name, names)}" if names else "there are no runs"
         where = storage if is_remote(storage) else folder
         raise ConfigError("command line", "--resume", f"no run '{name}' in {where}, {found}")
-    sweep = load(root / marker)
+    sweep = in_storage(load(root / marker), storage)
     _check_storage(storage, str(root / marker))
     return sweep, root
+
+
+def in_storage(sweep: Sweep, storage: str) -> Sweep:
+    """The same sweep or run, kept in ``storage``."""
+    return Sweep.from_raw({**sweep.raw, "storage": storage}, sweep.source)
 
 
 def _fetched(storage: str, root: Path, marker: str) -> bool:
