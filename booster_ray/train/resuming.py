@@ -71,12 +71,14 @@ def _is_storage(override: str) -> bool:
 def changed(sweep: Sweep, marker: Path, overrides: list[str]) -> Sweep:
     """A resumed sweep with settings changed, written back to ``marker``, its config.
 
-    Its storage is where it was found, whatever ``marker`` says.
+    Its storage is where it was found, and is written back too: workers read it there.
 
     Raises:
         ConfigError: a setting is wrong, or must stay as it is.
     """
-    if not overrides:
+    storage = sweep.base().storage
+    moved = marker.is_file() and load(marker).base().storage != storage
+    if not overrides and not moved:
         return sweep
     for override in overrides:
         key = override.partition("=")[0].strip()
@@ -84,7 +86,7 @@ def changed(sweep: Sweep, marker: Path, overrides: list[str]) -> Sweep:
             names = (f"{begin}*" if begin[-1] in "._" else begin for begin in CHANGEABLE)
             text = f"cannot change with --resume, expected {choices(names)}"
             raise ConfigError("command line", key, text)
-    after = in_storage(load(marker, overrides), sweep.base().storage)
+    after = in_storage(load(marker, overrides), storage)
     if (
         before := sweep.base().tune
     ).scheduler == "pbt" and after.base().tune.trials != before.trials:
