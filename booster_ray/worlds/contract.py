@@ -99,6 +99,10 @@ def check_arguments(
             raise ValueError(f"unknown {kind} {strange}; expected some of {sorted(known)}")
 
 
+class WorldError(Exception):
+    """A world raised, or broke this contract: one line that names it, and where in its code."""
+
+
 class StepResult(NamedTuple):
     """Outcome of one control step."""
 

@@ -24,6 +24,8 @@ _PHYSICS = int(mujoco.mjtState.mjSTATE_INTEGRATION)
 
 _SCRATCH = ("iLD", "iM", "map_", "maxuse_", "solver_")
 """Beginnings of the names of MuJoCo's own scratch, which is partly left from steps long ago."""
+_UNSET = frozenset({"dof_island", "tree_island"})
+"""Arrays that MuJoCo does not fill where it has nothing to say: they hold what memory held."""
 
 
 class Unreadable(Exception):
@@ -134,7 +136,9 @@ def _physics(data: mujoco.MjData) -> np.ndarray:
     """
     state = np.empty(mujoco.mj_stateSize(data.model, _PHYSICS))
     mujoco.mj_getState(data.model, data, state, _PHYSICS)
-    return np.concatenate([state, *(getattr(data, name).ravel() for name in _derived(data))])
+    arrays = {name: getattr(data, name).ravel() for name in _derived(data)}
+    arrays |= {name: np.zeros_like(arrays[name]) for name in _UNSET & arrays.keys()}
+    return np.concatenate([state, *arrays.values()])
 
 
 def _fill(data: mujoco.MjData, saved: np.ndarray) -> None:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
+
 from booster_ray.config import Config, ConfigError
 from booster_ray.config.curriculum import scheduled_terms
 from booster_ray.soccer import features, game
@@ -42,13 +44,17 @@ def _training_options(config: Config) -> dict[str, Any]:
     }
 
 
-def make_world(config: Config, threads: int, num_envs: int | None = None) -> World:
+def make_world(
+    config: Config, threads: int, num_envs: int | None = None, max_steps: int | None = None
+) -> World:
     """The training world of a config, stepped from the host.
 
     Args:
         config: a resolved config.
         threads: physics threads, where the simulator has some.
         num_envs: worlds in the batch; None: as configured.
+        max_steps: control steps that an episode may last where the environment itself sets no
+            limit (gym); None: any number.
 
     Raises:
         ConfigError: the environment cannot be made, or not be served by a Gaussian policy.
@@ -60,7 +66,7 @@ def make_world(config: Config, threads: int, num_envs: int | None = None) -> Wor
         from booster_ray.worlds.gym_world import GymWorld
 
         try:
-            return GymWorld(name, n)
+            return GymWorld(name, n, max_steps)
         except ValueError as error:
             raise ConfigError("world.kind", str(error)) from None
     if family == "brax":
@@ -106,15 +112,27 @@ def make_dynamics(config: Config, num_envs: int | None = None) -> Dynamics[Any]:
 
 
 def check_world(config: Config) -> None:
-    """Refuse an environment of gymnasium's that cannot be made, before anything is begun.
+    """Refuse an environment of gymnasium's that cannot be played, before anything is begun.
 
-    JAX is not loaded: what MJX and Brax lack shows when they are made.
+    It is made, reset and stepped once. JAX is not loaded: what MJX and Brax lack shows when they
+    are made.
 
     Raises:
-        ConfigError: see :func:`make_world`.
+        ConfigError: see :func:`make_world`; or its first reset or step raises, or gives what is no
+            observation or reward.
     """
-    if config.world.kind.startswith("gym:"):
-        make_world(config, threads=1, num_envs=1).close()
+    if not config.world.kind.startswith("gym:"):
+        return
+    from booster_ray.worlds.contract import WorldError
+
+    world = make_world(config, threads=1, num_envs=1)
+    try:
+        world.reset(config.seed)
+        world.step(np.zeros((1, world.action_size), np.float32))
+    except WorldError as error:
+        raise ConfigError("world.kind", str(error)) from None
+    finally:
+        world.close()
 
 
 def sizes(config: Config) -> tuple[int, int]:

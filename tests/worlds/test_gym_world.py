@@ -11,10 +11,11 @@ import pytest
 from gymnasium.spaces import Box
 
 from booster_ray import checkpoint
-from booster_ray.worlds.contract import StepResult
+from booster_ray.worlds.contract import StepResult, WorldError
 from booster_ray.worlds.gym_world import GymWorld
 
 SEED = 3
+FULL = float(np.finfo(np.float32).max)
 
 
 def actions(world: GymWorld, steps: int) -> np.ndarray:
@@ -143,3 +144,188 @@ def test_bad_actions_are_refused() -> None:
         world.step(np.zeros(2))
     with pytest.raises(ValueError, match="not finite"):
         world.step(np.full((2, 1), np.nan))
+
+
+# -- quirks of other people's environments --------------------------------------------------------
+
+
+class Quirky(gymnasium.Env[Any, Any]):
+    """Counts its steps; what it shows and takes is a class attribute."""
+
+    observation_space: gymnasium.Space[Any] = Box(-100.0, 100.0, (2,), np.float32)
+    action_space: gymnasium.Space[Any] = Box(-1.0, 1.0, (1,), np.float32)
+    ends_after = 3
+
+    def __init__(self) -> None:
+        self.count, self.taken = 0, []
+
+    def reset(self, *, seed: int | None = None, options: Any = None) -> tuple[Any, Any]:
+        super().reset(seed=seed)
+        self.count = 0
+        return self.seen(), {}
+
+    def seen(self) -> Any:
+        return np.full(2, self.count, np.float32)
+
+    def step(self, action: Any) -> tuple[Any, ...]:
+        self.count += 1
+        self.taken.append(action)
+        return self.seen(), 1.0, self.count >= self.ends_after, False, {}
+
+
+class OneBuffer(Quirky):
+    """Writes every observation into the same array, as fast simulators do."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.buffer = np.zeros(2, np.float32)
+
+    def seen(self) -> Any:
+        self.buffer[:] = self.count
+        return self.buffer
+
+
+def made(kind: type[gymnasium.Env[Any, Any]], n: int = 1, **options: Any) -> GymWorld:
+    name = f"{kind.__qualname__.replace('.<locals>.', '')}-v0"
+    gymnasium.registry.pop(name, None)
+    gymnasium.register(name, kind, order_enforce=False)
+    return GymWorld(name, n, **options)
+
+
+def test_the_last_observation_is_the_episodes_own() -> None:
+    world = made(OneBuffer, 2)
+    kept = [world.reset(SEED)]
+    for _ in range(3):
+        result = world.step(np.zeros((2, 1)))
+        kept.append(result.observation)
+    assert result.terminated.all()
+    assert result.final_observation.tolist() == [[3, 3], [3, 3]]
+    assert [float(seen[0, 0]) for seen in kept] == [0, 1, 2, 0]  # none changed afterwards
+
+
+@pytest.mark.parametrize(
+    ("space", "values"),
+    [
+        (Box(0, 1, (1,), int), [0, 0, 1, 1, 1]),
+        (Box(0, 3, (1,), int), [0, 1, 2, 3, 3]),
+        (Box(-128, 127, (1,), np.int8), [-128, -64, 0, 64, 127]),
+        (Box(0, 255, (1,), np.uint8), [0, 64, 128, 192, 255]),
+        (Box(-(2**31), 2**31 - 1, (1,), np.int32), [-(2**31), -(2**30), 0, 2**30, 2**31 - 1]),
+        (Box(-1.0, 3.0, (1,), np.float32), [-1, 0, 1, 2, 3]),
+        (Box(-2.0, 2.0, (1,), np.float64), [-2, -1, 0, 1, 2]),
+        (Box(0.0, 60000.0, (1,), np.float16), [0, 15000, 30000, 45000, 60000]),
+        (Box(-3e38, 3e38, (1,), np.float32), [-3e38, -1.5e38, 0, 1.5e38, 3e38]),
+        (Box(0.0, 1.0, (), np.float32), [0, 0.25, 0.5, 0.75, 1]),
+    ],
+)
+def test_actions_span_the_box_in_its_own_type(space: Box, values: list[float]) -> None:
+    class Spanned(Quirky):
+        action_space = space
+        ends_after = 100
+
+    world = made(Spanned)
+    world.reset(SEED)
+    for unit in (-1.0, -0.5, 0.0, 0.5, 1.0):
+        world.step(np.array([[unit]], np.float32))
+    taken = world._envs[0].unwrapped.taken
+    assert [float(np.squeeze(a)) for a in taken] == pytest.approx(values, rel=1e-3)
+    assert all(a.dtype == space.dtype and a.shape == space.shape for a in taken)
+    assert all(space.contains(a) for a in taken)
+
+
+@pytest.mark.parametrize(
+    ("seen", "taken", "wrong"),
+    [
+        (Box(-1, 1, (2,)), Box(-FULL, FULL, (1,), np.float32), "an unbounded Box"),
+        (Box(-1, 1, (2,)), Box(-65504.0, 65504.0, (1,), np.float16), "an unbounded Box"),
+        (Box(-1, 1, (2,)), Box(-(2**60), 2**60, (1,), np.int64), r"integers beyond 2\^53"),
+        (Box(-1, 1, (2,)), Box(-1, 1, (0,)), "actions of shape"),
+        (Box(-1, 1, (0,)), Box(-1, 1, (1,)), "observations of shape"),
+    ],
+)
+def test_spaces_that_cannot_be_served_are_refused(seen: Box, taken: Box, wrong: str) -> None:
+    class Refused(Quirky):
+        observation_space, action_space = seen, taken
+
+    with pytest.raises(ValueError, match=wrong):
+        made(Refused)
+
+
+class Breaks(Quirky):
+    """Gives what `wrong` says in its second step."""
+
+    wrong: Any = None
+
+    def step(self, action: Any) -> tuple[Any, ...]:
+        told = super().step(action)
+        return told if self.count < 2 else self.wrong(told)
+
+
+def raising(error: BaseException) -> Any:
+    def step(told: Any) -> Any:
+        raise error
+
+    return step
+
+
+@pytest.mark.parametrize(
+    ("wrong", "said"),
+    [
+        (raising(OSError("no such map")), r"step raises OSError: no such map \(test_gym_world.py:"),
+        (raising(SystemExit(3)), r"step raises SystemExit: 3 \(test_gym_world.py:"),
+        (raising(StopIteration()), r"step raises StopIteration \(test_gym_world.py:"),
+        (lambda told: (told[0], float("nan"), *told[2:]), "reward nan after 2 steps"),
+        (lambda told: (told[0], float("-inf"), *told[2:]), "reward -inf"),
+        (lambda told: (told[0], 1e39, *told[2:]), r"reward 1e\+39"),
+        (lambda told: (told[0], None, *told[2:]), "reward nan"),
+        (lambda told: (told[0] * np.nan, *told[1:]), "observation that is not finite"),
+        (lambda told: (told[0][:1], *told[1:]), r"shape \(1,\), its space says \(2,\)"),
+        (lambda told: ("seen", *told[1:]), r"observation of shape \(\), its space says"),
+        (lambda told: told[:4], "step "),
+    ],
+)
+def test_what_breaks_the_contract_is_blamed_on_the_environment(wrong: Any, said: str) -> None:
+    kind = type("Broken", (Breaks,), {"wrong": staticmethod(wrong)})
+    world = made(kind)
+    world.reset(SEED)
+    world.step(np.zeros((1, 1)))
+    with pytest.raises(WorldError, match=said) as caught:
+        world.step(np.zeros((1, 1)))
+    assert str(caught.value).startswith("gym:Broken-v0: ") and "\n" not in str(caught.value)
+
+
+def test_an_interrupt_is_nobodys_fault() -> None:
+    kind = type("Stopped", (Breaks,), {"wrong": staticmethod(raising(KeyboardInterrupt()))})
+    world = made(kind)
+    world.reset(SEED)
+    world.step(np.zeros((1, 1)))
+    with pytest.raises(KeyboardInterrupt):
+        world.step(np.zeros((1, 1)))
+
+
+def test_an_episode_that_never_ends_is_cut() -> None:
+    class Endless(Quirky):
+        ends_after = 10**9
+
+    world = made(Endless, 2, max_steps=5)
+    world.reset(SEED)
+    results = [world.step(np.zeros((2, 1))) for _ in range(10)]
+    assert [r.truncated.all() for r in results] == [False, False, False, False, True] * 2
+    record = {"env": 1, "task": 0, "return": 5.0, "seconds": 5.0, "score": 5.0, "cut": 1.0}
+    assert results[4].episodes[1] == record
+    own = made(Quirky, 1, max_steps=5)
+    own.reset(SEED)
+    assert [own.step(np.zeros((1, 1))).episodes for _ in range(3)][2][0]["cut"] == 0.0
+
+
+@pytest.mark.parametrize(
+    "error", [ValueError("no licence"), OSError(2, "gone"), SystemExit("bye"), KeyError("level")]
+)
+def test_a_constructor_that_raises_is_one_line(error: BaseException) -> None:
+    class Unborn(Quirky):
+        def __init__(self) -> None:
+            raise error
+
+    with pytest.raises(ValueError, match=type(error).__name__) as caught:
+        made(Unborn)
+    assert "test_gym_world.py:" in str(caught.value) and "\n" not in str(caught.value)
