@@ -13,16 +13,22 @@ from contextlib import closing
 from pathlib import Path
 from typing import NamedTuple
 from urllib.parse import urlsplit
+from urllib.request import url2pathname
 
-from booster_ray.config import Config
+from booster_ray.config import Config, ConfigError
+from booster_ray.config.tracking import without_passwords
 from booster_ray.doctor.findings import Finding
 from booster_ray.doctor.storage import skewed
-from booster_ray.train.folder import storage_path
+from booster_ray.track.where import mlflow_uri
 
 SECONDS = 5.0
 """How long a service may take to answer."""
 WANDB = "https://api.wandb.ai"
 TOKEN = "RAY_AUTH_TOKEN"
+SQLITE = b"SQLite format 3\0"
+"""What such a file begins with, unless it is empty."""
+SERVERS = ("postgresql", "mysql", "mssql")
+"""Databases that MLflow's clients may be given."""
 
 
 class Answer(NamedTuple):
@@ -135,9 +141,10 @@ def trackers(config: Config) -> list[Finding]:
     if "wandb" in tracking.listeners and tracking.wandb.mode != "disabled":
         found += wandb(tracking.wandb.mode == "offline")
     if "mlflow" in tracking.listeners:
-        uri = tracking.mlflow.uri or os.environ.get("MLFLOW_TRACKING_URI")
-        folder = storage_path(config.storage)
-        found += mlflow(uri or f"sqlite:///{folder / 'mlflow.db'}")
+        try:
+            found += mlflow(mlflow_uri(config))
+        except ConfigError as error:
+            found.append(Finding("mlflow", "fail", str(error), "export it, or choose another URI"))
     return found or [Finding("trackers", "ok", "none that needs a check")]
 
 
@@ -179,11 +186,46 @@ def mlflow(uri: str) -> list[Finding]:
             return [Finding("mlflow", "ok", f"{uri}: Databricks is configured")]
         fix = "set DATABRICKS_HOST and DATABRICKS_TOKEN, also for Ray's workers"
         return [Finding("mlflow", "fail", f"{uri}: Databricks is not configured", fix)]
-    path = Path(uri.partition("://")[2].removeprefix("/") if "://" in uri else uri).expanduser()
-    folder = next(p for p in (path.absolute(), *path.absolute().parents) if p.exists())
+    if uri.partition(":")[0].partition("+")[0] in SERVERS:
+        return [Finding("mlflow", "ok", f"{without_passwords(uri)}: a database, asked by the runs")]
+    why = _cannot_keep(uri)
+    if not why:
+        return [Finding("mlflow", "ok", f"{uri}: a file of this machine")]
+    return [Finding("mlflow", "fail", f"{uri}: {why}", "choose another with tracking.mlflow.uri=…")]
+
+
+def _cannot_keep(uri: str) -> str:
+    """Why an SQLite file or a folder of MLflow's cannot be written; empty: it can."""
+    if not uri.startswith("sqlite"):
+        path = Path(url2pathname(urlsplit(uri).path) if uri.startswith("file:") else uri)
+        return _cannot_write(path, folder=True)
+    from sqlalchemy.engine import make_url
+    from sqlalchemy.exc import ArgumentError
+
     try:
-        with tempfile.TemporaryFile(dir=folder):
-            return [Finding("mlflow", "ok", f"{uri}: a file of this machine")]
+        database = make_url(uri).database or ""
+    except ArgumentError:
+        return "no URL of an SQLite file, expected sqlite:///FILE or sqlite:////FOLDER/FILE"
+    if database.startswith("file:"):
+        database = url2pathname(urlsplit(database).path)
+    if database in ("", ":memory:"):
+        return "is forgotten when a run ends, expected a file"
+    return _cannot_write(Path(database), folder=False)
+
+
+def _cannot_write(path: Path, folder: bool) -> str:
+    """What is in the way of a folder, or of an SQLite file with its journals beside it."""
+    there = path = path.absolute()
+    try:
+        if path.exists() and not folder:
+            with path.open("r+b") as stream:
+                if stream.read(len(SQLITE)) not in (b"", SQLITE):
+                    return f"{path} is no SQLite database"
+            return _cannot_write(path.parent, folder=True)
+        if path.is_symlink() and not path.exists():
+            return f"{path} is a link to nothing"
+        there = next(p for p in (path, *path.parents) if p.exists())
+        with tempfile.TemporaryFile(dir=there):
+            return ""
     except OSError as error:
-        text = f"{uri}: cannot write {folder}: {error.strerror}"
-        return [Finding("mlflow", "fail", text, "choose another with tracking.mlflow.uri=…")]
+        return f"cannot write {there}: {error.strerror}"

@@ -33,8 +33,8 @@ def test_a_config_is_planned_and_nothing_is_left(tmp_path: Path) -> None:
     assert list(tmp_path.iterdir()) == []
 
 
-def test_a_plan_for_another_machine_asks_no_gpu_of_this_one() -> None:
-    wanted = ("runtime.jax_platforms=cpu", "--quick", "--json")
+def test_a_plan_for_another_machine_asks_no_gpu_of_this_one(tmp_path: Path) -> None:
+    wanted = ("runtime.jax_platforms=cpu", f"storage={tmp_path}", "--quick", "--json")
     done = doctor("conservative", "--machine", "g2-standard-12", *wanted)
     told = json.loads(done.stdout)
     assert done.returncode == 0, done.stdout

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import email.utils
+import os
+import sqlite3
 import threading
 import time
 from collections.abc import Iterator
@@ -114,3 +116,74 @@ def test_mlflow_stores(server: str, tmp_path: Path, monkeypatch: pytest.MonkeyPa
     assert services.mlflow("sqlite:////proc/runs.db")[0].verdict == "fail"
     monkeypatch.delenv("DATABRICKS_HOST", raising=False)
     assert "not configured" in services.mlflow("databricks")[0].text
+
+
+def mlflow_kept(folder: Path) -> str:
+    """A database as a sweep leaves it in the folder of the runs; its URI."""
+    folder.mkdir(parents=True, exist_ok=True)
+    with sqlite3.connect(folder / "mlflow.db") as connection:
+        connection.execute("CREATE TABLE runs (name TEXT)")
+    return f"sqlite:///{folder / 'mlflow.db'}"
+
+
+def test_the_database_of_an_earlier_sweep_is_no_folder(tmp_path: Path) -> None:
+    """What failed for everybody after the first sweep."""
+    config = load("debug", [f"storage={tmp_path / 'runs'}"]).base()
+    before = (tmp_path / "runs" / "mlflow.db", mlflow_kept(tmp_path / "runs"))
+    kept = before[0].read_bytes()
+    found = [one for one in services.trackers(config) if one.check == "mlflow"]
+    assert [one.verdict for one in found] == ["ok"] and before[1] in found[0].text
+    assert before[0].read_bytes() == kept and os.listdir(tmp_path / "runs") == ["mlflow.db"]
+
+
+@pytest.mark.parametrize(
+    ("uri", "why"),
+    [
+        ("sqlite:///mlflow.db", ""),
+        ("sqlite:///mlflow.db?timeout=5", ""),
+        ("sqlite:///{here}/mlflow.db", ""),
+        ("sqlite:///file:{here}/mlflow.db?uri=true", ""),
+        ("sqlite:///new/other.db", ""),
+        ("sqlite:///empty", ""),
+        ("mlruns", ""),
+        ("{here}/mlruns", ""),
+        ("file:mlruns", ""),
+        ("file://{here}/new/mlruns", ""),
+        ("sqlite:///text", "{here}/text is no SQLite database"),
+        ("sqlite:///text/mlflow.db", "cannot write {here}/text: Not a directory"),
+        ("sqlite:///mlruns", "cannot write {here}/mlruns: Is a directory"),
+        ("sqlite:///nowhere", "{here}/nowhere is a link to nothing"),
+        ("sqlite:////proc/mlflow.db", "cannot write /proc: "),
+        ("sqlite://", "is forgotten when a run ends, expected a file"),
+        ("sqlite:mlflow.db", "no URL of an SQLite file, expected sqlite:///FILE"),
+        ("text", "cannot write {here}/text: Not a directory"),
+        ("file://{here}/text/mlruns", "cannot write {here}/text: Not a directory"),
+        ("file:///proc/mlruns", "cannot write /proc: "),
+    ],
+)
+def test_what_keeps_mlflows_runs_must_be_writable(
+    uri: str, why: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    mlflow_kept(tmp_path)
+    (tmp_path / "mlruns").mkdir()
+    (tmp_path / "text").write_text("not a database")
+    (tmp_path / "empty").touch()
+    (tmp_path / "nowhere").symlink_to("/nowhere/at/all")
+    before = sorted(tmp_path.rglob("*"))
+    (found,) = services.mlflow(uri.format(here=tmp_path))
+    assert found.verdict == ("fail" if why else "ok")
+    assert f": {why.format(here=tmp_path)}" in found.text
+    assert sorted(tmp_path.rglob("*")) == before
+
+
+def test_a_databases_password_is_not_shown() -> None:
+    (found,) = services.mlflow("postgresql+psycopg2://me:secret@host/runs")
+    assert found.verdict == "ok" and "secret" not in found.text
+
+
+def test_an_address_with_a_variable_that_is_not_set(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("NOT_SET", raising=False)
+    config = load("debug", ["tracking.mlflow.uri=http://${NOT_SET}:5000"]).base()
+    found = services.trackers(config)[-1]
+    assert found.verdict == "fail" and "tracking.mlflow.uri: names $NOT_SET" in found.text
