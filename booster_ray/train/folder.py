@@ -16,7 +16,7 @@ import fcntl
 import os
 import shutil
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import IO
 
@@ -48,6 +48,16 @@ def storage_path(storage: str) -> Path:
     path = local_path(storage)
     in_job = "RAY_JOB_CONFIG_JSON_ENV_VAR" in os.environ
     return Path.home() / path if in_job else path
+
+
+def work_in(folder: str) -> None:
+    """In a worker: go where the command was typed, if this machine has that folder.
+
+    Environments open files there, and Ray's workers begin elsewhere. In a Ray job it is the job's
+    copy of its working folder, which workers begin in anyway.
+    """
+    with suppress(OSError):
+        os.chdir(folder)
 
 
 def mirror_of(config: Config, directory: Path, records: Sequence[str] = ()) -> Mirror | None:

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from booster_ray.config import Config
+from booster_ray.train.folder import work_in
 from booster_ray.train.runtime import process_environment
 
 
@@ -23,6 +24,8 @@ def connect(config: Config, address: str | None) -> None:
     """
     import ray
 
+    # Workers stay where Ray begins them, see folder.work_in.
+    os.environ.setdefault("RAY_CHDIR_TO_TRIAL_DIR", "0")
     own: dict[str, Any] = {"include_dashboard": False, "num_cpus": available_cpus()}
     ray.init(
         address=address or "local",
@@ -62,6 +65,7 @@ def fit_in_worker(
             "config": config.to_dict(),
             "directory": str(directory),
             "stop_file": str(stop_file),
+            "typed_in": os.getcwd(),
         },
         scaling_config=train.ScalingConfig(
             num_workers=config.trainer.workers,
@@ -108,6 +112,7 @@ def _work(loop_config: dict[str, Any]) -> None:
 
     from booster_ray.train.preemption import NOTICE_FILE, Watch, train_preemptibly
 
+    work_in(loop_config["typed_in"])
     config = Config.model_validate(loop_config["config"])
     directory, stop_file = Path(loop_config["directory"]), Path(loop_config["stop_file"])
     report: Callable[[dict[str, Any]], object] = train.report

@@ -169,6 +169,7 @@ class SweepRunner:
                     "root": str(self.root),
                     "storage": self.config.storage,
                     "name": self.config.name,
+                    "typed_in": os.getcwd(),
                     "claims": bundle,
                 },
                 tune_config=tune.TuneConfig(

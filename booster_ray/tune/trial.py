@@ -10,7 +10,7 @@ from ray.tune.trainable import wrap_function
 
 from booster_ray.config import Config
 from booster_ray.train.attempts import last_env_steps
-from booster_ray.train.folder import publish
+from booster_ray.train.folder import publish, work_in
 from booster_ray.train.preemption import train_preemptibly
 from booster_ray.train.run import CONFIG, STOP_FILE, replace_text
 from booster_ray.train.stopping import forward_sigterm
@@ -25,7 +25,8 @@ def run_trial(config: dict[str, Any]) -> None:
     """One attempt at a trial, from its newest checkpoint on.
 
     ``config``: ``root`` (the sweep's folder on the driver's machine), its ``storage`` and ``name``,
-    ``number`` and ``params`` (the suggestion), and for a member of a population ``until``, the env
+    ``number`` and ``params`` (the suggestion), ``typed_in`` (see
+    :func:`booster_ray.train.folder.work_in`), and for a member of a population ``until``, the env
     steps at which its generation ends. ``claims`` is for :class:`TrialProcess`.
 
     Raises:
@@ -33,6 +34,7 @@ def run_trial(config: dict[str, Any]) -> None:
     """
     from booster_ray.tune.sharing import sweep_on_this_machine
 
+    work_in(config["typed_in"])
     sweep, root = sweep_on_this_machine(config)
     directory = trial_directory(root, config["number"])
     resolved = sweep.resolve(config["params"])
