@@ -3,8 +3,8 @@
 Layout of a run directory: ``config.yaml`` what is trained; ``run_id`` what trackers know it by;
 ``progress.jsonl`` one line a report; ``step_N/`` the newest full checkpoints, whose replays lie in
 ``segments/``; ``best_N/`` the learner at the best official score, or another ``models.metric``;
-``error.txt`` one line, when the last attempt failed. With remote storage the directory is copied
-there, and fetched from there where it is not.
+``error.txt``, ``error.json`` and ``traceback.txt``, when the last attempt failed. With remote
+storage the directory is copied there, and fetched from there where it is not.
 """
 
 from __future__ import annotations
@@ -16,26 +16,36 @@ import time
 import warnings
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 from booster_ray import checkpoint
-from booster_ray.checkpoint import CheckpointError, Mirror, Writer
+from booster_ray.checkpoint import CheckpointError, Mirror, StorageError, Writer
 from booster_ray.checkpoint.store import discard
 from booster_ray.config import Config, ConfigError, load
 from booster_ray.config.models import value
+from booster_ray.train.failure import (
+    ERROR,
+    FAILURE,
+    TRACEBACK,
+    apart,
+    forget_failure,
+    record_failure,
+    recorded,
+    replace_text,
+    storing,
+)
 from booster_ray.train.folder import mirror_of
 from booster_ray.train.identity import RUN_ID, keep_run_id
 from booster_ray.train.report import Report, TrainingDiverged
 
 PROGRESS = "progress.jsonl"
 CONFIG = "config.yaml"
-ERROR = "error.txt"
 SYSTEM = "system.jsonl"
 """Readings of the machine beside a run, and alerts: ``env_steps`` and what was read, a line."""
 STOP_FILE = "stop-requested"
 """While this file stands in a run's or sweep's folder, runs save a checkpoint and end early."""
 
-RECORDS = (CONFIG, PROGRESS, ERROR, RUN_ID, SYSTEM, "attempts.json")
+RECORDS = (CONFIG, PROGRESS, ERROR, FAILURE, TRACEBACK, RUN_ID, SYSTEM, "attempts.json")
 """What is copied to remote storage beside the checkpoints."""
 
 _POLL_SECONDS = 0.5
@@ -62,7 +72,8 @@ class Run:
     Raises:
         ConfigError: the directory holds a run of another config.
         CheckpointError: checkpoints exist, and all are damaged.
-        OSError: the last checkpoint cannot be written, or remote storage cannot be reached.
+        StorageError: the last checkpoint or a record cannot be written, or remote storage cannot be
+            reached. An OSError that the loop raises stays what it is.
         TrainingDiverged: a loss exploded or stopped being finite; the message names the last
             checkpoint before.
     """
@@ -79,32 +90,46 @@ class Run:
         """Of the newest iteration; says what checkpoints cost."""
 
     def __iter__(self) -> Iterator[dict[str, float]]:
-        self.directory.mkdir(parents=True, exist_ok=True)
-        with (self.directory / ".lock").open("w") as lock:
-            # A run whose driver died may still be writing for a moment: wait until it is gone.
-            fcntl.flock(lock, fcntl.LOCK_EX)
-            mirror = mirror_of(self._config, self.directory, RECORDS)
-            if mirror:
-                mirror.pull(self.directory)
-            self._begin(mirror)
-            writer = Writer(self.directory, self._config.checkpoint.keep, mirror, (PROGRESS,))
-            self.checkpoints = writer
+        with storing():
+            self.directory.mkdir(parents=True, exist_ok=True)
+            lock = (self.directory / ".lock").open("w")
+        with lock:
+            writer = self._opened(lock)
             try:
-                yield from self._train(writer)
-            except Exception as error:
-                if isinstance(error, TrainingDiverged):
-                    error.args = (f"{error}; {self._last_good()}",)
-                replace_text(self.directory / ERROR, one_line(error))
-                raise
+                with recorded(self.directory):
+                    yield from self._sound(writer)
             finally:
                 writer.close()
 
+    def _opened(self, lock: IO[str]) -> Writer:
+        try:
+            with storing():
+                # A run whose driver died may still be writing for a moment: wait until it is gone.
+                fcntl.flock(lock, fcntl.LOCK_EX)
+                mirror = mirror_of(self._config, self.directory, RECORDS)
+                if mirror:
+                    mirror.pull(self.directory)
+                self._begin(mirror)
+        except StorageError as error:
+            record_failure(self.directory, error)
+            raise
+        self.checkpoints = Writer(self.directory, self._config.checkpoint.keep, mirror, (PROGRESS,))
+        return self.checkpoints
+
+    def _sound(self, writer: Writer) -> Iterator[dict[str, float]]:
+        try:
+            yield from self._train(writer)
+        except TrainingDiverged as error:
+            error.args = (f"{error}; {self._last_good()}",)
+            raise
+
     def _train(self, writer: Writer) -> Iterator[dict[str, float]]:
-        found = writer.restore()
-        tree, metadata = (found[0], found[1]) if found else (None, {})
-        self._rewind(metadata.get("env_steps") if found else None)
-        self._run_id = keep_run_id(self.directory, metadata.get("run_id"))
-        best = self._best_score(writer, tree, metadata)
+        with storing():
+            found = writer.restore()
+            tree, metadata = (found[0], found[1]) if found else (None, {})
+            self._rewind(metadata.get("env_steps") if found else None)
+            self._run_id = keep_run_id(self.directory, metadata.get("run_id"))
+            best = self._best_score(writer, tree, metadata)
         wall, last_save = metadata.get("wall_seconds", 0.0), time.monotonic()
         began = time.monotonic()
         loop = self._loop(tree)
@@ -113,22 +138,23 @@ class Run:
             for report in loop:
                 wall, began = wall + time.monotonic() - began, time.monotonic()
                 metrics = {**report.metrics, "wall_seconds": round(wall, 3)}
-                # Recorded first: a resume drops what lies beyond its checkpoint, and nothing else.
-                self._record(metrics)
-                if (reached := self._reached(metrics)) > best:
-                    best = reached
-                    self._save_best(writer, report, metrics)
-                minutes = self._config.checkpoint.every_minutes
-                late = minutes is not None and time.monotonic() - last_save >= 60 * minutes
-                self.interrupted = self._interrupt.is_set() and not loop.finished
-                if report.checkpoint_due or late or self.interrupted:
-                    name = f"step_{int(metrics['env_steps']):012d}"
-                    writer.save(name, report.capture, self._metadata(metrics))
-                    last_save = time.monotonic()
-                else:
-                    writer.retry()
-                if self.interrupted or loop.finished:
-                    writer.finish()
+                with storing():
+                    # Recorded first: a resume drops what lies beyond its checkpoint, nothing else.
+                    self._record(metrics)
+                    if (reached := self._reached(metrics)) > best:
+                        best = reached
+                        self._save_best(writer, report, metrics)
+                    minutes = self._config.checkpoint.every_minutes
+                    late = minutes is not None and time.monotonic() - last_save >= 60 * minutes
+                    self.interrupted = self._interrupt.is_set() and not loop.finished
+                    if report.checkpoint_due or late or self.interrupted:
+                        name = f"step_{int(metrics['env_steps']):012d}"
+                        writer.save(name, apart(report.capture), self._metadata(metrics))
+                        last_save = time.monotonic()
+                    else:
+                        writer.retry()
+                    if self.interrupted or loop.finished:
+                        writer.finish()
                 yield metrics
                 if self.interrupted:
                     return
@@ -164,7 +190,7 @@ class Run:
                     str(written), "holds a run of another config; choose another name"
                 )
             replace_text(written, text)  # it moved: other storage, worker, memory …
-        (self.directory / ERROR).unlink(missing_ok=True)
+        forget_failure(self.directory)
 
     def _rewind(self, env_steps: int | None) -> None:
         """Keep the recorded reports up to ``env_steps`` (none without a checkpoint)."""
@@ -184,7 +210,8 @@ class Run:
 
     def _save_best(self, writer: Writer, report: Report, metrics: dict[str, float]) -> None:
         name = f"best_{int(metrics['env_steps']):012d}"
-        writer.save(name, lambda: {"learner": report.capture()["learner"]}, self._metadata(metrics))
+        capture = apart(report.capture)
+        writer.save(name, lambda: {"learner": capture()["learner"]}, self._metadata(metrics))
 
     def _reached(self, metrics: dict[str, Any]) -> float:
         """What the best policy is chosen by; -inf where it was not measured."""
@@ -238,18 +265,6 @@ def train_reporting(
                 report({**metrics, "finished": metrics["env_steps"] >= config.training.env_steps})
     finally:
         ended.set()
-
-
-def one_line(error: BaseException) -> str:
-    """An error's type and the first line of what it says."""
-    return f"{type(error).__name__}: {error}".splitlines()[0]
-
-
-def replace_text(path: Path, text: str) -> None:
-    """Write a small text file so that readers see the old or the new one, never half."""
-    temp = path.with_name(f".{path.name}.tmp")
-    temp.write_text(text, encoding="utf-8")
-    temp.replace(path)
 
 
 def read_progress(directory: Path) -> list[dict[str, float]]:

@@ -20,8 +20,9 @@ from optuna.trial import TrialState
 
 from booster_ray.config import Choice, Distribution, IntRange, Sweep
 from booster_ray.train.attempts import ATTEMPTS
+from booster_ray.train.failure import FILES, replace_text
 from booster_ray.train.identity import RUN_ID
-from booster_ray.train.run import CONFIG, ERROR, PROGRESS, SYSTEM, read_progress, replace_text
+from booster_ray.train.run import CONFIG, PROGRESS, SYSTEM, read_progress
 from booster_ray.tune.records import finite
 from booster_ray.tune.search import RetryingSearch, Score
 from booster_ray.tune.sharing import Sharing
@@ -36,7 +37,7 @@ FACTORS = (0.8, 1.25)
 """A setting is multiplied by one of these."""
 RESAMPLED = 0.25
 """Chance that a setting is drawn anew instead."""
-OWN = {CONFIG, PROGRESS, ATTEMPTS, ERROR, RUN_ID, SYSTEM, "mlflow_run", "videos"}
+OWN = {CONFIG, PROGRESS, ATTEMPTS, *FILES, RUN_ID, SYSTEM, "mlflow_run", "videos"}
 """What a member keeps when it copies another, besides its best checkpoint."""
 
 Params = dict[str, Any]
@@ -228,7 +229,7 @@ def copy_run(source: Path, target: Path) -> None:
 
 
 def _own(name: str) -> bool:
-    return name in OWN or name.startswith(("best_", "."))
+    return name in OWN or name.startswith(("best_", "stderr-", "."))
 
 
 def _last_score(directory: Path) -> float:

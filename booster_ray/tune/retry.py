@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-import builtins
+import re
 from dataclasses import dataclass
 from itertools import takewhile
 from pathlib import Path
 
 from booster_ray.train.attempts import Attempt, How, add_attempt, read_attempts
-from booster_ray.train.run import ERROR, replace_text
+from booster_ray.train.failure import ERROR, forget_failure, read_failure, replace_text
+from booster_ray.train.last_words import forget_stderr, last_words
 from booster_ray.tune.trial import trial_directory
 
 SAME: dict[How, int] = {"error": 3, "died": 5, "storage": 10}
@@ -17,12 +18,12 @@ SAME: dict[How, int] = {"error": 3, "died": 5, "storage": 10}
 A process that vanishes does not say at which step: it may have been killed from outside, again
 and again, so it gets more tries than an error, which comes back by itself.
 """
-STORAGE_ERRORS = {"StorageError"} | {
-    name
-    for name, kind in vars(builtins).items()
-    if isinstance(kind, type) and issubclass(kind, OSError)
-}
-"""Names of the errors that a disk or a share raises."""
+_REASONS = (
+    re.compile(r"[^\n.]*(?:low|out) (?:on|of) memory[^\n]*(?:\n[^\n]*threshold[^\n.]*)?"),
+    re.compile(r"(?<=exit detail: ).+?(?= Some common causes| There are some potential|\n|$)"),
+    re.compile(r"[^\n]*node[^\n]*(?:died|dead|terminated)[^\n.]*"),
+)
+"""Lines in Ray's errors that say more than that a process has died."""
 LONGEST_WAIT = 60.0
 DIED = "the trial's process died"
 
@@ -59,7 +60,8 @@ class Retries:
             OSError: the trial's directory cannot be reached.
         """
         directory = trial_directory(self._root, number)
-        (directory / ERROR).unlink(missing_ok=True)
+        forget_failure(directory)
+        forget_stderr(directory)
         self._known[number] = len(read_attempts(directory))
 
     def judge(self, number: int) -> Verdict:
@@ -70,7 +72,7 @@ class Retries:
         """
         directory = trial_directory(self._root, number)
         attempts = read_attempts(directory)
-        if len(attempts) > self._known.get(number, 0):
+        if len(attempts) > self._known.get(number, 0) and attempts[-1]["how"] == "preempted":
             return Verdict(0.0, attempts[-1]["text"])  # it made way in time, and said so itself
         how, text = _ending(directory)
         attempts = add_attempt(directory, how, text)
@@ -79,7 +81,8 @@ class Retries:
         errors = sum(one["how"] == "error" for one in attempts)
         if alike >= SAME[how] or (how == "error" and errors > self._max_failures):
             if how == "died":
-                text = f"{DIED} {alike} times after {attempts[-1]['env_steps']} env steps"
+                times = f" {alike} times after {attempts[-1]['env_steps']} env steps"
+                text = text.replace(DIED, DIED + times, 1)
                 replace_text(directory / ERROR, text)
             return Verdict(None, text, storage=how == "storage")
         wait = 0.0 if alike == 1 or how == "error" else min(2.0 ** (alike - 2), LONGEST_WAIT)
@@ -88,16 +91,23 @@ class Retries:
 
 def _ending(directory: Path) -> tuple[How, str]:
     """How an attempt ended, from what the run wrote, or could not write."""
-    try:
-        text = (directory / ERROR).read_text(encoding="utf-8").strip()
-    except FileNotFoundError:
-        return "died", DIED
-    return ("storage" if _kind(text) in STORAGE_ERRORS else "error"), text
+    if found := read_failure(directory):
+        return ("storage" if found.how == "storage" else "error"), found.text
+    words = last_words(directory)
+    return "died", f"{DIED}: {words}" if words else DIED
 
 
 def _kind(text: str) -> str:
     """The error's type."""
     return text.partition(":")[0]
+
+
+def reason(told: str) -> str:
+    """What Ray says of why a process died, in one line, without its guesses; empty: nothing."""
+    for pattern in _REASONS:
+        if found := pattern.search(told):
+            return " ".join(found[0].split())
+    return ""
 
 
 def _same(one: Attempt, other: Attempt) -> bool:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import threading
 from contextlib import suppress
+from fnmatch import fnmatch
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
@@ -15,9 +16,11 @@ from typing import Any
 from booster_ray.checkpoint.mirror import Mirror
 from booster_ray.config import Config, Sweep, load
 from booster_ray.train.attempts import ATTEMPTS, last_env_steps
+from booster_ray.train.failure import FILES
 from booster_ray.train.folder import SWEEP, mirror_of, storage_path
 from booster_ray.train.identity import RUN_ID
-from booster_ray.train.run import CONFIG, ERROR, PROGRESS, STOP_FILE, SYSTEM
+from booster_ray.train.last_words import NOTES
+from booster_ray.train.run import CONFIG, PROGRESS, STOP_FILE, SYSTEM
 from booster_ray.tune.budget import SPENT
 from booster_ray.tune.robustness import ROBUSTNESS
 from booster_ray.tune.study import STUDY
@@ -79,7 +82,8 @@ class Sharing:
             return
         with TemporaryDirectory(dir=self.root) as folder:
             scratch = Path(folder)
-            names = (CONFIG, RUN_ID, PROGRESS, SYSTEM, ERROR, ATTEMPTS, ROBUSTNESS)
+            notes = [name for name in mirror.folder.names() if fnmatch(name, NOTES)]
+            names = (CONFIG, RUN_ID, PROGRESS, SYSTEM, *FILES, ATTEMPTS, ROBUSTNESS, *notes)
             found = {name for name in names if mirror.pull_file(name, scratch / name)}
             if last_env_steps(scratch) < last_env_steps(directory):
                 return  # it was made on this machine, and cut short before it was copied
@@ -87,7 +91,7 @@ class Sharing:
             for name in names:
                 if name in found:
                     (scratch / name).replace(directory / name)
-                elif name == ERROR:
+                elif name in FILES:
                     (directory / name).unlink(missing_ok=True)
 
     def fetch_run(self, directory: Path) -> None:

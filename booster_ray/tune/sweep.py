@@ -30,7 +30,7 @@ from booster_ray.tune.live import LiveTable
 from booster_ray.tune.patience import StorageLost, patiently
 from booster_ray.tune.population import PopulationSearch, read_generations
 from booster_ray.tune.records import Status, TrialRecord
-from booster_ray.tune.retry import DIED
+from booster_ray.tune.retry import DIED, reason
 from booster_ray.tune.robustness import read_robustness
 from booster_ray.tune.schedule import make_scheduler
 from booster_ray.tune.search import StudySearch
@@ -268,11 +268,11 @@ class _View(tune.Callback):
     def on_trial_error(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
         self._running.discard(trial.config["number"])
         record = self._refresh(trial, "PENDING")
-        if record.status == "ERROR" and record.error and record.error.startswith(DIED):
-            # The run cannot say itself why it was killed; Ray may know more.
-            lines = str(trial.get_error() or "").strip().splitlines() or [""]
+        died = record.status == "ERROR" and (record.error or "").startswith(DIED)
+        # The run cannot say itself why it was killed; Ray may know more.
+        if died and (why := reason(_error_of(trial))):
             path = trial_directory(self._runner.root, record.number) / ERROR
-            replace_text(path, f"{record.error}; {lines[-1]}")
+            replace_text(path, f"{record.error}; {why}")
             self._refresh(trial, "ERROR")
 
     def _refresh(self, trial: Any, status: Status) -> TrialRecord:
@@ -290,6 +290,14 @@ class _View(tune.Callback):
     def _read(self, number: int, status: Status) -> TrialRecord:
         frozen = self._runner.study.get_trials(deepcopy=False)[number]
         return self._runner.record(frozen, status)
+
+
+def _error_of(trial: Any) -> str:
+    """What Ray Tune says of a trial's error; empty where it has kept nothing."""
+    try:  # not `get_error`, which looks where it is copied later
+        return Path(trial.error_file).read_text(encoding="utf-8", errors="replace")
+    except (OSError, TypeError):
+        return ""
 
 
 def facts(

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -10,9 +12,12 @@ from ray.tune.trainable import wrap_function
 
 from booster_ray.config import Config
 from booster_ray.train.attempts import last_env_steps
+from booster_ray.train.failure import FILES, recorded
 from booster_ray.train.folder import publish, work_in
+from booster_ray.train.last_words import WAITING, note_stderr
 from booster_ray.train.preemption import train_preemptibly
 from booster_ray.train.run import CONFIG, STOP_FILE, replace_text
+from booster_ray.train.runtime import settle
 from booster_ray.train.stopping import forward_sigterm
 
 
@@ -35,9 +40,12 @@ def run_trial(config: dict[str, Any]) -> None:
     from booster_ray.tune.sharing import sweep_on_this_machine
 
     work_in(config["typed_in"])
+    settle()
     sweep, root = sweep_on_this_machine(config)
     directory = trial_directory(root, config["number"])
-    resolved = sweep.resolve(config["params"])
+    note_stderr(sweep.base(), directory, WAITING)
+    with _recorded(sweep.base(), directory):
+        resolved = sweep.resolve(config["params"])
     if "until" in config:
         # The search has decided with what this member goes on; its last config is history.
         resolved = _until(resolved, config["until"])
@@ -55,8 +63,22 @@ def run_trial(config: dict[str, Any]) -> None:
     if finished and "robustness" in resolved.tune.objectives:
         from booster_ray.tune.robustness import ROBUSTNESS, measure_robustness
 
-        measure_robustness(resolved, directory)
+        with _recorded(resolved, directory):
+            measure_robustness(resolved, directory)
         publish(resolved, directory / ROBUSTNESS)
+
+
+@contextmanager
+def _recorded(config: Config, directory: Path) -> Iterator[None]:
+    """What fails outside the run itself is written down like what fails in it."""
+    try:
+        with recorded(directory):
+            yield
+    except Exception:
+        for name in FILES:
+            with suppress(OSError):
+                publish(config, directory / name)
+        raise
 
 
 def _until(config: Config, env_steps: int) -> Config:
