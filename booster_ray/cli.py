@@ -16,8 +16,12 @@ from booster_ray.config import Config, ConfigError, Sweep, load
 def guarded(main: Callable[[], int]) -> int:
     """Run a command; bad input becomes one line on stderr and exit code 2."""
     from booster_ray.checkpoint import CheckpointError, StorageError
+    from booster_ray.train.runtime import keep_numerics
     from booster_ray.worlds.versions import VersionError
 
+    for undone in keep_numerics():
+        text = f"warning: {undone} is set aside: it would change what is computed"
+        print(text, file=sys.stderr)
     try:
         return main()
     except (ConfigError, CheckpointError, StorageError, VersionError) as error:
@@ -55,10 +59,13 @@ def config_or_resumed(args: argparse.Namespace, marker: str) -> tuple[Sweep, Pat
     if args.config:
         from booster_ray.track.fetch import pinned
         from booster_ray.train.resuming import with_storage
-        from booster_ray.train.runtime import restart_for_libraries
+        from booster_ray.train.runtime import check_platforms, restart_for_libraries
 
         sweep = load(args.config, with_storage(args))
-        restart_for_libraries(sweep.base())  # before anything is begun
+        config = sweep.base()
+        restart_for_libraries(config)  # before anything is begun
+        if not _on_a_cluster(marker == folder.SWEEP or config.trainer.workers > 0):
+            check_platforms(config, sweep.source)
         return pinned(sweep), None
     raise ConfigError("command line", "", "expected a config, or --resume NAME")
 
@@ -69,12 +76,28 @@ def resume_command(command: str, config: Config) -> str:
     return shlex.join(["python", "-m", f"booster_ray.{command}", "--resume", config.name, *storage])
 
 
-def prepare_process(config: Config, cpus: int) -> None:
-    """Set this process's environment; must run before jax and ray are imported."""
-    from booster_ray.train.runtime import process_environment, restart_for_libraries
+def prepare_process(config: Config, cpus: int, *, under_ray: bool) -> None:
+    """Set this process's environment; must run before jax and ray are imported.
 
-    restart_for_libraries(config)  # of a run that is resumed; a new one did before it began
-    os.environ.update(process_environment(config, cpus))
+    Args:
+        config: of the run.
+        cpus: cores that this process may use.
+        under_ray: whether Ray's workers train, and not this process.
+
+    Raises:
+        ConfigError: JAX cannot compute where it is told to.
+    """
+    from booster_ray.train import runtime
+
+    runtime.restart_for_libraries(config)  # of a run that is resumed; a new one did so before
+    runtime.prepare(config, cpus)
+    try:
+        runtime.check_platforms(config, config.name)
+    except ConfigError:
+        if not _on_a_cluster(under_ray):
+            raise
+        # The workers' machines may have what the driver's has not; its own share is small.
+        runtime.prepare(config, cpus, JAX_PLATFORMS="cpu")
     if not os.environ.get("RAY_ADDRESS"):
         # A token for the cluster that this process may start, and for no other. Ray would write
         # one to the user's home, and every `ray start` from then on would ask for it.
@@ -82,3 +105,8 @@ def prepare_process(config: Config, cpus: int) -> None:
         os.environ.setdefault("RAY_AUTH_TOKEN", secrets.token_hex(32))
     # Anonymous usage reports are the user's to switch on.
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
+
+
+def _on_a_cluster(under_ray: bool) -> bool:
+    """Whether what trains is on machines of a cluster that runs already."""
+    return under_ray and bool(os.environ.get("RAY_ADDRESS"))

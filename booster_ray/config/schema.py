@@ -403,22 +403,26 @@ class Tune(Section):
 
 
 class Runtime(Section):
-    """What must be set before JAX loads."""
+    """What must be set before JAX loads.
+
+    A setting that differs from its default goes before the environment variable of its name; at
+    its default it leaves a variable that is set as it is.
+    """
 
     mem_fraction: Annotated[float, Field(gt=0, le=1)] = 0.75
-    """Share of GPU memory JAX may take."""
+    """Share of GPU memory JAX may take (XLA_PYTHON_CLIENT_MEM_FRACTION)."""
     preallocate: bool = False
-    """Take that share at the start."""
+    """Take that share at the start (XLA_PYTHON_CLIENT_PREALLOCATE)."""
     xla_flags: Text = ""
-    """XLA_FLAGS; empty: left alone."""
+    """XLA_FLAGS, added to those of the environment; of a flag set twice this one counts."""
     jax_platforms: Text = ""
     """JAX_PLATFORMS, e.g. `cpu` or `cuda,cpu`; empty: left alone."""
     cuda_visible_devices: Text | None = None
     """CUDA_VISIBLE_DEVICES; null: left alone, empty: no GPU is seen."""
     mujoco_gl: Literal["egl", "osmesa", "disabled"] | None = None
-    """MuJoCo's render back end; null: left alone."""
+    """MuJoCo's render back end (MUJOCO_GL); null: left alone."""
     compilation_cache: Text | None = "~/.cache/booster_ray/jax"
-    """Folder of JAX's compilation cache; null: none."""
+    """Folder of JAX's compilation cache (JAX_COMPILATION_CACHE_DIR); null: none."""
     prefer_pip_cuda: bool = False
     """Look for CUDA's libraries where pip put them before LD_LIBRARY_PATH, in workers too."""
 

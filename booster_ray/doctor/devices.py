@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from booster_ray.config import Config
+from booster_ray.config import Config, ConfigError
 from booster_ray.doctor.findings import Finding, Verdict
 
 GB = 1e9
@@ -20,7 +20,10 @@ def check(config: Config) -> list[Finding]:
     import jax
     import torch
 
-    local = jax.local_devices()
+    try:
+        local = jax.local_devices()
+    except (RuntimeError, AssertionError):
+        return [_elsewhere(config)]
     names = ", ".join(_described(device) for device in local)
     torch_gpus = torch.cuda.device_count()
     gpu_gb = [_memory(device) / config.runtime.mem_fraction / GB for device in local]
@@ -40,6 +43,18 @@ def check(config: Config) -> list[Finding]:
         text = f"sac.devices is {config.sac.devices}, and JAX sees {len(local)}"
         return [seen, Finding("devices", "fail", text, f"set sac.devices={len(local)}")]
     return [seen]
+
+
+def _elsewhere(config: Config) -> Finding:
+    """JAX is told to compute where it cannot."""
+    from booster_ray.train.runtime import PLATFORMS, check_platforms
+
+    fix = f"unset {PLATFORMS} and runtime.jax_platforms, or nvidia-smi"
+    try:
+        check_platforms(config, "the config")
+    except ConfigError as error:
+        return Finding("devices", "fail", str(error), fix)
+    return Finding("devices", "fail", "JAX finds no device to compute on", fix)
 
 
 def _described(device: Any) -> str:

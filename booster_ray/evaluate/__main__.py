@@ -103,17 +103,18 @@ def prepare(*, cpus: int = 1, jax_on_cpu: bool = True, video: bool = False) -> N
 
     Raises:
         VersionError: the game cannot be played with what is installed.
+        ConfigError: JAX cannot compute where the environment tells it to.
     """
     from booster_ray.config import Config
-    from booster_ray.train.runtime import process_environment
+    from booster_ray.train.runtime import check_platforms, process_environment, settle
     from booster_ray.worlds.versions import check_versions
 
     check_versions()
     wanted = process_environment(Config(), cpus)
     wanted |= {"JAX_PLATFORMS": "cpu"} if jax_on_cpu else {}
     wanted |= {"MUJOCO_GL": "egl"} if video and "DISPLAY" not in os.environ else {}
-    for name, value in wanted.items():
-        os.environ.setdefault(name, value)
+    settle(wanted)
+    check_platforms(Config(), "")
 
 
 def play(

@@ -39,7 +39,8 @@ def main(argv: list[str]) -> int:
 
 
 def _train(config: Config, root: Path) -> int:
-    prepare_process(config, config.world.threads or config.trainer.cpus)
+    cpus = config.world.threads or config.trainer.cpus
+    prepare_process(config, cpus, under_ray=config.trainer.workers > 0)
 
     from booster_ray.track.publish import publish_best
     from booster_ray.track.tracker import Tracker

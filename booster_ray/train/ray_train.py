@@ -9,7 +9,7 @@ from typing import Any
 
 from booster_ray.config import Config
 from booster_ray.train.folder import work_in
-from booster_ray.train.runtime import process_environment
+from booster_ray.train.runtime import settle, worker_environment
 
 
 def available_cpus() -> int:
@@ -26,12 +26,14 @@ def connect(config: Config, address: str | None) -> None:
 
     # Workers stay where Ray begins them, see folder.work_in.
     os.environ.setdefault("RAY_CHDIR_TO_TRIAL_DIR", "0")
+    # Of a job that brings variables of its own; Ray would refuse to set one of them again.
+    os.environ.setdefault("RAY_OVERRIDE_JOB_RUNTIME_ENV", "1")
     own: dict[str, Any] = {"include_dashboard": False, "num_cpus": available_cpus()}
     ray.init(
         address=address or "local",
         log_to_driver=False,
         logging_level="ERROR",
-        runtime_env={"env_vars": process_environment(config, config.trainer.cpus)},
+        runtime_env={"env_vars": worker_environment(config, address)},
         **({} if address else own),
     )
 
@@ -113,6 +115,7 @@ def _work(loop_config: dict[str, Any]) -> None:
     from booster_ray.train.preemption import NOTICE_FILE, Watch, train_preemptibly
 
     work_in(loop_config["typed_in"])
+    settle()
     config = Config.model_validate(loop_config["config"])
     directory, stop_file = Path(loop_config["directory"]), Path(loop_config["stop_file"])
     report: Callable[[dict[str, Any]], object] = train.report

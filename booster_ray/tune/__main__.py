@@ -69,7 +69,7 @@ def _plan(sweep: Sweep, root: Path | None) -> int:
 
 def _drive(sweep: Sweep, root: Path) -> int:
     config = sweep.base()
-    prepare_process(config, len(os.sched_getaffinity(0)))
+    prepare_process(config, len(os.sched_getaffinity(0)), under_ray=True)
 
     from rich.console import Console
 
