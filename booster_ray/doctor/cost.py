@@ -7,11 +7,10 @@ from dataclasses import dataclass, replace
 from booster_ray.config import Config
 from booster_ray.doctor.machines import Machine, Prices
 from booster_ray.doctor.memory import RAY, TRACKERS, MemoryPlan
+from booster_ray.train.room import HEADROOM
 from booster_ray.tune.plan import Plan
 
 GB_PER_MB = 1e-3
-HEADROOM = 0.9
-"""Of a machine's memory that runs may take: the system needs some, and estimates err."""
 
 
 @dataclass(frozen=True)

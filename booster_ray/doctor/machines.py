@@ -4,16 +4,16 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
 from pydantic import Field, ValidationError
 
 from booster_ray.config import ConfigError, yaml12
 from booster_ray.config.errors import choices, hint
 from booster_ray.config.section import Count, Natural, Positive, Section, Text
+from booster_ray.train.room import limit_bytes
 
 PRICES = Path(__file__).with_name("prices.yaml")
-CGROUP_LIMIT = Path("/sys/fs/cgroup/memory.max")
 Price = Annotated[float, Field(ge=0)]
 
 
@@ -93,22 +93,14 @@ def find(prices: Prices, name: str) -> Machine:
 
 
 def this_machine(gpus: list[float]) -> Machine:
-    """The machine that this runs on; a container's limit counts as its memory.
+    """The machine that this runs on; the limit of a container or job counts as its memory.
 
     Args:
         gpus: GB of each GPU that JAX sees.
     """
-    import psutil
-
-    memory = psutil.virtual_memory().total
-    limit: Any = None
-    if CGROUP_LIMIT.exists():
-        limit = CGROUP_LIMIT.read_text(encoding="ascii").strip()
-    if limit and limit.isdigit():
-        memory = min(memory, int(limit))
     return Machine(
         cpus=len(os.sched_getaffinity(0)),
-        memory_gb=memory / 1e9,
+        memory_gb=limit_bytes() / 1e9,
         gpus=len(gpus),
         gpu_memory_gb=min(gpus, default=None) or None,
     )

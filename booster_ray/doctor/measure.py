@@ -11,7 +11,8 @@ import numpy as np
 
 from booster_ray.config import Config
 from booster_ray.doctor.findings import Finding
-from booster_ray.doctor.memory import FLOAT, MB, Measured, plan_memory
+from booster_ray.doctor.memory import MB, Measured, plan_memory
+from booster_ray.train.room import FLOAT
 from booster_ray.worlds.make import sizes
 
 TYPICAL = {"pretrain": (265.0, 585.0, 130.0), "finetune": (455.0, 585.0, 0.0)}

@@ -9,9 +9,9 @@ from typing import Any, NamedTuple
 from booster_ray.config import Config, ConfigError, Sweep
 from booster_ray.config.finetune import DDPG
 from booster_ray.soccer import game
+from booster_ray.train.room import row_bytes, transitions
 
 MB = 1e6
-FLOAT = 4
 
 NATIVE = {"goalie": 0.022, "obstacle": 0.153, "kick_to_target": 0.021}
 RANDOMIZED = {"goalie": 1.08, "obstacle": 8.55, "kick_to_target": 0.70}
@@ -107,31 +107,19 @@ def plan_memory(config: Config, measured: Measured, gpu: bool) -> MemoryPlan:
     if on_gpu:
         parts.append(Part("CUDA", device=CONTEXT, how="context and libraries"))
     kept = tuple(part for part in parts if part.host or part.device)
-    resume = transitions(config) * row_bytes(config, measured) / MB
+    resume = transitions(config) * _row(config, measured) / MB
     return MemoryPlan(kept, resume, on_gpu and config.stage == "pretrain")
-
-
-def transitions(config: Config) -> int:
-    """Replay capacity of one worker."""
-    if config.stage == "pretrain":
-        return config.sac.replay_size
-    return config.ddpg.replay_size // max(1, config.trainer.workers)
 
 
 def checkpoint_mb(config: Config, measured: Measured) -> float:
     """What the checkpoints of one trial take in storage: they share the replay's segments."""
     workers = max(1, config.trainer.workers) if config.stage == "finetune" else 1
-    replay = workers * transitions(config) * row_bytes(config, measured) / MB
+    replay = workers * transitions(config) * _row(config, measured) / MB
     return replay + (config.checkpoint.keep + 1) * measured.state
 
 
-def row_bytes(config: Config, measured: Measured) -> int:
-    """Bytes of a transition: two observations, an action, reward and how it ended."""
-    numbers = 2 * measured.observation + measured.action + 3
-    if config.stage == "finetune":
-        numbers += 3  # parts of the reward
-        numbers += measured.action if config.imitation.demonstrator else 0
-    return FLOAT * numbers
+def _row(config: Config, measured: Measured) -> int:
+    return row_bytes(config, measured.observation, measured.action)
 
 
 def _compilation(config: Config, measured: Measured, on_gpu: bool) -> Part:
@@ -188,7 +176,7 @@ def _learner(config: Config, measured: Measured, on_gpu: bool) -> Iterator[Part]
 
 def _replay(config: Config, measured: Measured, on_gpu: bool) -> Iterator[Part]:
     """The ring, and the copy of what is new in it while a checkpoint is written."""
-    row, capacity = row_bytes(config, measured), transitions(config)
+    row, capacity = _row(config, measured), transitions(config)
     on_device = config.world.on_device and on_gpu
     size = capacity * row / MB
     how = f"{capacity:,} transitions of {row} B"

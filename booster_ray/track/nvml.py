@@ -73,6 +73,11 @@ class Nvml:
                 numbers[f"{place}/utilization"] = rates.gpu / 100
         return numbers
 
+    def totals(self) -> list[int]:
+        """Bytes of memory of each device that tells them."""
+        told = [self._ask(device, "nvmlDeviceGetMemoryInfo") for device in self.devices]
+        return [memory.total for memory in told if memory]
+
     def heat(self) -> dict[str, float]:
         """``gpu/N/temperature`` (°C) and ``gpu/N/power`` (W)."""
         numbers: dict[str, float] = {}

@@ -33,7 +33,7 @@ def main(argv: list[str]) -> int:
     if sweep.space:
         text = "is searched, expected one value; sweeps are run by booster_ray.tune"
         raise ConfigError(sweep.source, next(iter(sweep.space)), text)
-    root = root or folder.begin(sweep)
+    root = root or folder.begin(sweep, under_ray=sweep.base().trainer.workers > 0)
     with folder.lock(root):
         return _train(changed(sweep, root / CONFIG, overrides).base(), root)
 

@@ -20,6 +20,7 @@ from booster_ray.config import Config
 from booster_ray.config.curriculum import reward_factors
 from booster_ray.train.learner import from_tree, learning_starts, task_shares, to_tree
 from booster_ray.train.report import TrainingDiverged, Tree
+from booster_ray.train.room import check_run
 from booster_ray.worlds.contract import Scalable, StepResult, World
 
 EPISODES_AVERAGED = 50
@@ -109,6 +110,7 @@ class HostEngine:
     def __init__(self, config: Config, sac: Sac, world: World) -> None:
         self._config, self._sac, self._world = config, sac, world
         self.stride, self.action_size = world.num_envs, world.action_size
+        check_run(config, world.observation_size, world.action_size)
         self._replay = Replay(
             config.sac.replay_size,
             world.task,

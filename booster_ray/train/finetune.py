@@ -25,6 +25,7 @@ from booster_ray.train.finetune_start import Start, begin, from_nothing
 from booster_ray.train.learner import task_shares
 from booster_ray.train.pretrain import Pretraining
 from booster_ray.train.report import TrainingDiverged, Tree
+from booster_ray.train.room import check_run
 from booster_ray.worlds.contract import StepResult, World
 from booster_ray.worlds.make import make_world
 
@@ -70,6 +71,7 @@ class DdpgEngine:
         )
         options: dict[str, Any] = {"discount": ddpg.discount, "shares": task_shares(config)}
         options |= {"n_step": ddpg.n_step, "demonstrated": demonstrated}
+        check_run(config, *sizes)
         self._replay = AnnealedReplay(ddpg.replay_size // team.size, world.task, *sizes, **options)
         self._kept = start.kept
         self._starts = max(ddpg.learning_starts, ddpg.batch_size) // team.size

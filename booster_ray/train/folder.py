@@ -25,6 +25,7 @@ from booster_ray.checkpoint.storage import RemoteFolder, is_remote, local_path
 from booster_ray.config import Config, ConfigError, Sweep, load
 from booster_ray.config.errors import choices, hint
 from booster_ray.config.paths import storage_name
+from booster_ray.train.room import check_sweep, elsewhere
 from booster_ray.worlds.make import check_world
 
 SWEEP = "sweep.yaml"
@@ -84,19 +85,25 @@ def publish(config: Config, file: Path) -> None:
         mirror.push_file(file)
 
 
-def begin(sweep: Sweep) -> Path:
+def begin(sweep: Sweep, under_ray: bool = True) -> Path:
     """Create the folder of a new sweep or run; the caller writes what marks it.
+
+    Args:
+        sweep: its checked config.
+        under_ray: whether Ray's workers train, perhaps on other machines, and not this process.
 
     Raises:
         ConfigError: the name is taken, the storage cannot be written or is full, the world
-            or the demonstrator cannot be made, or the search space holds a setting that must be
-            the same for all trials.
+            or the demonstrator cannot be made, the replay does not fit this machine, or the search
+            space holds a setting that must be the same for all trials.
     """
     for key in sweep.space:
         if key.startswith(FIXED):
             raise ConfigError(sweep.source, key, "is searched, expected one value for the sweep")
     config = sweep.base()
-    check_world(config)
+    sizes = check_world(config)
+    if not (under_ray and elsewhere()):
+        check_sweep(sweep, sizes)
     if config.imitation.demonstrator is not None:
         from booster_ray.demonstrators import load_demonstrator
 

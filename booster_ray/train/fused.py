@@ -24,6 +24,7 @@ from booster_ray.config.curriculum import reward_factors
 from booster_ray.train.collect import EPISODES_AVERAGED
 from booster_ray.train.learner import from_tree, learning_starts, task_shares, to_tree
 from booster_ray.train.report import Tree
+from booster_ray.train.room import check_run
 from booster_ray.worlds.device import Dynamics, ScalableDynamics
 from booster_ray.worlds.mjx import Outcome
 
@@ -75,6 +76,7 @@ class DeviceEngine:
         self._shape = config.sac.updates_per_step, config.sac.batch_size
         self._steps = config.world.steps_per_dispatch
         self.stride, self.action_size = self._steps * dynamics.num_envs, dynamics.action_size
+        check_run(config, dynamics.observation_size, dynamics.action_size)
         self._replay = DeviceReplay(
             config.sac.replay_size,
             dynamics.tasks,

@@ -55,7 +55,10 @@ def _begin(sweep: Sweep) -> Path:
         from booster_ray.tune.study import refuse_taken
 
         refuse_taken(config, sweep.source)
-    return folder.begin(sweep)
+    root = folder.begin(sweep)
+    if crowd := _crowd(sweep):
+        print(f"warning: {crowd}", file=sys.stderr)
+    return root
 
 
 def _plan(sweep: Sweep, root: Path | None) -> int:
@@ -63,8 +66,24 @@ def _plan(sweep: Sweep, root: Path | None) -> int:
 
     from booster_ray.tune.plan import plan, print_plan
 
+    crowd = _crowd(sweep)  # refuses what a run would be refused for
     print_plan(plan(sweep, root), Console())
+    if crowd:
+        print(f"memory     {crowd}")
     return 0
+
+
+def _crowd(sweep: Sweep) -> str:
+    """What trials beside one another lack of this machine's memory; empty: nothing is known."""
+    from booster_ray.train.room import check_sweep, crowded, elsewhere
+    from booster_ray.tune.plan import at_once
+    from booster_ray.worlds.make import check_world
+
+    if elsewhere():
+        return ""
+    sizes = check_world(sweep.base())
+    check_sweep(sweep, sizes)
+    return crowded(sweep, sizes, at_once(sweep.base()))
 
 
 def _drive(sweep: Sweep, root: Path) -> int:

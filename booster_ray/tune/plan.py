@@ -78,12 +78,17 @@ def plan(sweep: Sweep, root: Path | None) -> Plan:
         searched=len(sweep.space),
         trials=trials,
         steps_left=max(0, trials * budget - sum(_done(root, budget))),
-        at_once=max(1, min(trials, config.tune.max_concurrent or _fitting(config))),
+        at_once=at_once(config),
         rate=rate,
         rate_from=source,
         hours_spent=hours,
         trial_hours_spent=trial_hours,
     )
+
+
+def at_once(config: Config) -> int:
+    """Trials of a sweep that this machine runs at a time."""
+    return max(1, min(config.tune.trials, config.tune.max_concurrent or _fitting(config)))
 
 
 def print_plan(planned: Plan, console: Console) -> None:

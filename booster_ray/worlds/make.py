@@ -111,24 +111,28 @@ def make_dynamics(config: Config, num_envs: int | None = None) -> Dynamics[Any]:
         raise ConfigError("world.impl", str(error)) from None
 
 
-def check_world(config: Config) -> None:
+def check_world(config: Config) -> tuple[int, int] | None:
     """Refuse an environment of gymnasium's that cannot be played, before anything is begun.
 
     It is made, reset and stepped once. JAX is not loaded: what MJX and Brax lack shows when they
     are made.
+
+    Returns:
+        Numbers in an observation and in an action; None of other worlds.
 
     Raises:
         ConfigError: see :func:`make_world`; or its first reset or step raises, or gives what is no
             observation or reward.
     """
     if not config.world.kind.startswith("gym:"):
-        return
+        return None
     from booster_ray.worlds.contract import WorldError
 
     world = make_world(config, threads=1, num_envs=1)
     try:
         world.reset(config.seed)
         world.step(np.zeros((1, world.action_size), np.float32))
+        return world.observation_size, world.action_size
     except WorldError as error:
         raise ConfigError("world.kind", str(error)) from None
     finally:
