@@ -316,6 +316,8 @@ class Evaluation(Section):
     """Episodes of each task per evaluation."""
     every: Count = 100_000
     """Env steps between evaluations."""
+    max_steps: Count = 10_000
+    """Control steps after which an episode is cut, where the environment sets no limit (gym)."""
 
 
 class Checkpoint(Section):

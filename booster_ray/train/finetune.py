@@ -18,13 +18,18 @@ from booster_ray.agents.sac import guards
 from booster_ray.agents.sac.losses import Batch
 from booster_ray.config import Config
 from booster_ray.config.finetune import value_at
-from booster_ray.train.collect import EPISODES_AVERAGED, restore_world, scale_rewards
+from booster_ray.train.collect import (
+    EPISODES_AVERAGED,
+    check_step,
+    restore_world,
+    scale_rewards,
+)
 from booster_ray.train.demonstrations import Demonstrations
 from booster_ray.train.evaluation import make_evaluator
 from booster_ray.train.finetune_start import Start, begin, from_nothing
 from booster_ray.train.learner import task_shares
-from booster_ray.train.pretrain import Pretraining
-from booster_ray.train.report import TrainingDiverged, Tree
+from booster_ray.train.pretrain import Pretraining, owed
+from booster_ray.train.report import TrainingDiverged, Tree, check_given
 from booster_ray.train.room import check_run
 from booster_ray.worlds.contract import StepResult, World
 from booster_ray.worlds.make import make_world
@@ -83,7 +88,9 @@ class DdpgEngine:
         self._spread = (2.0 * (np.arange(world.num_envs) + 0.5) / world.num_envs)[:, None]
         self._spread = self._spread.astype(np.float32)
         self._factors: dict[str, float] = {}
+        self._env_steps = 0
         self._observation = world.reset(self._seed(0))
+        check_given(config.world.kind, 0, observation=self._observation)
         self._demonstrations = Demonstrations(config, world) if demonstrated else None
 
     def _seed(self, env_steps: int) -> int:
@@ -98,6 +105,7 @@ class DdpgEngine:
 
     def advance(self, env_steps: int) -> None:
         """One control step of all worlds, beside ``updates_per_step`` updates."""
+        self._env_steps = env_steps
         scale_rewards(self._world, self._config, env_steps)
         factors = self._scheduled(env_steps)
         stage = self._config.ddpg.stage_at(env_steps)
@@ -149,6 +157,7 @@ class DdpgEngine:
 
     def _collect(self, action: np.ndarray) -> None:
         result = self._world.step(action)
+        check_step(self._config, self._env_steps, result)
         transitions = Batch(
             self._observation,
             action,
@@ -288,7 +297,7 @@ class Finetuning(Pretraining):
     Args:
         config: a resolved config of stage ``finetune``.
         restored: a tree from an earlier :attr:`Report.capture` of the same config.
-        interrupt: while set, every advance of the engine is followed by a report.
+        interrupt: see :class:`Pretraining`.
         team: workers that train together, of which this one leads; None: those of torch's process
             group, if there is one.
 
@@ -314,7 +323,7 @@ class Finetuning(Pretraining):
         self._evaluator = make_evaluator(config, config.world.threads or config.trainer.cpus)
         self._watch = guards.EntropyWatch()
         self._env_steps = 0 if restored is None else restored["env_steps"]
-        self._resumed = restored is not None
+        self._owed = {} if restored is None else owed(restored)
 
     def _checked(self, numbers: dict[str, float], on_time: bool) -> dict[str, float]:
         if what := guards.divergence(numbers):
@@ -322,4 +331,4 @@ class Finetuning(Pretraining):
         return numbers
 
     def _evaluate(self) -> dict[str, float]:
-        return self._evaluator.metrics(self._engine.policy)
+        return self._evaluator.metrics(self._engine.policy, self._interrupt)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import threading
 import time
 
@@ -12,7 +13,7 @@ from booster_ray.agents.sac.guards import EntropyWatch
 from booster_ray.agents.sac.learner import Sac
 from booster_ray.config import Config
 from booster_ray.train.collect import Engine, HostEngine
-from booster_ray.train.evaluation import make_evaluator
+from booster_ray.train.evaluation import Interrupted, make_evaluator
 from booster_ray.train.learner import make_learner
 from booster_ray.train.report import Loop, Report, TrainingDiverged, Tree
 from booster_ray.worlds.make import make_dynamics, make_world
@@ -39,13 +40,24 @@ def make_engine(config: Config, threads: int) -> tuple[Sac, Engine]:
     return sac, DeviceEngine(config, sac, dynamics)
 
 
+OWED = "owed"
+"""In a state tree, as JSON: what the report at its env step says so far, if its evaluation is
+due."""
+
+
+def owed(tree: Tree) -> dict[str, float] | None:
+    """The report that a restored run has to finish first; None: none."""
+    return json.loads(tree[OWED]) if OWED in tree else None
+
+
 class Pretraining:
     """Everything one run owns; iterate it to train.
 
     Args:
         config: a resolved config.
         restored: a tree from an earlier :attr:`Report.capture` of the same config.
-        interrupt: while set, every advance of the engine is followed by a report.
+        interrupt: while set, every advance of the engine is followed by a report, and evaluations
+            are left to the run that goes on from there.
 
     Raises:
         ConfigError: the config's environment cannot be made.
@@ -66,14 +78,18 @@ class Pretraining:
         self._evaluator = make_evaluator(config, threads)
         self._watch = EntropyWatch()
         self._env_steps = 0
-        self._resumed = restored is not None
+        self._owed: dict[str, float] | None = {}
+        """What a report says that waits for its evaluation; None: none does. So begins a run."""
         if restored is not None:
+            self._owed = owed(restored)
             self._restore(restored)
 
     def __iter__(self) -> Loop:
         config, engine = self._config, self._engine
-        if not self._resumed:
-            yield self._report(self._evaluate(), saved=0)
+        if self._owed is not None:
+            yield self._report(self._evaluated(self._owed), saved=self._env_steps)
+            if self._owed is not None:
+                return
         saved, started, began = self._env_steps, time.monotonic(), self._env_steps
         while not self.finished:
             engine.advance(self._env_steps)
@@ -85,17 +101,19 @@ class Pretraining:
             elapsed = time.monotonic() - started
             report["env_steps_per_second"] = (self._env_steps - began) / max(elapsed, 1e-9)
             if self._crossed(config.evaluation.every):
-                report |= self._evaluate()
+                report = self._evaluated(report)
             due = self._report(report, saved)
             saved = self._env_steps if due.checkpoint_due else saved
             yield due
+            if due.unfinished:
+                return
             # Time spent by whoever listens (saving, drawing) is not training time.
             started, began = time.monotonic(), self._env_steps
 
     @property
     def finished(self) -> bool:
-        """Whether the budget of env steps is spent."""
-        return self._env_steps >= self._config.training.env_steps
+        """Whether the budget of env steps is spent, and no evaluation is due."""
+        return self._env_steps >= self._config.training.env_steps and self._owed is None
 
     def _crossed(self, every: int) -> bool:
         """Whether the last advance crossed a multiple of ``every``, or was the last."""
@@ -115,24 +133,35 @@ class Pretraining:
         collapse = {"entropy_collapsed": float(guards.collapsed(watch))}
         return numbers | (collapse if "entropy" in numbers else {})
 
+    def _evaluated(self, report: dict[str, float]) -> dict[str, float]:
+        """A report with the scores of the policy as it is now, unless that was cut short."""
+        self._owed = None
+        try:
+            return report | self._evaluate()
+        except Interrupted:
+            self._owed = report
+            return report
+
     def _evaluate(self) -> dict[str, float]:
         learner = self._engine.learner
 
         def policy(observation: np.ndarray) -> np.ndarray:
             return np.asarray(self._sac.act_mean(learner, observation))
 
-        return self._evaluator.metrics(policy)
+        return self._evaluator.metrics(policy, self._interrupt)
 
     def _report(self, metrics: dict[str, float], saved: int) -> Report:
         every = self._config.checkpoint.every_env_steps
         due = self.finished or self._env_steps - saved >= every
-        return Report({"env_steps": self._env_steps, **metrics}, self._capture, due)
+        told = {"env_steps": self._env_steps, **metrics}
+        return Report(told, self._capture, due, unfinished=self._owed is not None)
 
     # -- checkpoint --------------------------------------------------------------------------
 
     def _capture(self) -> Tree:
         watched = {"low_entropy_reports": self._watch.reports}
-        return {**self._engine.state(), **watched, "env_steps": self._env_steps}
+        due = {} if self._owed is None else {OWED: json.dumps(self._owed)}
+        return {**self._engine.state(), **watched, "env_steps": self._env_steps, **due}
 
     def _restore(self, tree: Tree) -> None:
         self._env_steps = tree["env_steps"]

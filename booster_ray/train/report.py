@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from typing import Any, NamedTuple
 
+import numpy as np
+
 Tree = dict[str, Any]
 """Nested dict of arrays and JSON scalars: a whole training state."""
 
@@ -18,6 +20,9 @@ class Report(NamedTuple):
     """Takes the whole state as it is now; from it the loop goes on bit for bit."""
     checkpoint_due: bool
     """Whether the configured cadence asks for a checkpoint here."""
+    unfinished: bool = False
+    """Whether an evaluation that is due here was cut short. The state is to be saved, the report
+    to be forgotten: going on from that state makes it again, whole."""
 
 
 Loop = Iterator[Report]
@@ -32,3 +37,36 @@ class TrainingDiverged(RuntimeError):
         super().__init__(
             f"{what} after {env_steps} env steps; lower {rates} or check the reward weights"
         )
+
+
+class WorldDiverged(TrainingDiverged):
+    """A world gave a reward or an observation that is not finite; no learning rate mends that."""
+
+    def __init__(self, kind: str, what: str, env_steps: int) -> None:
+        environment = kind.startswith(("gym:", "brax:"))
+        fix = "mend the environment" if environment else "check the reward weights"
+        RuntimeError.__init__(
+            self, f"world.kind {kind} gives {what} after {env_steps} env steps; {fix}"
+        )
+
+
+def check_given(kind: str, env_steps: int, **given: np.ndarray) -> None:
+    """See that what worlds give is finite.
+
+    Args:
+        kind: `world.kind`.
+        env_steps: made before.
+        given: arrays (n, ...) by what they are, one row a world.
+
+    Raises:
+        WorldDiverged: some number is not.
+    """
+    for what, values in given.items():
+        if np.isfinite(values).all():
+            continue
+        rows = values.reshape(len(values), -1)
+        world, place = np.argwhere(~np.isfinite(rows))[0]
+        at = f" in place {place}" if rows.shape[1] > 1 else ""
+        name = what.replace("_", " ")
+        text = f"a {name} of {rows[world, place]}{at} in world {world} of {len(rows)}"
+        raise WorldDiverged(kind, text, env_steps)
