@@ -14,12 +14,18 @@ from typing import TYPE_CHECKING, Any, Protocol
 import numpy as np
 
 from booster_ray.config import ConfigError
+from booster_ray.config.errors import blame
+from booster_ray.soccer import game
 from booster_ray.soccer.control import Gains, pd_action, pd_target
 from booster_ray.soccer.features import Clock
 from booster_ray.soccer.frame import Frame
 
 if TYPE_CHECKING:
     from booster_ray.worlds.native import NativeWorld
+
+
+class DemonstratorError(Exception):
+    """A demonstrator raised, or gave no joint targets: one line that names it."""
 
 
 class Demonstrator(Protocol):
@@ -47,10 +53,28 @@ def actions(
         targets: :meth:`Demonstrator.targets`, or the like.
         world: of PD control; its robots are asked about.
         gains: the world's own.
+
+    Raises:
+        DemonstratorError: ``targets`` raises, or gives something else than (n, 12) finite numbers.
     """
     kept = world.kept()
     kept = kept._replace(previous_action=pd_target(kept.previous_action, gains))
-    return np.asarray(pd_action(targets(world.frame(), kept), gains))
+    try:
+        wanted = np.asarray(targets(world.frame(), kept))
+    except (Exception, SystemExit) as error:
+        raise DemonstratorError(f"{_named(targets)} raises {blame(error)}") from error
+    expected = world.num_envs, game.ACTION_SIZE
+    if wanted.shape != expected:
+        text = f"gives targets of shape {wanted.shape}, expected {expected}"
+        raise DemonstratorError(f"{_named(targets)} {text}")
+    if wanted.dtype.kind not in "fiu" or not np.isfinite(wanted).all():
+        raise DemonstratorError(f"{_named(targets)} gives targets that are no finite numbers")
+    return np.asarray(pd_action(wanted, gains))
+
+
+def _named(targets: Callable[..., Any]) -> str:
+    module = getattr(targets, "__module__", "")
+    return f"{module}:{getattr(targets, '__qualname__', type(targets).__name__)}"
 
 
 def load_demonstrator(path: str) -> Demonstrator:
@@ -62,9 +86,10 @@ def load_demonstrator(path: str) -> Demonstrator:
     module, _, name = path.partition(":")
     try:
         made: Any = getattr(importlib.import_module(module), name)()
-    except (ImportError, AttributeError, OSError, ValueError, TypeError) as error:
-        text = " ".join(str(error).split())
-        raise ConfigError("imitation.demonstrator", f"{path} cannot be made: {text}") from None
+    except (Exception, SystemExit) as error:  # whatever its module or its constructor raises
+        raise ConfigError(
+            "imitation.demonstrator", f"{path} cannot be made: {blame(error)}"
+        ) from None
     if not callable(getattr(made, "targets", None)):
         raise ConfigError("imitation.demonstrator", f"{path} has no method targets(frame, kept)")
     demonstrator: Demonstrator = made

@@ -1,5 +1,7 @@
 """DAgger: it learns what is shown, asks in every state, and goes on bit for bit."""
 
+import importlib
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -8,7 +10,7 @@ import pytest
 from train.trees import differing, numbers
 
 from booster_ray.config import Config, ConfigError, load
-from booster_ray.demonstrators import load_demonstrator
+from booster_ray.demonstrators import DemonstratorError, actions, load_demonstrator
 from booster_ray.demonstrators.stander import POSE, Stander
 from booster_ray.soccer.features import Clock
 from booster_ray.soccer.frame import Frame
@@ -135,6 +137,47 @@ def test_who_cannot_be_asked(path: str, why: str, monkeypatch: pytest.MonkeyPatc
     monkeypatch.delenv("BOOSTER_GYM_T1_WALK", raising=False)
     with pytest.raises(ConfigError, match="imitation.demonstrator.*" + why):
         load_demonstrator(path)
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("raise RuntimeError('no licence')", "RuntimeError: no licence (other_coach.py:1)"),
+        ("class Coach(:", "SyntaxError: invalid syntax (other_coach.py:1)"),
+        ("import sys\nsys.exit(1)", "SystemExit: 1 (other_coach.py:2)"),
+        ("class Coach:\n def __init__(self):\n  {}['a']", "KeyError: 'a' (other_coach.py:3)"),
+    ],
+)
+def test_a_demonstrator_that_fails_at_the_door_is_one_line(
+    text: str, said: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "other_coach.py").write_text(text)
+    monkeypatch.syspath_prepend(tmp_path)
+    monkeypatch.delitem(sys.modules, "other_coach", raising=False)
+    importlib.invalidate_caches()
+    with pytest.raises(ConfigError) as caught:
+        load_demonstrator("other_coach:Coach")
+    assert said in str(caught.value) and "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("targets", "said"),
+    [
+        (lambda frame, kept: {}["ball"], r"raises KeyError: 'ball' \(test_imitation.py:"),
+        (lambda frame, kept: np.zeros(12), r"of shape \(12,\), expected \(3, 12\)"),
+        (lambda frame, kept: np.full((3, 12), np.nan), "no finite numbers"),
+        (lambda frame, kept: None, "of shape"),
+    ],
+)
+def test_what_is_no_answer_is_blamed_on_the_demonstrator(targets: Any, said: str) -> None:
+    from booster_ray.worlds.make import gains
+    from booster_ray.worlds.native import NativeWorld
+
+    world = NativeWorld(("goalie",), 3, gains(configured()))
+    world.reset(0)
+    with pytest.raises(DemonstratorError, match=said):
+        actions(targets, world, gains(configured()))
+    world.close()
 
 
 def test_nothing_is_begun_for_who_cannot_be_asked(
