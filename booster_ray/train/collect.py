@@ -19,7 +19,7 @@ from booster_ray.agents.sac.replay import Replay
 from booster_ray.config import Config
 from booster_ray.config.curriculum import reward_factors
 from booster_ray.train.learner import from_tree, learning_starts, task_shares, to_tree
-from booster_ray.train.report import TrainingDiverged, Tree
+from booster_ray.train.report import TrainingDiverged, Tree, check_given
 from booster_ray.train.room import check_run
 from booster_ray.worlds.contract import Scalable, StepResult, World
 
@@ -48,7 +48,7 @@ class Engine(Protocol):
             env_steps: made before this.
 
         Raises:
-            TrainingDiverged: the policy's action is not finite.
+            TrainingDiverged: the policy's action is not finite, or what the worlds give.
         """
         ...
 
@@ -73,6 +73,16 @@ def scale_rewards(world: World, config: Config, env_steps: int) -> None:
     """Weigh a world's rewards as the config's curriculum wants them after ``env_steps``."""
     if config.curriculum and isinstance(world, Scalable):
         world.scale_rewards(reward_factors(config, env_steps))
+
+
+def check_step(config: Config, env_steps: int, result: StepResult) -> None:
+    """See that a step gave finite numbers, before anything is learnt from them.
+
+    Raises:
+        WorldDiverged: it did not.
+    """
+    given = {"observation": result.observation, "final_observation": result.final_observation}
+    check_given(config.world.kind, env_steps, reward=result.reward, **given)
 
 
 def restore_world(
@@ -125,10 +135,13 @@ class HostEngine:
         self.learner: SacState = sac.init(config.seed)
         self._metrics: dict[str, jax.Array] = {}
         self._rng = np.random.default_rng([config.seed, 1])
+        self._env_steps = 0
         self._observation = world.reset(config.seed)
+        check_given(config.world.kind, 0, observation=self._observation)
 
     def advance(self, env_steps: int) -> None:
         """One control step of all worlds, beside ``updates_per_step`` updates."""
+        self._env_steps = env_steps
         scale_rewards(self._world, self._config, env_steps)
         action = self._act(env_steps)
         if env_steps >= self._starts:
@@ -154,7 +167,12 @@ class HostEngine:
         self._store(action, self._world.step(action))
 
     def _store(self, action: np.ndarray, result: StepResult) -> None:
-        """Remember a step as one of ``action``."""
+        """Remember a step as one of ``action``.
+
+        Raises:
+            WorldDiverged: the worlds gave something that is not finite.
+        """
+        check_step(self._config, self._env_steps, result)
         transitions = Batch(
             self._observation,
             action,

@@ -34,7 +34,8 @@ NODE_SECONDS = 15.0
 _NOISE = re.compile(
     r"\s+(?!\s|what\(\):)"  # an indented line belongs to a stack
     r"|:(job_id|actor_name|task_name):"  # Ray's own marks
-    r"|\*\*\* SIG|(PC: )?@ |Stack \(most|Traceback \(most|(Current )?[Tt]hread 0x|Extension modules:"
+    r"|\*\*\* SIG|(PC: )?@ |(Current )?[Tt]hread 0x|Extension modules:"
+    r"|(Stack|Traceback) \(most"
     r"|\[[\d-]+ [\d:,.]+ \w \d+ \d+\] logging\.cc"  # Ray repeats the line that stands before
     r"|<no Python frame>|\*+$|-+$|\^+$"
 )

@@ -67,6 +67,6 @@ def check_given(kind: str, env_steps: int, **given: np.ndarray) -> None:
         rows = values.reshape(len(values), -1)
         world, place = np.argwhere(~np.isfinite(rows))[0]
         at = f" in place {place}" if rows.shape[1] > 1 else ""
-        name = what.replace("_", " ")
-        text = f"a {name} of {rows[world, place]}{at} in world {world} of {len(rows)}"
+        name = f"{'an' if what[0] in 'aeiou' else 'a'} {what.replace('_', ' ')}"
+        text = f"{name} of {rows[world, place]}{at} in world {world} of {len(rows)}"
         raise WorldDiverged(kind, text, env_steps)

@@ -140,7 +140,8 @@ class Run:
                 metrics = {**report.metrics, "wall_seconds": round(wall, 3)}
                 with storing():
                     # Recorded first: a resume drops what lies beyond its checkpoint, nothing else.
-                    self._record(metrics)
+                    if not report.unfinished:
+                        self._record(metrics)
                     if (reached := self._reached(metrics)) > best:
                         best = reached
                         self._save_best(writer, report, metrics)
@@ -262,7 +263,8 @@ def train_reporting(
         with Watching(config, directory) as watching:
             for metrics in run:
                 watching.report(metrics, run.checkpoints.stalled_seconds if run.checkpoints else 0)
-                report({**metrics, "finished": metrics["env_steps"] >= config.training.env_steps})
+                spent = metrics["env_steps"] >= config.training.env_steps
+                report({**metrics, "finished": spent and not run.interrupted})
     finally:
         ended.set()
 

@@ -1,11 +1,13 @@
 """The pretraining loop: reproducible, restorable bit for bit, and honest when it diverges."""
 
+import re
 import threading
 from collections.abc import Iterator
 from functools import cache
 from pathlib import Path
 from typing import Any
 
+import jax
 import numpy as np
 import pytest
 from train.trees import differing, leaves, numbers
@@ -17,7 +19,7 @@ from booster_ray.train import pretrain
 from booster_ray.train.collect import HostEngine
 from booster_ray.train.learner import from_tree
 from booster_ray.train.pretrain import Pretraining
-from booster_ray.train.report import Report, TrainingDiverged, Tree
+from booster_ray.train.report import Report, TrainingDiverged, Tree, check_given
 
 DEBUG = Path(__file__).parents[2] / "tune_configs/debug.yaml"
 
@@ -192,9 +194,7 @@ def test_a_state_of_another_network_is_refused() -> None:
     ("weight", "report_every", "found"),
     [
         ("1.0e+30", 300, "critic_loss is inf after 300 env steps"),  # only its square overflows
-        ("1.0e+39", 6, r"critic_loss is (inf|nan) after 72 env steps"),
-        # The policy's actions are NaN long before the next report.
-        ("1.0e+39", 300, "action is not finite after 72 env steps"),
+        ("3.0e+38", 6, r"critic_loss is (inf|nan) after 72 env steps"),
     ],
 )
 def test_a_loss_that_overflows_stops_the_run(weight: str, report_every: int, found: str) -> None:
@@ -203,6 +203,43 @@ def test_a_loss_that_overflows_stops_the_run(weight: str, report_every: int, fou
         list(loop(configured(*overrides)))
     for part in ("sac.critic_lr", "sac.actor_lr", "reward weights"):
         assert part in str(caught.value)
+
+
+def test_spoilt_parameters_stop_the_run_long_before_the_next_report(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    learner = compiled(CONFIG.sac)
+    update = learner.update
+
+    def poisoned(*args: Any) -> Any:
+        state, metrics = update(*args)
+        return state._replace(actor=jax.tree.map(lambda leaf: leaf * np.nan, state.actor)), metrics
+
+    monkeypatch.setattr(learner, "update", poisoned)
+    with pytest.raises(TrainingDiverged, match="action is not finite after 72 env steps; lower"):
+        list(loop(configured("training.report_every=300")))
+
+
+def test_a_reward_that_overflows_is_not_blamed_on_learning_rates() -> None:
+    with pytest.raises(TrainingDiverged) as caught:
+        list(loop(configured("rewards.height=1.0e+39")))
+    assert re.fullmatch(
+        r"world\.kind native gives a reward of inf in world \d of 6 after 0 env steps; "
+        "check the reward weights",
+        str(caught.value),
+    )
+
+
+def test_what_a_world_gives_is_named_with_its_place() -> None:
+    observation = np.zeros((3, 4), np.float32)
+    check_given("gym:X", 90, observation=observation, reward=np.zeros(3))
+    observation[1, 2] = np.nan
+    with pytest.raises(TrainingDiverged) as caught:
+        check_given("gym:X", 90, observation=observation)
+    assert str(caught.value) == (
+        "world.kind gym:X gives an observation of nan in place 2 in world 1 of 3 "
+        "after 90 env steps; mend the environment"
+    )
 
 
 @pytest.mark.parametrize("name", ["critic_loss", "actor_loss"])
