@@ -15,6 +15,8 @@ from typing import Any
 import optuna
 import psutil
 
+from booster_ray.train.database import sqlite_url
+
 ROOT = Path(__file__).parents[1]
 
 
@@ -129,7 +131,7 @@ def progress(sweep: Path, number: int) -> list[dict[str, float]]:
 
 def study(sweep: Path) -> list[optuna.trial.FrozenTrial]:
     """The trials of a sweep's study."""
-    url = f"sqlite:///{sweep / 'study.db'}"
+    url = sqlite_url(sweep / "study.db")
     return optuna.load_study(study_name=sweep.name, storage=url).get_trials()
 
 

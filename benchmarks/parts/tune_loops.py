@@ -14,6 +14,8 @@ from pathlib import Path
 
 import optuna
 
+from booster_ray.train.database import sqlite_url
+
 ROOT = Path(__file__).parents[2]
 TRIALS = 2
 SETTLED = 0.2
@@ -65,7 +67,7 @@ def through_the_stack(storage: Path, name: str, env_steps: int) -> tuple[float, 
     )  # fmt: skip
     sweep = storage / name
     seen = watch([sweep / "trials" / f"{n:04d}" for n in range(TRIALS)], [process])
-    study = optuna.load_study(study_name=name, storage=f"sqlite:///{sweep / 'study.db'}")
+    study = optuna.load_study(study_name=name, storage=sqlite_url(sweep / "study.db"))
     asked = [trial.datetime_start or datetime.now() for trial in study.get_trials()]
     starts = [one.began - when.timestamp() for one, when in zip(seen, asked, strict=True)]
     return summed_rate(seen, env_steps), statistics.median(starts)

@@ -82,7 +82,8 @@ def _address(text: str) -> str:
     except ValueError:
         return text  # it may be a server's, which this process need not know
     if lite := _SQLITE.fullmatch(whole):
-        return lite[1] + _absolute(_home(lite[2]))
+        whole = unquote(lite[2]).startswith("/")  # as the trackers' own URLs of odd paths are
+        return lite[0] if whole else lite[1] + _absolute(_home(lite[2]))
     scheme = _SCHEME.match(whole)
     if scheme and scheme[0] == "file:":
         path = whole.removeprefix("file:")

@@ -11,7 +11,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-SQLITE = "sqlite:///"
+from booster_ray.train.database import SQLITE, sqlite_path, sqlite_url
 
 
 def mlflow_client(tracking_uri: str, registry_uri: str | None = None) -> Any:
@@ -32,7 +32,7 @@ def mlflow_client(tracking_uri: str, registry_uri: str | None = None) -> Any:
         {uri for uri in (tracking_uri, registry_uri) if uri and uri.startswith(SQLITE)}
     )
     for uri in databases:
-        database = Path(uri.removeprefix(SQLITE))
+        database = sqlite_path(uri)
         with _only_one(database):
             if not database.exists():
                 _create(database)
@@ -46,7 +46,7 @@ def _create(database: Path) -> None:
     parts = [database.with_name(f"{database.name}.new{end}") for end in ("", "-journal")]
     for left_behind in parts:
         left_behind.unlink(missing_ok=True)
-    client = MlflowClient(f"{SQLITE}{parts[0]}")
+    client = MlflowClient(sqlite_url(parts[0]))
     client.search_experiments(max_results=1)
     client.search_registered_models(max_results=1)
     parts[0].replace(database)

@@ -19,9 +19,10 @@ from urllib.parse import urlsplit, urlunsplit
 
 from booster_ray.track.best import LATEST
 from booster_ray.track.card import summary
-from booster_ray.track.mlflow_client import SQLITE, mlflow_client
+from booster_ray.track.mlflow_client import mlflow_client
 from booster_ray.track.models import ONNX, checksum, tags
 from booster_ray.track.registry import Version, plainly, with_latest
+from booster_ray.train.database import SQLITE, sqlite_path
 
 OURS = "booster_ray"
 """Folder of our own files within MLflow's model."""
@@ -67,8 +68,7 @@ class MlflowRegistry:
     @property
     def _empty(self) -> bool:
         """Whether it is a database file that is not there: asking would create it."""
-        file = Path(self._registry.removeprefix(SQLITE))
-        return self._registry.startswith(SQLITE) and not file.exists()
+        return self._registry.startswith(SQLITE) and not sqlite_path(self._registry).exists()
 
     # -- what is there -----------------------------------------------------------------------
 
@@ -234,7 +234,9 @@ def artifact_root(tracking_uri: str) -> str | None:
     if not tracking_uri.startswith(SQLITE):
         return None
     # MLflow would take a folder below the current one.
-    return str(Path(tracking_uri.removeprefix(SQLITE)).absolute().parent / "mlartifacts")
+    root = sqlite_path(tracking_uri).absolute().parent / "mlartifacts"
+    # Of a path it unquotes what looks like quoted; a URI says what is meant.
+    return root.as_uri() if "%" in str(root) else str(root)
 
 
 def _version(found: Any, aliases: list[str]) -> Version:

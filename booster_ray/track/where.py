@@ -9,6 +9,7 @@ from pathlib import Path
 from booster_ray.checkpoint.storage import is_remote
 from booster_ray.config import Config
 from booster_ray.config.paths import expanded
+from booster_ray.train.database import sqlite_url
 from booster_ray.train.folder import storage_path
 from booster_ray.train.identity import run_id
 from booster_ray.train.run import replace_text
@@ -29,7 +30,7 @@ def mlflow_uri(config: Config) -> str:
         return expanded(uri, "tracking.mlflow.uri")
     if uri := os.environ.get("MLFLOW_TRACKING_URI"):
         return expanded(uri, "MLFLOW_TRACKING_URI")
-    return f"sqlite:///{storage_path(config.storage).absolute() / DATABASE}"
+    return sqlite_url(storage_path(config.storage) / DATABASE)
 
 
 def tracked(directory: Path) -> dict[str, str]:

@@ -19,6 +19,7 @@ from optuna.distributions import (
 from optuna.trial import FrozenTrial, TrialState
 
 from booster_ray.config import Choice, Config, ConfigError, Distribution, IntRange
+from booster_ray.train.database import sqlite_url
 
 STUDY = "study.db"
 """The SQLite file in a sweep's folder; `optuna-dashboard sqlite:///…/study.db` shows it."""
@@ -28,8 +29,9 @@ LOCK_SECONDS = 60
 
 def study_url(config: Config, root: Path) -> str:
     """Where the study of the sweep in ``root`` is kept; ``$NAME`` is read from the environment."""
-    own = f"sqlite:///{root.absolute() / STUDY}"
-    return own if config.tune.study_url is None else os.path.expandvars(config.tune.study_url)
+    if config.tune.study_url is None:
+        return sqlite_url(root / STUDY)
+    return os.path.expandvars(config.tune.study_url)
 
 
 def open_study(config: Config, root: Path) -> optuna.Study:
