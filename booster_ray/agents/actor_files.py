@@ -15,6 +15,7 @@ from typing import Any
 import numpy as np
 import torch
 
+from booster_ray.agents.onnx_export import export_onnx
 from booster_ray.agents.torch_actor import TorchActor
 from booster_ray.checkpoint.errors import CheckpointError
 
@@ -141,20 +142,9 @@ def _write(actor: TorchActor, directory: Path) -> None:
     save_file(state, directory / WEIGHTS)
     actor = TorchActor.from_spec(actor.spec()).eval()
     actor.load_state_dict(state)
-    example = torch.zeros(2, actor.observation_size)
     with quiet_exporters():
         torch.jit.script(actor).save(str(directory / SCRIPT))
-        program = torch.onnx.export(
-            actor,
-            (example,),
-            dynamo=True,
-            input_names=["observation"],
-            output_names=["action"],
-            dynamic_shapes={"observation": {0: torch.export.Dim("batch")}},
-            verbose=False,
-        )
-        assert program is not None
-        program.save(str(directory / ONNX))
+        export_onnx(directory / ONNX, actor, actor.observation_size, "observation", ["action"])
 
 
 @contextmanager

@@ -9,6 +9,7 @@ import torch
 from torch import nn
 
 from booster_ray.agents.actor_files import quiet_exporters
+from booster_ray.agents.onnx_export import export_onnx
 from booster_ray.export.played import Played, WithAction
 from booster_ray.export.sai import Rejected
 from booster_ray.export.settings import Settings
@@ -33,17 +34,7 @@ def write_onnx(path: Path, actor: nn.Module, settings: Settings) -> None:
     rng = np.random.default_rng(0)
     told = rng.standard_normal((7, settings.observation_size + 24)).astype(np.float32)
     with quiet_exporters():
-        program = torch.onnx.export(
-            module,
-            (torch.zeros(2, told.shape[1]),),
-            dynamo=True,
-            input_names=["told"],
-            output_names=["torque", "action"],
-            dynamic_shapes={"told": {0: torch.export.Dim("batch")}},
-            verbose=False,
-        )
-    assert program is not None
-    program.save(str(path))
+        export_onnx(path, module, told.shape[1], "told", ["torque", "action"])
     session = onnxruntime.InferenceSession(str(path), providers=["CPUExecutionProvider"])
     torque = session.run(None, {"told": told})[0]
     with torch.no_grad():

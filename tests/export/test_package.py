@@ -5,19 +5,22 @@ import shutil
 from pathlib import Path
 
 import numpy as np
+import onnx
 import onnxruntime
 import pytest
 import torch
 
+from booster_ray import checkpoint
+from booster_ray.agents.ddpg.learner import Ddpg
 from booster_ray.agents.torch_actor import TorchActor
 from booster_ray.config import ConfigError
 from booster_ray.evaluate.play import play_native
-from booster_ray.evaluate.target import actor_target, load_target
+from booster_ray.evaluate.target import actor_target, load_actor, load_target
 from booster_ray.export import onnx_file, package
-from booster_ray.export.played import make_played
+from booster_ray.export.played import Played, make_played
 from booster_ray.export.sai import Rejected
-from booster_ray.export.settings import Settings
-from policies import actor
+from booster_ray.export.settings import Settings, settings_of
+from policies import actor, save_checkpoint, tiny_config
 
 FEATURES = ("egocentric", "clock", "previous_action")
 SETTINGS = Settings(features=FEATURES)
@@ -66,6 +69,68 @@ def test_onnx_gives_the_same_torques(tmp_path: Path, activation: str) -> None:
         with torch.no_grad():
             np.testing.assert_allclose(torque, module(torch.from_numpy(x)).numpy(), atol=1e-3)
             np.testing.assert_allclose(action, policy(torch.from_numpy(x[:, :89])), atol=1e-5)
+
+
+OLDEST = {"opset": 17, "ir": 8}
+"""What onnxruntime 1.16 and 1.12 take; torch's exporter declares 18 or 20, and 10."""
+
+
+def declared(path: Path) -> dict[str, int]:
+    """What a file asks of a runtime, once it is known to be whole."""
+    model = onnx.load(path)
+    onnx.checker.check_model(model, full_check=True)
+    assert b".py" not in path.read_bytes()  # no notes on files of whoever exported it
+    (opset,) = model.opset_import
+    return {"opset": opset.version, "ir": model.ir_version}
+
+
+@pytest.mark.parametrize(
+    ("names", "learner", "activation"),
+    [
+        ((), "sac", "silu"),
+        (FEATURES, "ddpg", "silu"),
+        (("clock",), "bare", "elu"),
+        (("previous_action",), "sac", "relu"),
+        ((), "ddpg", "elu"),
+    ],
+)
+def test_the_runtime_of_a_robots_computer_takes_the_onnx_file(
+    tmp_path: Path, names: tuple[str, ...], learner: str, activation: str
+) -> None:
+    config = tiny_config(
+        names, activation=activation, layer_norm=activation != "relu",
+        normalize_observations=learner != "bare",
+    )  # fmt: skip
+    kept = save_checkpoint(tmp_path / "sac", config)
+    if learner == "ddpg":
+        leaves = Ddpg(config.ddpg, load_actor(kept).module, seed=0).state()
+        kept = tmp_path / "ddpg"
+        checkpoint.save(kept, {"learner": leaves}, {"config": config.to_dict()})
+    loaded, settings = load_actor(kept), settings_of(config)
+    onnx_file.write_onnx(tmp_path / "p.onnx", loaded.module, settings)
+    found = declared(tmp_path / "p.onnx")
+    # Layer normalization came with 17; a network without it needs less still.
+    assert found == (OLDEST if activation != "relu" else {"opset": 14, "ir": 7})
+    session = onnxruntime.InferenceSession(str(tmp_path / "p.onnx"))
+    width = settings.observation_size + 24
+    told = np.random.default_rng(0).standard_normal((6, width)).astype(np.float32)
+    with torch.no_grad():
+        wanted = Played(loaded.module, settings)(torch.from_numpy(told)).numpy()
+    np.testing.assert_allclose(session.run(None, {"told": told})[0], wanted, atol=1e-3)
+
+
+def test_the_onnx_file_of_the_policy_in_the_repository() -> None:
+    folder = Path(__file__).parents[2] / "policies" / "striker"
+    about = json.loads((folder / "package.json").read_text())
+    assert {n: package.sha256(folder / n) for n in about["sha256"]} == about["sha256"]
+    assert declared(folder / "policy.onnx") == OLDEST
+    loaded = package.load(folder)
+    told = np.random.default_rng(0).standard_normal((6, 138)).astype(np.float32)
+    told[:, 100:112], told[:, -2:] = 0.0, 1.0  # the first step: no action was before
+    with torch.no_grad():
+        wanted = loaded.make_player()._model(torch.from_numpy(told)).numpy()
+    session = onnxruntime.InferenceSession(str(folder / "policy.onnx"))
+    np.testing.assert_allclose(session.run(None, {"told": told[:, :-2]})[0], wanted, atol=1e-3)
 
 
 def test_a_folder_that_exists_is_left_alone(tmp_path: Path) -> None:
