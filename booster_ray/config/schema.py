@@ -455,7 +455,8 @@ class Config(Section):
     seed: Annotated[int, Field(ge=0, le=2**32 - 1)] = 0
     """Seed of everything random."""
     storage: Annotated[Text, Field(min_length=1)] = "results"
-    """Folder that holds the runs, or remote storage: `s3://…`, `gs://…`, `/Volumes/…`."""
+    """Folder that holds the runs, or remote storage: `s3://…`, `gs://…`, `/Volumes/…`. In paths,
+    `~` and `$NAME` are replaced, and relative ones begin where the command is typed."""
     stage: Literal["pretrain", "finetune"] = "pretrain"
     """`pretrain`: SAC in JAX (settings under sac); `finetune`: DDPG in torch (ddpg)."""
     start_from: Annotated[Text, Field(min_length=1)] | None = None

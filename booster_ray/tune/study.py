@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -19,6 +18,7 @@ from optuna.distributions import (
 from optuna.trial import FrozenTrial, TrialState
 
 from booster_ray.config import Choice, Config, ConfigError, Distribution, IntRange
+from booster_ray.config.paths import expanded
 from booster_ray.train.database import sqlite_url
 
 STUDY = "study.db"
@@ -28,10 +28,14 @@ LOCK_SECONDS = 60
 
 
 def study_url(config: Config, root: Path) -> str:
-    """Where the study of the sweep in ``root`` is kept; ``$NAME`` is read from the environment."""
+    """Where the study of the sweep in ``root`` is kept; ``$NAME`` is read from the environment.
+
+    Raises:
+        ConfigError: a variable in ``tune.study_url`` is not set.
+    """
     if config.tune.study_url is None:
         return sqlite_url(root / STUDY)
-    return os.path.expandvars(config.tune.study_url)
+    return expanded(config.tune.study_url, "tune.study_url")
 
 
 def open_study(config: Config, root: Path) -> optuna.Study:

@@ -98,3 +98,13 @@ def test_a_password_does_not_stand_in_a_config() -> None:
         load("debug", ["tune.study_url=postgresql://me:secret@db/x"])
     assert "secret" not in str(caught.value)
     load("debug", ["tune.study_url=postgresql://me@db/x"])
+
+
+def test_a_variable_of_the_url_that_is_not_set_is_named(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv("STUDY_PASSWORD", raising=False)
+    shared = config(study_url="postgresql://me:${STUDY_PASSWORD}@db/x")
+    with pytest.raises(ConfigError, match=r"^tune\.study_url: names \$STUDY_PASSWORD, expected"):
+        studies.open_study(shared, tmp_path)
+    assert "${STUDY_PASSWORD}" in shared.to_yaml()
