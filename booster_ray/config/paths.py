@@ -13,7 +13,7 @@ import re
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
-from urllib.parse import unquote
+from urllib.parse import quote, unquote
 
 from booster_ray.config.errors import ConfigError, Problem
 
@@ -82,8 +82,7 @@ def _address(text: str) -> str:
     except ValueError:
         return text  # it may be a server's, which this process need not know
     if lite := _SQLITE.fullmatch(whole):
-        whole = unquote(lite[2]).startswith("/")  # as the trackers' own URLs of odd paths are
-        return lite[0] if whole else lite[1] + _absolute(_home(lite[2]))
+        return lite[1] + _database(lite[2])
     scheme = _SCHEME.match(whole)
     if scheme and scheme[0] == "file:":
         path = whole.removeprefix("file:")
@@ -91,6 +90,17 @@ def _address(text: str) -> str:
     if scheme or whole in _SERVERS:
         return text
     return _absolute(_home(whole))
+
+
+def _database(text: str) -> str:
+    """The path and the query of an SQLite file's URL."""
+    path, mark, query = text.partition("?")
+    if unquote(path).startswith("/"):  # as the trackers' own URLs of odd paths are
+        return text
+    whole = _absolute(_home(unquote(path)))
+    plain = quote(whole) == whole
+    # Quoted whole, see booster_ray.train.database.
+    return (whole if plain else quote(whole, safe="")) + mark + query
 
 
 _SETTLED: dict[tuple[str, ...], Callable[[str], str]] = {

@@ -8,10 +8,12 @@ from typing import Any, get_args
 
 import pytest
 import yaml
+from sqlalchemy.engine import make_url
 
 from booster_ray.config import Config, ConfigError, load
 from booster_ray.config.paths import SETTINGS, expanded
 from booster_ray.config.section import Section
+from booster_ray.train.database import sqlite_url
 
 DEFAULT = Path(__file__).parents[2] / "tune_configs/default.yaml"
 NO_PATHS = {
@@ -125,6 +127,17 @@ def test_searched_starts_are_kept_in_full(here: Path) -> None:
     assert sweep.base().start_from == values[0]
     with pytest.raises(ConfigError, match=r"command line: start_from\.values\.1: names \$NOT_SET"):
         load(DEFAULT, ["stage=finetune", search.replace("DATA", "NOT_SET")])
+
+
+def test_an_odd_folder_is_no_part_of_a_databases_query(
+    here: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    odd = here / "a?b%41 c"
+    odd.mkdir()
+    monkeypatch.chdir(odd)
+    url = make_url(set_to("tracking.mlflow.uri", "sqlite:///own.db?timeout=5"))
+    assert url.database == str(odd / "own.db") and dict(url.query) == {"timeout": "5"}
+    assert set_to("tracking.mlflow.uri", sqlite_url(odd / "x.db")) == sqlite_url(odd / "x.db")
 
 
 def test_a_file_names_paths_from_where_the_command_is_typed(here: Path) -> None:
