@@ -13,22 +13,36 @@ from pathlib import Path
 from booster_ray.config import Config, ConfigError, Sweep, load
 
 
-def guarded(main: Callable[[], int]) -> int:
-    """Run a command; bad input becomes one line on stderr and exit code 2."""
+def guarded(main: Callable[[], int], *, answers: bool = False) -> int:
+    """Run a command; bad input becomes one line on stderr and exit code 2.
+
+    Output that cannot be written ends nothing, see :mod:`booster_ray.streams`.
+
+    Args:
+        main: returns the exit code.
+        answers: whether its output is all that it is run for: exit code 1 where some was lost.
+    """
     from booster_ray.checkpoint import CheckpointError, StorageError
+    from booster_ray.streams import forgive_streams, lost_output
     from booster_ray.train.runtime import keep_numerics
     from booster_ray.worlds.versions import VersionError
 
+    forgive_streams(quiet=answers)
     for undone in keep_numerics():
         text = f"warning: {undone} is set aside: it would change what is computed"
         print(text, file=sys.stderr)
     try:
-        return main()
+        code = main()
     except (ConfigError, CheckpointError, StorageError, VersionError) as error:
         print(f"error: {error}", file=sys.stderr)
         return 2
     except KeyboardInterrupt:
         return 130
+    except SystemExit as end:  # argparse's, after --help
+        if not end.code and lost_output():
+            return 1
+        raise
+    return 1 if answers and code == 0 and lost_output() else code
 
 
 def run_parser(command: str, description: str) -> argparse.ArgumentParser:

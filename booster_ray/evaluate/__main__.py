@@ -11,18 +11,28 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from booster_ray.cli import guarded
-from booster_ray.config import ConfigError
+from booster_ray.config import ConfigError, load
 
 if TYPE_CHECKING:
     from rich.console import Console
 
     from booster_ray.evaluate.play import Episode, Progress
     from booster_ray.evaluate.target import Target
+    from booster_ray.export.settings import Settings
 
 DESCRIPTION = """Play the three official tasks and print the official score of each, its terms,
 survival, falls, touches and ball speed, with intervals over seeds. TARGET is a checkpoint, a run,
-trial or sweep (its best checkpoint), an exported package, or module:object, which is called with
-official observations (n, D) and infos (n, ...) every 2 ms and gives torques (n, 12) in N.m."""
+trial or sweep (its best checkpoint), an exported package, a .onnx file, a .zip of
+Stable-Baselines3, sb3-contrib or SBX, or module:object."""
+
+EPILOG = """module:object is called with official observations (n, D) and infos (n, ...) every 2 ms
+and gives torques (n, 12) in N.m, or (torques, state). A .onnx file beside a package.json is played
+as that package; any other has one input [n, 89] (the observation of booster_ray/Soccer-v0; 86 or 87
+without the tasks, more with features) and an output [n, 12]: actions in [-1, 1], or N.m every 2 ms
+if it is named torque. A .zip must observe that too, and act between -1 and 1 or the torque limits.
+Actions in [-1, 1] are played under control.* of the default config (joint targets at 50 Hz) or of
+--config. What normalizes observations outside of the file, as VecNormalize does, is not known
+here: use module:object."""
 
 FIRST_SEED = 1000
 """Beyond the seeds on which training evaluates, and chooses its best checkpoint."""
@@ -30,7 +40,7 @@ FIRST_SEED = 1000
 
 def parser() -> argparse.ArgumentParser:
     """The command's arguments."""
-    p = argparse.ArgumentParser(prog="python -m booster_ray.evaluate", description=DESCRIPTION)
+    p = argparse.ArgumentParser(prog="python -m booster_ray.evaluate", description=DESCRIPTION, epilog=EPILOG)
     p.add_argument("target", metavar="TARGET")
     p.add_argument("--episodes", type=positive, default=10, metavar="N", help="of each task (10)")
     p.add_argument(
@@ -39,6 +49,10 @@ def parser() -> argparse.ArgumentParser:
     )  # fmt: skip
     text = f"episodes are played on seeds S, S+1, … ({FIRST_SEED})"
     p.add_argument("--seed", type=natural, default=FIRST_SEED, metavar="S", help=text)
+    text = "control and observation of a .onnx or .zip that tells neither: a YAML file or preset"
+    p.add_argument("--config", metavar="CONFIG", help=text)
+    text = "read the pickled parts of a .zip, which runs code of whoever wrote it"
+    p.add_argument("--trust", action="store_true", help=text)
     p.add_argument("--output", type=Path, metavar="DIR", help="write JSON, plots and videos there")
     p.add_argument("--video", action="store_true", help="film median and worst episodes")
     return p
@@ -74,7 +88,7 @@ def main(argv: list[str]) -> int:
     from booster_ray.evaluate.target import load_target
 
     console = Console()
-    target = load_target(args.target)
+    target = load_target(args.target, _settings(args.config), trust=args.trust)
     seeds = range(args.seed, args.seed + args.episodes)
     episodes = play(target, args.world, list(seeds), args.video, console)
     summary = summarize(episodes)
@@ -91,6 +105,13 @@ def main(argv: list[str]) -> int:
     if args.video:
         _films(args.output, episodes, console)
     return 0
+
+
+def _settings(config: str | None) -> Settings | None:
+    """How a policy acts, by a config."""
+    from booster_ray.export.settings import settings_of
+
+    return None if config is None else settings_of(load(config).base())
 
 
 def prepare(*, cpus: int = 1, jax_on_cpu: bool = True, video: bool = False) -> None:
@@ -120,11 +141,17 @@ def prepare(*, cpus: int = 1, jax_on_cpu: bool = True, video: bool = False) -> N
 def play(
     target: Target, world: str, seeds: list[int], keep_torques: bool, console: Console
 ) -> list[Episode]:
-    """Play one episode of each task a seed, with a progress bar."""
-    from booster_ray.evaluate.play import play_native, play_official
-    from booster_ray.export.sai import one_thread
+    """Play one episode of each task a seed, with a progress bar.
+
+    Raises:
+        ConfigError: the target fails, or gives something that is no action.
+    """
+    from booster_ray.evaluate.play import BadAction, play_native, play_official
+    from booster_ray.export.sai import Rejected, one_thread
 
     threads = os.cpu_count() or 1
+    try:
+        return _play(target, world, seeds, keep_torques, console)
     with one_thread(), bar(console, f"playing in {world} worlds") as progress:
         options: dict[str, Any] = {"keep_torques": keep_torques, "progress": progress}
         if world == "official":
@@ -171,4 +198,4 @@ def _check_output(directory: Path | None) -> None:
 
 
 if __name__ == "__main__":
-    sys.exit(guarded(lambda: main(sys.argv[1:])))
+    sys.exit(guarded(lambda: main(sys.argv[1:]), answers=True))

@@ -318,3 +318,58 @@ def test_these_are_the_values_that_jax_has_by_itself() -> None:
     for name, value in runtime.NUMERICS.items():
         own = getattr(jax.config, name.lower())
         assert str(getattr(own, "name", own)).lower() == value, name
+
+
+# --- commands ---
+
+
+@pytest.mark.parametrize(
+    ("module", "args", "environment", "says"),
+    [
+        ("train", ["debug"], "cuda", "environment: JAX_PLATFORMS: is 'cuda', which JAX cannot"),
+        ("tune", ["debug"], "cpu,cdua", "environment: JAX_PLATFORMS: is 'cpu,cdua'"),
+        ("train", ["debug", "runtime.jax_platforms=tpu"], "cpu", "debug.yaml: runtime.jax_platf"),
+        ("evaluate", ["policies/striker"], "cuda", "environment: JAX_PLATFORMS: is 'cuda'"),
+    ],
+)
+def test_a_platform_that_is_not_there_is_one_line(
+    tmp_path: Path, module: str, args: list[str], environment: str, says: str
+) -> None:
+    storage = [f"storage={tmp_path}"] if module != "evaluate" else []
+    done = subprocess.run(
+        driving.command(*args, *storage, module=module),
+        cwd=driving.ROOT, env={**os.environ, "JAX_PLATFORMS": environment},
+        capture_output=True, text=True, timeout=120,
+    )  # fmt: skip
+    assert done.returncode == 2 and done.stdout == ""
+    assert done.stderr.count("\n") == 1 and says in done.stderr, done.stderr
+    assert "expected one of cpu" in done.stderr
+    assert list(tmp_path.iterdir()) == []  # the name is free
+
+
+def test_the_doctor_names_a_platform_that_is_not_there(monkeypatch: pytest.MonkeyPatch) -> None:
+    from booster_ray.doctor.findings import Check, run_check
+
+    check = Check("devices", "booster_ray.doctor.devices:check", 120, "")
+    (found,) = run_check(check, load("debug").base(), {"JAX_PLATFORMS": "cuda"})
+    assert found.verdict == "fail" and "JAX_PLATFORMS: is 'cuda'" in found.text
+
+
+def test_a_run_computes_the_same_whatever_the_environment_says(tmp_path: Path) -> None:
+    """The numbers of its reports and of its policy, beside a run in a clean environment."""
+    tiny = ["randomization.level=0", "rewards.height=1.0", "sac.critic_lr=3e-4"]
+    tiny += ["training.env_steps=120", "evaluation.every=120", f"storage={tmp_path}"]
+    odd = {"JAX_ENABLE_X64": "1", "JAX_DEFAULT_PRNG_IMPL": "rbg", "JAX_RANDOM_SEED_OFFSET": "3"}
+    weights = {}
+    for name, extra in (("clean", {}), ("odd", odd)):
+        process = driving.start("debug", *tiny, f"name={name}", module="train", **extra)
+        code, output = driving.finish(process)
+        assert code == 0, output
+        told = [line for line in output.splitlines() if line.startswith("warning: ")]
+        assert told == [
+            f"warning: {key}={value} is set aside: it would change what is computed"
+            for key, value in sorted(extra.items(), key=lambda item: list(odd).index(item[0]))
+        ]
+        (saved,) = (tmp_path / name).glob("step_*")
+        weights[name] = (saved / "arrays.bin").read_bytes()
+    assert weights["clean"] == weights["odd"]
