@@ -40,7 +40,9 @@ FIRST_SEED = 1000
 
 def parser() -> argparse.ArgumentParser:
     """The command's arguments."""
-    p = argparse.ArgumentParser(prog="python -m booster_ray.evaluate", description=DESCRIPTION, epilog=EPILOG)
+    p = argparse.ArgumentParser(
+        prog="python -m booster_ray.evaluate", description=DESCRIPTION, epilog=EPILOG
+    )
     p.add_argument("target", metavar="TARGET")
     p.add_argument("--episodes", type=positive, default=10, metavar="N", help="of each task (10)")
     p.add_argument(
@@ -151,12 +153,13 @@ def play(
 
     threads = os.cpu_count() or 1
     try:
-        return _play(target, world, seeds, keep_torques, console)
-    with one_thread(), bar(console, f"playing in {world} worlds") as progress:
-        options: dict[str, Any] = {"keep_torques": keep_torques, "progress": progress}
-        if world == "official":
-            return play_official(seeds, target.make_player, **options)
-        return play_native(seeds, target.make_player, threads=threads, **options)
+        with one_thread(), bar(console, f"playing in {world} worlds") as progress:
+            options: dict[str, Any] = {"keep_torques": keep_torques, "progress": progress}
+            if world == "official":
+                return play_official(seeds, target.make_player, **options)
+            return play_native(seeds, target.make_player, threads=threads, **options)
+    except (BadAction, Rejected) as error:
+        raise ConfigError(target.name, str(error)) from None
 
 
 @contextmanager

@@ -221,15 +221,25 @@ def checked(torque: Any, alive: np.ndarray) -> np.ndarray:
     Raises:
         BadAction: another shape, no numbers, or not finite.
     """
-    array = np.asarray(torque)
-    expected = (len(alive), game.ACTION_SIZE)
-    if array.shape != expected or array.dtype.kind not in "fiu":
-        raise BadAction(
-            f"the policy gives {array.dtype}{list(array.shape)}, expected torques {list(expected)}"
-        )
+    array = shaped(np.asarray(torque), len(alive), "torques")
     if not np.isfinite(array[alive]).all():
         raise BadAction("the policy's torques are not finite")
     return np.where(alive[:, None], array, array.dtype.type(0))
+
+
+def shaped(array: np.ndarray, n: int, what: str) -> np.ndarray:
+    """Numbers (n, 12), as they are; ``what`` they are is for the error.
+
+    Raises:
+        BadAction: another shape, or no numbers.
+    """
+    expected = (n, game.ACTION_SIZE)
+    if array.shape == expected and array.dtype.kind in "fiu":
+        return array
+    told = f"{array.dtype}{list(array.shape)}"
+    if array.dtype.kind == "O" and array.ndim == 0:
+        told = f"a {type(array.item()).__name__}"
+    raise BadAction(f"the policy gives {told}, expected {what} {list(expected)}")
 
 
 def _native_instant(frame: Frame) -> Instant:

@@ -1,11 +1,8 @@
-"""What can be evaluated: a checkpoint, a run, a package, or a Python object."""
+"""What can be evaluated: a checkpoint, a run, a package, an ONNX file, a zip, a Python object."""
 
 from __future__ import annotations
 
 import copy
-import importlib
-import inspect
-import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -15,6 +12,7 @@ from pydantic import ValidationError
 from booster_ray import checkpoint
 from booster_ray.checkpoint import CheckpointError
 from booster_ray.config import Config, ConfigError
+from booster_ray.evaluate.called import import_object, makes_players
 from booster_ray.evaluate.play import Player
 from booster_ray.export import package, sai
 from booster_ray.export.preprocessor import render, render_action
@@ -34,11 +32,11 @@ class Target(NamedTuple):
 
     name: str
     kind: str
-    """``checkpoint``, ``package`` or ``object``."""
+    """``checkpoint``, ``package``, ``onnx``, ``object``, or the library that wrote a zip."""
     make_player: Callable[[], Player]
     """A new one for each batch of episodes."""
     path: Path | None = None
-    """Of a checkpoint or a package."""
+    """Of a file or folder."""
 
 
 class Actor(NamedTuple):
@@ -50,8 +48,13 @@ class Actor(NamedTuple):
     """The checkpoint's leaves that it was read from; none of a converted actor."""
 
 
-def load_target(text: str) -> Target:
+def load_target(text: str, settings: Settings | None = None, *, trust: bool = False) -> Target:
     """What the command line's TARGET means.
+
+    Args:
+        text: the TARGET.
+        settings: how a policy acts that does not tell; None: as the default config.
+        trust: whether a zip's pickled parts may be read.
 
     Raises:
         ConfigError: there is nothing of that name, or it cannot play.
@@ -59,15 +62,25 @@ def load_target(text: str) -> Target:
     """
     path = Path(text).expanduser()
     if path.is_dir():
+        _tells_its_own(text, settings)
         if (path / package.MANIFEST).is_file():
             return package_target(path)
         return checkpoint_target(find_checkpoint(path))
+    if path.is_file() and path.suffix == ".onnx":
+        from booster_ray.evaluate.onnx_target import onnx_target
+
+        return onnx_target(path, settings)
+    if path.is_file() and path.suffix == ".zip":
+        from booster_ray.evaluate.predicting import zip_target
+
+        return zip_target(path, settings, trust)
     if ":" in text and not path.exists():
-        return object_target(text)
-    what = "a file" if path.exists() else "not there"
+        return object_target(text, settings)
+    what = "another file" if path.exists() else "not there"
     raise ConfigError(
         "command line", "TARGET",
-        f"{text} is {what}, expected a checkpoint, a run, an exported package or module:object",
+        f"{text} is {what}, expected a checkpoint, a run, an exported package, a .onnx or .zip "
+        "file, or module:object",
     )  # fmt: skip
 
 
@@ -169,27 +182,27 @@ def package_target(path: Path) -> Target:
     return Target(str(path), "package", loaded.make_player, path)
 
 
-def object_target(text: str) -> Target:
+def object_target(text: str, settings: Settings | None = None) -> Target:
     """``module:object``: a callable of official observations and infos, or a class of such.
 
     It is called with observations (n, D) and infos (n, …) every 2 ms and gives torques (n, 12) in
-    N·m. A class is made anew for each batch of episodes; a function is shared.
+    N·m, or ``(torques, state)``. A class is made anew for each batch of episodes; a function is
+    shared. An object with ``predict()`` is played as Stable-Baselines3's are.
 
     Raises:
-        ConfigError: it cannot be imported or called.
+        ConfigError: it cannot be imported, called or made, or ``settings`` are not for it.
     """
-    module_name, _, name = text.partition(":")
-    sys.path.insert(0, str(Path.cwd()))
-    try:
-        found = importlib.import_module(module_name)
-        for part in name.split("."):
-            found = getattr(found, part)
-    except (ImportError, AttributeError, ValueError) as error:
-        raise ConfigError("command line", "TARGET", f"{text}: {error}") from None
-    finally:
-        sys.path.pop(0)
-    if not callable(found):
-        text = f"{text} is a {type(found).__name__}, expected something callable"
-        raise ConfigError("command line", "TARGET", text)
-    player: Any = found
-    return Target(text, "object", player if inspect.isclass(found) else lambda: player)
+    from booster_ray.evaluate.predicting import is_policy, predicting_target
+
+    found = import_object(text)
+    if not callable(found) and is_policy(found):
+        return predicting_target(text, "object", found, settings)
+    _tells_its_own(text, settings)
+    return Target(text, "object", makes_players(text, found))
+
+
+def _tells_its_own(text: str, settings: Settings | None) -> None:
+    """Refuse settings for what has its own."""
+    if settings is not None:
+        what = f"is not for {text}, expected a .onnx or .zip file, or an object with predict()"
+        raise ConfigError("command line", "--config", what)

@@ -37,8 +37,8 @@ class Package(NamedTuple):
     directory: Path
     about: dict[str, Any]
     """Of ``package.json``."""
-    make_player: Callable[[], sai.Player]
-    """A new player for each batch of episodes."""
+    make_player: Callable[..., sai.Player]
+    """A new player for each batch of episodes; of another module than policy.pt if given one."""
 
 
 def write(
@@ -94,11 +94,11 @@ def load(directory: Path) -> Package:
     """
     about = _read_manifest(directory / MANIFEST)
     texts = {name: _read(directory / name) for name in (PREPROCESSOR, ACTION)}
-    model = sai.load_model(directory / POLICY)
+    module = sai.load_model(directory / POLICY)
 
-    def player() -> sai.Player:
+    def player(model: Any = None) -> sai.Player:
         return sai.Player(
-            copy.deepcopy(model),
+            copy.deepcopy(module) if model is None else model,
             sai.load_code(texts[PREPROCESSOR], "class", str(directory / PREPROCESSOR)),
             sai.load_code(texts[ACTION], "function", str(directory / ACTION)),
         )
