@@ -19,6 +19,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from booster_ray.checkpoint import log
+from booster_ray.checkpoint.durable import sync_folder
 from booster_ray.checkpoint.errors import CheckpointError
 from booster_ray.checkpoint.leaves import (
     Tree,
@@ -96,7 +97,7 @@ def write(path: Path, staged: Staged) -> int:
         _rename_new(temp, path)
     finally:
         shutil.rmtree(temp, ignore_errors=True)
-    _fsync_dir(path.parent)
+    sync_folder(path.parent)
     return size
 
 
@@ -185,8 +186,8 @@ def _write(temp: Path, staged: Staged) -> int:
         os.fsync(text.fileno())
         written += text.tell()
     if (temp.parent / SEGMENTS).is_dir():
-        _fsync_dir(temp.parent / SEGMENTS)
-    _fsync_dir(temp)
+        sync_folder(temp.parent / SEGMENTS)
+    sync_folder(temp)
     return written
 
 
@@ -253,14 +254,6 @@ def _rename_new(source: Path, target: Path) -> None:
         if error.errno in (errno.ENOTEMPTY, errno.EEXIST, errno.ENOTDIR):
             raise FileExistsError(errno.EEXIST, "checkpoint exists", str(target)) from None
         raise
-
-
-def _fsync_dir(directory: Path) -> None:
-    descriptor = os.open(directory, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
 
 
 def _alive(pid: int) -> bool:

@@ -7,6 +7,7 @@ is newest when their turn comes (CheckFreq, FAST '21, and Orbax divide the work 
 
 from __future__ import annotations
 
+import errno
 import os
 import threading
 import time
@@ -16,16 +17,25 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from booster_ray.checkpoint.durable import sync_file
 from booster_ray.checkpoint.errors import CheckpointError
 from booster_ray.checkpoint.history import drop_unused_segments, load_newest, prune
 from booster_ray.checkpoint.leaves import Tree
 from booster_ray.checkpoint.log import Segment
 from booster_ray.checkpoint.mirror import Mirror
+from booster_ray.checkpoint.storage import StorageError
 from booster_ray.checkpoint.store import Staged, discard, segments, stage, write
 
 FINAL_SECONDS = 30.0
 """How long the last checkpoint is tried again before its error is raised."""
 FIRST_PAUSE_SECONDS = 0.5
+MISSED = 5
+"""So many full checkpoints in a row may fail for a reason that can pass, and training goes on."""
+LASTING = (
+    errno.EINVAL, errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOSYS, errno.EPERM, errno.EACCES,
+    errno.EROFS, errno.ENAMETOOLONG, errno.ENOTDIR, errno.ELOOP, errno.EFBIG,
+)  # fmt: skip
+"""Errors that do not pass by waiting: one checkpoint that fails so, tried twice, is enough."""
 
 
 class _Job(NamedTuple):
@@ -39,7 +49,7 @@ class Writer:
 
     ``step_N`` are full checkpoints, ``best_N`` what is to be kept for its score. A write that
     fails is warned of, and tried again with the next save or :meth:`retry`; a newer checkpoint
-    of its kind takes its place.
+    of its kind takes its place. Where none succeeds, :meth:`save` gives up in the end.
 
     Args:
         directory: the run's folder.
@@ -66,6 +76,8 @@ class Writer:
         self._written: dict[str, list[Segment]] = {}
         self._failures: list[str] = []
         """Not told yet."""
+        self._missed = 0
+        """Full checkpoints in a row that were not written when the next was due."""
         self.stalled_seconds = 0.0
         """Time that :meth:`save` has taken in all: what checkpoints cost the loop."""
         self.bytes_written = 0
@@ -85,13 +97,14 @@ class Writer:
         Only a ``step_N`` may hold logs. It waits until the one before it is written.
 
         Raises:
+            StorageError: full checkpoints fail again and again (``LASTING``, ``MISSED``).
             ValueError, TypeError, LookupError: as `stage` does.
         """
         began = time.monotonic()
         kind = name.partition("_")[0]
         full = kind == "step"
         if full:
-            _error(self._full)
+            self._settle_full()
         self._tell()
         staged = stage(capture(), metadata, self._written if full else None)
         with self._lock:
@@ -99,6 +112,32 @@ class Writer:
         self._submit()
         self._full = self._work if full else self._full
         self.stalled_seconds += time.monotonic() - began
+
+    def _settle_full(self) -> None:
+        """Wait for the full checkpoint before; give up if it and too many before it failed."""
+        _error(self._full)
+        if (error := self._full_fails()) is None:
+            self._missed = 0
+            return
+        self._missed += 1
+        if self._missed < (1 if error.errno in LASTING else MISSED):
+            return
+        self._submit()
+        if (error := self._full_fails()) is None:
+            self._missed = 0
+            return
+        self._tell()
+        path, more = self._todo["step"].path, f" and {self._missed - 1} before it"
+        text = f"{path}{more if self._missed > 1 else ''}: not written: {error.strerror or error}"
+        raise StorageError(f"{text}; training without checkpoints makes no sense")
+
+    def _full_fails(self) -> OSError | None:
+        """Waits for what is under way; why a full checkpoint is still to be written, if one is."""
+        with self._lock:
+            waiting = "step" in self._todo
+        error = _error(self._work) if waiting else None
+        with self._lock:
+            return error if "step" in self._todo else None
 
     @property
     def behind(self) -> bool:
@@ -173,7 +212,7 @@ class Writer:
 
     def _write(self, job: _Job) -> None:
         for record in self._records:
-            _to_disk(record)
+            sync_file(record)
         if os.path.lexists(job.path):
             discard(job.path)  # damaged, or of a run that was taken back
         try:
@@ -223,15 +262,3 @@ def _error(future: Future[None] | None) -> OSError | None:
     if error is not None and not isinstance(error, OSError):
         raise error
     return error
-
-
-def _to_disk(file: Path) -> None:
-    """Have the system write what it holds of a file."""
-    try:
-        descriptor = os.open(file, os.O_RDONLY)
-    except FileNotFoundError:
-        return
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)

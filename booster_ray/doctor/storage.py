@@ -10,6 +10,7 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
+from booster_ray.checkpoint.durable import sync_folder
 from booster_ray.checkpoint.storage import VOLUMES, RemoteFolder, is_remote, local_path
 from booster_ray.config import Config
 from booster_ray.doctor.findings import Finding, Verdict
@@ -71,22 +72,38 @@ def _missing(folder: Path) -> list[Path]:
 
 
 def _capable(what: str, folder: Path, probe: Path) -> Finding:
-    """Try what runs do in their folder: fsync, replace by rename, append, lock."""
+    """Try what runs do in their folder: fsync, replace by rename, append, lock.
+
+    Not to sync folders is borne, by runs too.
+    """
     tries: dict[str, Callable[[Path], None]] = {
         "write": _write, "rename": _rename, "append": _append, "lock": _lock,
     }  # fmt: skip
-    failed = {}
+    failed, synced = {}, True
     for name, attempt in tries.items():
         try:
             attempt(probe)
         except OSError as error:
-            failed[name] = os.strerror(error.errno) if error.errno else str(error)
-    details = {"failed": failed}
+            failed[name] = _why(error)
+    try:
+        synced = sync_folder(probe)
+    except OSError as error:
+        failed["sync of a folder"] = _why(error)
+    details = {"failed": failed, "folders_synced": synced}
     if failed:
         text = f"{folder}: {', '.join(f'{name} fails ({why})' for name, why in failed.items())}"
         fix = "keep runs on a file system that can, or name it as remote storage (s3://, /Volumes/)"
         return Finding("storage", "fail", text, fix, details)
-    return Finding("storage", "ok", f"{what} {folder}: {', '.join(tries)}", details=details)
+    text = f"{what} {folder}: {', '.join(tries)}"
+    if not synced:
+        text += "; it cannot sync folders, which runs go without"
+        fix = "after a power cut the newest checkpoint may be missing there; keep more than one"
+        return Finding("storage", "warn", text, fix, details)
+    return Finding("storage", "ok", text, details=details)
+
+
+def _why(error: OSError) -> str:
+    return os.strerror(error.errno) if error.errno else str(error)
 
 
 def _write(probe: Path) -> None:

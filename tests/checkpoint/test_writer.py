@@ -1,14 +1,17 @@
 """Writing behind a run's back: what it waits for, and what becomes of errors."""
 
 import errno
+import os
 import threading
+import warnings
 from pathlib import Path
 
 import numpy as np
 import pytest
 from checkpoint.ring import Ring, expected
+from checkpoint.unsynced import without_folder_sync
 
-from booster_ray.checkpoint import Writer, load, store, writer
+from booster_ray.checkpoint import StorageError, Writer, load, save, store, writer
 from booster_ray.checkpoint.log import SEGMENTS
 from booster_ray.checkpoint.store import segments
 
@@ -248,3 +251,76 @@ def test_what_checkpoints_cost_is_counted(tmp_path: Path) -> None:
     on_disk = sum(file.stat().st_size for file in tmp_path.rglob("*") if file.is_file())
     assert first == on_disk
     assert saver.stalled_seconds > 0
+
+
+# --- file systems that cannot ---
+
+
+@pytest.mark.parametrize("error", [errno.EINVAL, errno.ENOTSUP, errno.EBADF, errno.ENOSYS])
+def test_folders_that_cannot_be_synced_hold_checkpoints(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, error: int
+) -> None:
+    without_folder_sync(monkeypatch, error)
+    saver, ring = Writer(tmp_path, keep=2), Ring(4)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        saver.save("step_4", ring.tree, {})
+        saver.finish()
+    np.testing.assert_array_equal(load(tmp_path / "step_4")[0]["log"], expected(0, 4))
+    saver.close()
+
+
+@pytest.mark.parametrize("error", [errno.EIO, errno.ENOSPC])
+def test_a_folder_that_fails_to_be_synced_is_an_error(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, error: int
+) -> None:
+    without_folder_sync(monkeypatch, error)
+    with pytest.raises(OSError) as raised:
+        save(tmp_path / "step_1", {"w": np.ones(1)})
+    assert raised.value.errno == error
+    assert names(tmp_path) == []
+
+
+def test_a_file_that_cannot_be_synced_is_an_error(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(_: int) -> None:
+        raise OSError(errno.EINVAL, "Invalid argument")
+
+    monkeypatch.setattr(os, "fsync", refuse)
+    with pytest.raises(OSError, match="Invalid argument"):
+        save(tmp_path / "step_1", {"w": np.ones(1)})
+
+
+@pytest.mark.parametrize(
+    ("number", "due"), [(errno.EINVAL, 2), (errno.EROFS, 2), (errno.EIO, writer.MISSED + 1)]
+)
+def test_a_run_does_not_train_on_without_checkpoints(
+    disk: Disk, tmp_path: Path, number: int, due: int
+) -> None:
+    disk.fail = OSError(number, os.strerror(number))
+    saver, ring = Writer(tmp_path, keep=2), Ring()
+    with pytest.warns(UserWarning, match="not written"):
+        for step in range(1, due):
+            ring.added = step
+            saver.save(f"step_{step}", ring.tree, {})
+            saver.retry()
+        with pytest.raises(StorageError, match=f"step_{due - 1}.*: {os.strerror(number)}; train"):
+            saver.save(f"step_{due}", ring.tree, {})
+        saver.close()
+    assert disk.begun.count(f"step_{due - 1}") >= 2  # it was tried again
+
+
+def test_what_is_written_in_between_is_a_new_beginning(disk: Disk, tmp_path: Path) -> None:
+    saver, ring = Writer(tmp_path, keep=2), Ring()
+    with pytest.warns(UserWarning, match="not written"):
+        for step in range(1, 3 * writer.MISSED):
+            disk.fail = None if step % writer.MISSED == 0 else FULL
+            ring.added = step
+            saver.save(f"step_{step}", ring.tree, {})
+            saver._settled()
+        disk.fail = None
+        saver.retry()
+        saver.finish()
+    assert names(tmp_path)[0] == f"step_{2 * writer.MISSED}"
+    saver.close()

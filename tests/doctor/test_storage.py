@@ -7,6 +7,7 @@ from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
+from checkpoint.unsynced import without_folder_sync
 
 from booster_ray.config import Config, load
 from booster_ray.doctor import storage
@@ -67,3 +68,20 @@ def test_a_full_disk_fails(
 @pytest.mark.parametrize(("skew", "verdict"), [(0.5, "ok"), (20, "warn"), (1000, "fail")])
 def test_clocks_that_differ(skew: float, verdict: str) -> None:
     assert storage.skewed("there", skew).verdict == verdict
+
+
+@pytest.mark.parametrize(
+    ("error", "verdict", "says"),
+    [
+        (errno.EINVAL, "warn", "cannot sync folders, which runs go without"),
+        (errno.ENOTSUP, "warn", "cannot sync folders"),
+        (errno.EIO, "fail", "sync of a folder fails (Input/output error)"),
+    ],
+)
+def test_folders_that_cannot_be_synced_are_told_of(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, error: int, verdict: str, says: str
+) -> None:
+    without_folder_sync(monkeypatch, error)
+    found = storage.check(config(tmp_path))[0]
+    assert found.verdict == verdict and says in found.text
+    assert list(tmp_path.iterdir()) == []

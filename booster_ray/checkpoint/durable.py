@@ -1,0 +1,45 @@
+"""What must be on disk before something else may rely on it."""
+
+import errno
+import os
+from pathlib import Path
+
+NOT_OFFERED = (errno.EINVAL, errno.EBADF, errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOSYS)
+"""What file systems answer that cannot sync a folder: CIFS, some of FUSE and 9p."""
+
+
+def sync_file(file: Path) -> None:
+    """Have the system write what it holds of a file, if the file is there.
+
+    Raises:
+        OSError: it cannot: the disk is full, broken, …
+    """
+    try:
+        descriptor = os.open(file, os.O_RDWR)  # some shares refuse it for one that is only read
+    except FileNotFoundError:
+        return
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def sync_folder(folder: Path) -> bool:
+    """Have the system write which names a folder holds; returns False where it cannot do so.
+
+    A file system without such a call writes names in its own time. Files are synced all the same,
+    so what a power cut may cost there is the newest names, and no name leads to half a file.
+
+    Raises:
+        OSError: the disk is full, broken, …
+    """
+    descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        os.fsync(descriptor)
+    except OSError as error:
+        if error.errno in NOT_OFFERED:
+            return False
+        raise
+    finally:
+        os.close(descriptor)
+    return True
