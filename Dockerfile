@@ -34,10 +34,10 @@ ENV VIRTUAL_ENV=/databricks/python3
 ENV PATH=/databricks/python3/bin:$PATH \
     PYSPARK_PYTHON=/databricks/python3/bin/python3 \
     JAVA_HOME=/usr/lib/jvm/java-17-openjdk-amd64
-COPY requirements.lock /databricks/requirements.lock
+COPY requirements/cuda12.lock /databricks/cuda12.lock
 RUN python3.12 -m venv --system-site-packages "$VIRTUAL_ENV" \
     && "$VIRTUAL_ENV/bin/pip" install --no-cache-dir --require-hashes \
-        --requirement /databricks/requirements.lock
+        --requirement /databricks/cuda12.lock
 
 # What the container toolkit lends of the driver; `graphics` is for EGL.
 ENV NVIDIA_VISIBLE_DEVICES=all \

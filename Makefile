@@ -6,12 +6,12 @@ STAMP := $(VENV)/.installed
 ARGS ?=
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo play test test-all lint format bench clean
+.PHONY: help install demo play test test-all lint format bench clean anew
 
 help: ## show this list
 	@$(PYTHON) -c 'import re; print(*(f"make {n:9} {t}" for n, t in re.findall(r"^([a-z-]+):.*?## (.*)", open("Makefile").read(), re.M)), sep="\n")'
 
-install: $(STAMP) ## create .venv and install the project and its tools there
+install: $(STAMP) ## make .venv, for a CPU; a GPU: EXTRA=cuda12 or cuda13; no CUDA: TORCH_INDEX=URL
 
 demo: $(STAMP) ## sweep on this machine's CPU, 15 min at most; again: make demo ARGS="name=demo2"
 	@$(BIN)/python -m booster_ray.tune tune_configs/demo.yaml $(ARGS)
@@ -44,9 +44,6 @@ clean: ## remove .venv and caches; results/ stays
 	rm -rf $(VENV) build .cache .hypothesis .mypy_cache .pytest_cache .ruff_cache *.egg-info
 	find booster_ray tests -name __pycache__ -prune -exec rm -rf {} +
 
-$(STAMP): pyproject.toml constraints.txt
-	@$(PYTHON) -c 'import sys; v = sys.version_info; sys.exit(0 if (3, 11) <= v < (3, 14) else f"booster_ray needs Python 3.11 to 3.13, $(PYTHON) is {v[0]}.{v[1]}: run make with PYTHON=/path/to/python3.12")'
-	@echo "Installing into $(VENV) (once; a few minutes) …"
-	@$(PYTHON) -m venv $(VENV)
-	@$(BIN)/python -m pip install -qq --disable-pip-version-check -c constraints.txt -e '.[dev]'
-	@: > $@
+# With a choice of its own, always; without one, as it was chosen last.
+$(STAMP): pyproject.toml constraints.txt requirements/install.py $(wildcard requirements/*.lock) $(if $(EXTRA)$(TORCH_INDEX),anew)
+	@$(PYTHON) requirements/install.py $(VENV) $(if $(EXTRA),--extra $(EXTRA)) $(if $(TORCH_INDEX),--torch-index $(TORCH_INDEX))

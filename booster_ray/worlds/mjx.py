@@ -620,7 +620,7 @@ def _check_platform(impl: str, platform: str | None) -> None:
             import warp  # noqa: F401
         except ImportError:
             raise ValueError(
-                "impl 'warp' needs the package warp-lang 1.12; install booster_ray[cuda], or "
+                "impl 'warp' needs the package warp-lang 1.12; install booster_ray[cuda12], or "
                 "choose impl 'jax'"
             ) from None
 
