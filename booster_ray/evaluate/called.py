@@ -47,7 +47,7 @@ def makes_players(text: str, found: Any) -> Callable[[], Called]:
     """
     if not callable(found):
         kind = type(found).__name__
-        text = f"{text} is a {kind}, expected something callable, or a policy with predict()"
+        text = f"{text} is of type {kind}, expected something callable, or a policy with predict()"
         raise ConfigError("command line", "TARGET", text)
     if not inspect.isclass(found):
         return lambda: Called(found)

@@ -238,7 +238,7 @@ def shaped(array: np.ndarray, n: int, what: str) -> np.ndarray:
         return array
     told = f"{array.dtype}{list(array.shape)}"
     if array.dtype.kind == "O" and array.ndim == 0:
-        told = f"a {type(array.item()).__name__}"
+        told = "None" if array.item() is None else f"a {type(array.item()).__name__}"
     raise BadAction(f"the policy gives {told}, expected {what} {list(expected)}")
 
 
