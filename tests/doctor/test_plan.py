@@ -7,7 +7,6 @@ from pathlib import Path
 import pytest
 
 from booster_ray.config import ConfigError, load
-from booster_ray.doctor import versions
 from booster_ray.doctor.cost import cost, fit, slots
 from booster_ray.doctor.machines import Machine, find, read_prices, this_machine
 from booster_ray.doctor.measure import typical
@@ -143,23 +142,3 @@ def test_this_machine_has_cores_and_memory() -> None:
     here = this_machine([24.0, 24.0])
     assert here.cpus >= 1 and here.memory_gb > 1
     assert here.gpus == 2 and here.gpu_memory_gb == 24.0
-
-
-def test_cuda_12_and_13_over_one_another_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:
-    installed = {"nvidia-cudnn-cu12": "9.28", "nvidia-cudnn-cu13": "9.20", "jax": "0.9.2"}
-    monkeypatch.setattr(versions, "version", installed.get)
-    found = versions.check(load("debug").base())
-    assert found[-1].verdict == "fail" and "nvidia-cudnn" in found[-1].text
-
-
-@pytest.mark.parametrize(
-    ("package", "number"), [("jaxlib", "0.9.1"), ("jax-cuda12-plugin", "0.9.3")]
-)
-def test_parts_of_jax_that_differ_are_refused(
-    package: str, number: str, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    installed = {"jax": "0.9.2", "jaxlib": "0.9.2", package: number}
-    monkeypatch.setattr(versions, "version", installed.get)
-    found = versions.check(load("debug").base())
-    assert [one.verdict for one in found] == ["ok", "fail"]
-    assert f"{package} is {number}, jax is 0.9.2" in found[1].text
