@@ -231,7 +231,7 @@ def _spaces(env_id: str, envs: list[gymnasium.Env]) -> tuple[tuple[int, ...], Bo
     for what, space in (("observations", seen), ("actions", done)):
         if 0 in space.shape:
             raise ValueError(f"{env_id} has {what} of shape {space.shape}; expected some numbers")
-        if space.dtype.kind not in "fiu":
+        if np.dtype(space.dtype).kind not in "fiu":
             raise ValueError(f"{env_id} has {what} of {space.dtype}; expected numbers")
     if any(pair != pairs[0] for pair in pairs[1:]):
         raise ValueError(f"{env_id} has other spaces each time it is made; expected the same")
@@ -241,8 +241,8 @@ def _spaces(env_id: str, envs: list[gymnasium.Env]) -> tuple[tuple[int, ...], Bo
 def _bounded(space: Box) -> bool:
     """Whether every bound is a number to be reached: the largest of its type means none."""
     limit = _UNBOUNDED
-    if space.dtype.kind == "f":
-        limit = min(limit, float(np.finfo(space.dtype).max))
+    if (kind := np.dtype(space.dtype)).kind == "f":
+        limit = min(limit, float(np.finfo(kind).max))
     bounds = np.abs(np.stack([space.low, space.high]).astype(np.float64))
     return bool(space.is_bounded() and (bounds < limit).all())
 
@@ -250,21 +250,20 @@ def _bounded(space: Box) -> bool:
 def _spanning(env_id: str, space: Box) -> Callable[[np.ndarray], np.ndarray]:
     """From [-1, 1] to the bounds of a Box; arrays (n, *shape), the result of the Box's type."""
     low, high = space.low.astype(np.float64), space.high.astype(np.float64)
-    if space.dtype.kind == "f":
+    kind = np.dtype(space.dtype)
+    if kind.kind == "f":
         # Halved before they are added: the sum of two bounds need not fit their type.
-        centre = (0.5 * high + 0.5 * low).astype(space.dtype)
-        reach = (0.5 * high - 0.5 * low).astype(space.dtype)
+        centre = (0.5 * high + 0.5 * low).astype(kind)
+        reach = (0.5 * high - 0.5 * low).astype(kind)
         # In the type of both, so that the ends are reached; rounding may go a bit beyond.
-        return lambda unit: np.clip(centre + reach * unit, space.low, space.high).astype(
-            space.dtype
-        )
+        return lambda unit: np.clip(centre + reach * unit, space.low, space.high).astype(kind)
     if max(np.abs(low).max(), np.abs(high).max()) >= _WHOLE:
         raise ValueError(f"{env_id} takes integers beyond 2^53; expected a smaller Box")
     values = high - low + 1.0
 
     def choose(unit: np.ndarray) -> np.ndarray:
         chosen = low + np.floor(0.5 * (unit.astype(np.float64) + 1.0) * values)
-        return np.minimum(chosen, high).astype(space.dtype)
+        return np.minimum(chosen, high).astype(kind)
 
     return choose
 
