@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import os
 import sys
 from collections.abc import Callable
-from contextlib import suppress
+from contextlib import nullcontext, suppress
 from pathlib import Path
 from typing import Any
 
@@ -22,8 +21,9 @@ DESCRIPTION = "Train one policy with one config. A killed run goes on with --res
 
 
 def main(argv: list[str]) -> int:
-    """Train or resume; exit code 0 finished, 2 bad input, 130 stopped."""
+    """Train or resume; exit code 0 finished, 1 failed, 2 bad input, 130 stopped."""
     from booster_ray.train import folder
+    from booster_ray.train.ray_cluster import check_cluster, given_back
     from booster_ray.train.resuming import changed, changes
     from booster_ray.train.run import CONFIG
 
@@ -33,21 +33,40 @@ def main(argv: list[str]) -> int:
     if sweep.space:
         text = "is searched, expected one value; sweeps are run by booster_ray.tune"
         raise ConfigError(sweep.source, next(iter(sweep.space)), text)
-    root = root or folder.begin(sweep, under_ray=sweep.base().trainer.workers > 0)
+    new, workers = root is None, sweep.base().trainer.workers > 0
+    if root is None:
+        if workers:
+            check_cluster()
+        root = folder.begin(sweep, under_ray=workers)
     with folder.lock(root):
-        return _train(changed(sweep, root / CONFIG, overrides).base(), root)
+        config = changed(sweep, root / CONFIG, overrides).base()
+        with given_back(root) if new else nullcontext():
+            _prepare(config)
+        return _train(config, root)
+
+
+def _prepare(config: Config) -> None:
+    """Set this process's environment; join or start Ray, where its workers train."""
+    workers = config.trainer.workers > 0
+    prepare_process(config, config.world.threads or config.trainer.cpus, under_ray=workers)
+    if workers:
+        from booster_ray.train.ray_cluster import cluster_address
+        from booster_ray.train.ray_train import connect
+
+        connect(config, cluster_address())
 
 
 def _train(config: Config, root: Path) -> int:
-    cpus = config.world.threads or config.trainer.cpus
-    prepare_process(config, cpus, under_ray=config.trainer.workers > 0)
-
+    from booster_ray.checkpoint import CheckpointError
     from booster_ray.track.publish import publish_best
     from booster_ray.track.tracker import Tracker
+    from booster_ray.train.failure import forget_failure, text_of
     from booster_ray.train.preemption import Preempted, train_preemptibly
     from booster_ray.train.run import STOP_FILE, read_progress
     from booster_ray.train.stopping import stop_signals
+    from booster_ray.worlds.versions import VersionError
 
+    forget_failure(root)
     stop_file = root / STOP_FILE
     stop_file.unlink(missing_ok=True)
 
@@ -58,16 +77,25 @@ def _train(config: Config, root: Path) -> int:
     def say(line: str) -> None:
         print(line, flush=True)
 
+    failure: str | None = None
     with Tracker(config, root, say) as tracker:
-        with suppress(Preempted):
-            if config.trainer.workers:
-                _fit_under_ray(config, root, stop_file, stop)
-            else:
-                with stop_signals(stop):
-                    train_preemptibly(config, root, stop_file, lambda m: say(_line(config, m)))
+        try:
+            with suppress(Preempted):
+                if config.trainer.workers:
+                    _fit_under_ray(config, root, stop_file, stop)
+                else:
+                    with stop_signals(stop):
+                        train_preemptibly(config, root, stop_file, lambda m: say(_line(config, m)))
+        except (ConfigError, CheckpointError, VersionError):
+            raise
+        except (Exception, SystemExit) as error:
+            failure = text_of(root, error)
         reports = read_progress(root)
         finished = bool(reports) and reports[-1]["env_steps"] >= config.training.env_steps
-        tracker.hurried = not finished
+        tracker.hurried = not finished and not failure
+    if failure:
+        print(f"error: {failure}", file=sys.stderr)
+        return 1
     if finished:
         publish_best(config, root, say)
         print(f"Finished; checkpoints and progress.jsonl are in {root}")
@@ -83,14 +111,12 @@ def _fit_under_ray(
     from ray.train import UserCallback
 
     from booster_ray.train.ray_retry import fit_surviving
-    from booster_ray.train.ray_train import connect
     from booster_ray.train.stopping import stop_signals
 
     class Progress(UserCallback):
         def after_report(self, run_context: Any, metrics: list[Any], checkpoint: Any) -> None:
             print(_line(config, metrics[0]), flush=True)
 
-    connect(config, os.environ.get("RAY_ADDRESS"))
     try:
         with stop_signals(stop):  # not before: Ray would put its own handler in the place of ours
             fit_surviving(config, root.resolve(), stop_file.resolve(), [Progress()])

@@ -34,7 +34,7 @@ class Failure(NamedTuple):
     """What is written down of one."""
 
     how: str
-    """``error`` or ``storage``, as :data:`booster_ray.train.attempts.How`."""
+    """``error``, ``storage`` or ``died``, as :data:`booster_ray.train.attempts.How`."""
     text: str
     """One line."""
 
@@ -83,7 +83,8 @@ def record_failure(directory: Path, error: BaseException) -> None:
     """
     if (directory / FAILURE).exists():
         return
-    how = "storage" if isinstance(error, StorageError) else "error"
+    died = getattr(error, "of_others", False)  # another worker of the run has, see ddpg.team
+    how = "storage" if isinstance(error, StorageError) else "died" if died else "error"
     text = _encodable(one_line(error) if _ours(error) else blame(error))
     trace = _encodable("".join(traceback.format_exception(error)))[-LONGEST_TRACEBACK:]
     with suppress(OSError):
@@ -137,6 +138,14 @@ def read_failure(directory: Path) -> Failure | None:
         return Failure("error", (directory / ERROR).read_text(encoding="utf-8").strip())
     except FileNotFoundError:
         return None
+
+
+def text_of(directory: Path, error: BaseException) -> str:
+    """A failure as a command tells it: one line, which says where the traceback is kept."""
+    record_failure(directory, error)  # unless that is done
+    found, trace = read_failure(directory), directory / TRACEBACK
+    text = found.text if found else one_line(error)
+    return f"{text}; its traceback is in {trace}" if trace.exists() else text
 
 
 def one_line(error: BaseException) -> str:

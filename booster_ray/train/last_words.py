@@ -36,6 +36,7 @@ _NOISE = re.compile(
     r"|:(job_id|actor_name|task_name):"  # Ray's own marks
     r"|\*\*\* SIG|(PC: )?@ |(Current )?[Tt]hread 0x|Extension modules:"
     r"|(Stack|Traceback) \(most"
+    r"|Reporting training result |No GPU is watched |[\d-]+ [\d:,.]+\s+INFO\s"  # said in health
     r"|\[[\d-]+ [\d:,.]+ \w \d+ \d+\] logging\.cc"  # Ray repeats the line that stands before
     r"|<no Python frame>|\*+$|-+$|\^+$"
 )

@@ -8,7 +8,10 @@ from pathlib import Path
 from typing import Any
 
 from booster_ray.config import Config
+from booster_ray.train.failure import recorded
 from booster_ray.train.folder import work_in
+from booster_ray.train.last_words import note_stderr
+from booster_ray.train.ray_cluster import begin_ray
 from booster_ray.train.runtime import settle, worker_environment
 
 
@@ -21,20 +24,20 @@ def connect(config: Config, address: str | None) -> None:
     """Join the cluster at ``address``, or start one on this machine that ends with this process.
 
     Workers get the runtime's environment before they import anything.
-    """
-    import ray
 
+    Raises:
+        ConfigError: the cluster is out of reach, or cannot be started.
+    """
     # Workers stay where Ray begins them, see folder.work_in.
     os.environ.setdefault("RAY_CHDIR_TO_TRIAL_DIR", "0")
     # Of a job that brings variables of its own; Ray would refuse to set one of them again.
     os.environ.setdefault("RAY_OVERRIDE_JOB_RUNTIME_ENV", "1")
-    own: dict[str, Any] = {"include_dashboard": False, "num_cpus": available_cpus()}
-    ray.init(
-        address=address or "local",
+    begin_ray(
+        address,
+        available_cpus(),
         log_to_driver=False,
         logging_level="ERROR",
         runtime_env={"env_vars": worker_environment(config, address)},
-        **({} if address else own),
     )
 
 
@@ -126,8 +129,10 @@ def _work(loop_config: dict[str, Any]) -> None:
         team = current_team()
         if team.rank > 0:
             # The leader alone saves: a notice that another worker gets is passed on to it.
-            with Watch(config.trainer, (directory / NOTICE_FILE).touch):
+            note_stderr(config, directory, str(team.rank))
+            with Watch(config.trainer, (directory / NOTICE_FILE).touch), recorded(directory):
                 follow(config, team, lambda: train.report({}))
             return
         report = announce(team, report)
+    note_stderr(config, directory, "0")
     train_preemptibly(config, directory, stop_file, report)

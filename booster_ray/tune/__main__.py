@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import sys
+from contextlib import nullcontext
 from pathlib import Path
 
 from booster_ray.cli import (
@@ -13,7 +14,7 @@ from booster_ray.cli import (
     resume_command,
     run_parser,
 )
-from booster_ray.config import Sweep
+from booster_ray.config import Config, Sweep
 
 DESCRIPTION = (
     "Sweep reward weights, randomization levels and learning settings. Trials are checkpointed; "
@@ -22,7 +23,7 @@ DESCRIPTION = (
 
 
 def main(argv: list[str]) -> int:
-    """Run or resume a sweep; exit code 0 complete, 2 bad input, 130 stopped."""
+    """Run or resume a sweep; exit code 0 complete, 1 failed, 2 bad input, 130 stopped."""
     from booster_ray.train import folder
     from booster_ray.train.resuming import changed, changes
     from booster_ray.train.run import replace_text
@@ -36,21 +37,25 @@ def main(argv: list[str]) -> int:
     sweep, root = config_or_resumed(args, folder.SWEEP)
     if args.dry_run:
         return _plan(sweep, root)
+    new = root is None
     if root is None:
         root = _begin(sweep)
         replace_text(root / folder.SWEEP, sweep.complete().to_yaml())
     with folder.lock(root):
         sweep = changed(sweep, root / folder.SWEEP, overrides)
+        _prepare(sweep.base(), root, new)
         folder.publish(sweep.base(), root / folder.SWEEP)
         return _drive(sweep, root)
 
 
 def _begin(sweep: Sweep) -> Path:
     from booster_ray.train import folder
+    from booster_ray.train.ray_cluster import check_cluster
     from booster_ray.tune.searchable import check_space
 
     config = sweep.base()
     check_space(sweep)
+    check_cluster()
     if config.tune.study_url is not None:
         from booster_ray.tune.study import refuse_taken
 
@@ -86,9 +91,22 @@ def _crowd(sweep: Sweep) -> str:
     return crowded(sweep, sizes, at_once(sweep.base()))
 
 
+def _prepare(config: Config, root: Path, new: bool) -> None:
+    """Set this process's environment; of a new sweep, join or start Ray, or give up its name."""
+    from booster_ray.train.ray_cluster import cluster_address, given_back
+
+    with given_back(root) if new else nullcontext():
+        prepare_process(config, len(os.sched_getaffinity(0)), under_ray=True)
+        if new:
+            from booster_ray.train.ray_train import connect
+            from booster_ray.tune.sweep import ENVIRONMENT
+
+            os.environ |= ENVIRONMENT
+            connect(config, cluster_address())
+
+
 def _drive(sweep: Sweep, root: Path) -> int:
     config = sweep.base()
-    prepare_process(config, len(os.sched_getaffinity(0)), under_ray=True)
 
     from rich.console import Console
 
@@ -108,16 +126,14 @@ def _drive(sweep: Sweep, root: Path) -> int:
             complete = runner.run()
         except KeyboardInterrupt:
             complete = False
-        if complete:
-            finish(runner, console)
+        code = finish(runner, console) if complete else 130
         tracker.hurried = not complete
     if not complete:
         command = resume_command("tune", config)
         if runner.budget.over():
             command += " tune.max_hours=… or tune.max_cost=…, raised"
         say(f"Stopped. Go on with:\n  {command}")
-        return 130
-    return 0
+    return code
 
 
 if __name__ == "__main__":

@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import hashlib
 import json
+import re
 import shutil
+import sys
+from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -14,8 +17,8 @@ from rich.console import Console
 from booster_ray.soccer import game
 from booster_ray.track.publish import publish_best
 from booster_ray.train.evaluation import ReturnEvaluator, TaskScores, summarize
+from booster_ray.train.failure import forget_failure, recorded, replace_text, text_of
 from booster_ray.train.policy import first_actor, load_policy
-from booster_ray.train.run import replace_text
 from booster_ray.tune.leaderboard import (
     comparison_table,
     leaderboard_json,
@@ -77,40 +80,56 @@ def _write_leaderboard(root: Path, records: Sequence[TrialRecord]) -> None:
     replace_text(root / "leaderboard.json", json.dumps(leaderboard_json(records), indent=2) + "\n")
 
 
-def finish(runner: SweepRunner, console: Console) -> None:
-    """The leaderboard; the best policy in the official game and through the gates; the report."""
+def failures(records: Sequence[TrialRecord]) -> str:
+    """How many trials have failed, and what most of them say, in one line; empty: none has."""
+    failed = [record for record in records if record.status == "ERROR"]
+    if not failed:
+        return ""
+    # Alike but for numbers: steps, values, times.
+    kinds = Counter(re.sub(r"\d+", "#", record.error or "") for record in failed)
+    common, count = kinds.most_common(1)[0]
+    first = next(r for r in failed if re.sub(r"\d+", "#", r.error or "") == common)
+    whole = len(failed) == len(records)
+    many = f"all {len(failed)}" if whole else f"{len(failed)} of {len(records)}"
+    noun = "trial" if len(records) == 1 else "trials"
+    times = f" ({count} times)" if 1 < count < len(failed) else ""
+    said = " ".join((first.error or "without a word").split())
+    return f"{many} {noun} failed: trial {first.trial_id}{times}: {said}"
+
+
+def results(records: Sequence[TrialRecord]) -> list[TrialRecord]:
+    """Trials whose policies are results of the sweep, the best first.
+
+    What an untrained policy scored before its trial failed is none.
+    """
+    scored = [record for record in rank(records) if record.best_score is not None]
+    return [r for r in scored if r.status != "ERROR" or r.best_report["env_steps"] > 0]
+
+
+def finish(runner: SweepRunner, console: Console) -> int:
+    """The leaderboard; the best policy in the official game and through the gates; the report.
+
+    Returns:
+        The exit code: 0, or 1 where every trial has failed, none has a score, or the best policy
+        cannot be played.
+    """
     root = runner.root
-    if first := next(iter(rank(runner.records())), None):
+    if first := next(iter(results(runner.records())), None):
         runner.sharing.fetch_run(trial_directory(root, first.number))
     records = runner.records()
     console.print(leaderboard_table(records))
     _write_leaderboard(root, records)  # the gates take minutes
-    winner = next((r for r in rank(records) if r.checkpoint), None)
-    comparison = None
-    if winner is not None and winner.checkpoint:
-        episodes = runner.config.evaluation.episodes_per_task
-        soccer = runner.config.world.is_soccer
-        where = "the official environment" if soccer else runner.config.world.kind
-        console.print(f"Playing trial {winner.trial_id} in {where} …")
-        checkpoint = Path(winner.checkpoint)
-        play = play_officially if soccer else play_returns
-        comparison = {
-            name: play(checkpoint, episodes, console, untrained=name == "untrained")
-            for name in ("untrained", "trained")
-        }
-        console.print(comparison_table(comparison["untrained"], comparison["trained"]))
-        write_best(root, winner, comparison["trained"])
-        if soccer and runner.config.tune.gate_trials:
-            from booster_ray.tune.gating import gate_best  # torch
-
-            gate_best(runner.config, root, records, runner.sharing, console)
-            records = runner.records()
-            _write_leaderboard(root, records)
-        publish_best(
-            runner.config,
-            trial_directory(root, winner.number),
-            lambda line: console.print(line, markup=False, soft_wrap=True),
-        )
+    winner = next((record for record in results(records) if record.checkpoint), None)
+    comparison, unplayed = None, ""
+    forget_failure(root)
+    if winner is not None:
+        try:
+            with recorded(root):  # of the user's own world anything may come
+                comparison = _present(runner, records, winner, console)
+        except Exception as error:
+            unplayed = f"the best policy cannot be played: {text_of(root, error)}"
+        records = runner.records()
+        _write_leaderboard(root, records)
     digest = hashlib.sha256((root / "sweep.yaml").read_bytes()).hexdigest()[:12]
     write_report(
         root / "report.html",
@@ -121,4 +140,57 @@ def finish(runner: SweepRunner, console: Console) -> None:
         facts(runner.config, records, digest, runner.budget),
     )
     runner.sharing.share_results()
-    console.print(f"Leaderboard, best policy and report: {root}/report.html")
+    best = ", best policy" if comparison else ""
+    _say(console, f"Leaderboard{best} and report: {root}/report.html")
+    return _verdict(root, records, winner, unplayed, console)
+
+
+def _present(
+    runner: SweepRunner, records: Sequence[TrialRecord], winner: TrialRecord, console: Console
+) -> dict[str, TaskScores]:
+    """Play the best policy, put it through the gates and publish it; its scores and untrained."""
+    config, root, checkpoint = runner.config, runner.root, Path(winner.checkpoint or "")
+    episodes, soccer = config.evaluation.episodes_per_task, config.world.is_soccer
+    where = "the official environment" if soccer else config.world.kind
+    console.print(f"Playing trial {winner.trial_id} in {where} …")
+    play = play_officially if soccer else play_returns
+    comparison = {
+        name: play(checkpoint, episodes, console, untrained=name == "untrained")
+        for name in ("untrained", "trained")
+    }
+    console.print(comparison_table(comparison["untrained"], comparison["trained"]))
+    write_best(root, winner, comparison["trained"])
+    if soccer and config.tune.gate_trials:
+        from booster_ray.tune.gating import gate_best  # torch
+
+        gate_best(config, root, records, runner.sharing, console)
+    publish_best(config, trial_directory(root, winner.number), lambda line: _say(console, line))
+    return comparison
+
+
+def _verdict(
+    root: Path,
+    records: Sequence[TrialRecord],
+    winner: TrialRecord | None,
+    unplayed: str,
+    console: Console,
+) -> int:
+    """Say what has failed, last of all; returns the exit code."""
+    failed = failures(records)
+    if unplayed:
+        print(f"error: {unplayed}", file=sys.stderr)
+        return 1
+    if winner is not None and any(record.status != "ERROR" for record in records):
+        if failed:
+            _say(console, f"warning: {failed}")
+        return 0
+    if not failed:
+        failed = f"none of {len(records)} trials has a score"
+    first = next((record for record in records if record.status == "ERROR"), None)
+    where = "" if first is None else f"; see {trial_directory(root, first.number)}"
+    print(f"error: {failed}{where}", file=sys.stderr)
+    return 1
+
+
+def _say(console: Console, line: str) -> None:
+    console.print(line, markup=False, highlight=False, soft_wrap=True)

@@ -91,9 +91,10 @@ class Retries:
 
 def _ending(directory: Path) -> tuple[How, str]:
     """How an attempt ended, from what the run wrote, or could not write."""
-    if found := read_failure(directory):
+    found = read_failure(directory)
+    if found and found.how != "died":
         return ("storage" if found.how == "storage" else "error"), found.text
-    words = last_words(directory)
+    words = last_words(directory) or (found.text if found else "")
     return "died", f"{DIED}: {words}" if words else DIED
 
 

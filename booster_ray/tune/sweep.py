@@ -22,6 +22,7 @@ from booster_ray.config import Config, Sweep
 from booster_ray.gates.verdict import label
 from booster_ray.track.subject import write_statuses
 from booster_ray.train.preemption import Watch
+from booster_ray.train.ray_cluster import cluster_address
 from booster_ray.train.ray_train import available_cpus, connect, resources
 from booster_ray.train.run import ERROR, best_checkpoint, read_progress, replace_text
 from booster_ray.train.stopping import stop_signals
@@ -210,8 +211,9 @@ class SweepRunner:
         os.environ |= ENVIRONMENT
         # To Tune every attempt that is made again is a trial that did not complete.
         logging.getLogger("ray.tune.tune").setLevel(logging.CRITICAL)
-        address = os.environ.get("RAY_ADDRESS")
-        connect(self.config, address)
+        address = cluster_address()
+        if not ray.is_initialized():  # a new sweep is connected before it is told to anyone
+            connect(self.config, address)
         try:
             if address:  # its nodes may vanish one by one; their trials hear of it themselves
                 yield

@@ -12,7 +12,9 @@ from ray.train import TrainingFailedError
 from ray.train.v2.api.exceptions import WorkerGroupError
 
 from booster_ray import checkpoint
+from booster_ray.agents.ddpg.team import TeamLost
 from booster_ray.config import ConfigError, load
+from booster_ray.train.failure import record_failure
 from booster_ray.train.ray_retry import worker_lost
 from booster_ray.train.run import read_progress
 
@@ -65,18 +67,23 @@ def test_two_workers_outlive_the_loss_of_one(tmp_path: Path) -> None:
     assert best.keys() == {"learner"}
 
 
-def test_what_counts_as_a_lost_worker() -> None:
+def test_what_counts_as_a_lost_worker(tmp_path: Path) -> None:
     class Wrapped(Exception):
         health_check_failure = ActorDiedError()
 
     def group(*failures: Exception) -> WorkerGroupError:
         return WorkerGroupError("failed", dict(enumerate(failures)))
 
-    assert worker_lost(group(ActorDiedError()))
-    assert worker_lost(group(ValueError("x"), Wrapped("poll failed")))
-    assert worker_lost(group(RuntimeError("[gloo/transport/tcp/pair.cc] Connection closed")))
-    assert not worker_lost(group(ValueError("a loss is NaN")))
-    assert not worker_lost(TrainingFailedError("no worker at all"))
+    assert worker_lost(group(ActorDiedError()), tmp_path)
+    assert worker_lost(group(ValueError("x"), Wrapped("poll failed")), tmp_path)
+    assert not worker_lost(group(ValueError("a loss is NaN")), tmp_path)
+    assert not worker_lost(TrainingFailedError("no worker at all"), tmp_path)
+    # Words say nothing: a user's own server may close its connections too.
+    severed = ConnectionResetError("Connection reset by peer")
+    record_failure(tmp_path / "own", severed)
+    assert not worker_lost(group(severed), tmp_path / "own")
+    record_failure(tmp_path / "team", TeamLost("[gloo/transport/tcp/pair.cc] Connection closed"))
+    assert worker_lost(group(ValueError("severed")), tmp_path / "team")
 
 
 @pytest.mark.parametrize(

@@ -159,6 +159,7 @@ def test_what_a_dying_process_said_is_told(tmp_path: Path) -> None:
 
 RAY = """:job_id:01000000
 :actor_name:TrialProcess
+Reporting training result 1: TrainingReport(checkpoint=None, metrics={'env_steps': 120})
 terminate called after throwing an instance of 'std::bad_alloc'
   what():  std::bad_alloc
 *** SIGABRT received at time=1 on cpu 1 ***

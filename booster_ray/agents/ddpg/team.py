@@ -3,12 +3,33 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from typing import Any, Protocol
 
 import torch
 import torch.distributed as dist
 from torch import Tensor
+
+
+class TeamLost(RuntimeError):
+    """Another worker is gone, and with it the team; this one cannot go on alone."""
+
+    of_others = True
+    """What failed here failed elsewhere first."""
+
+
+@contextmanager
+def _together() -> Iterator[None]:
+    """A call that all workers make: whatever torch raises in it, another has not made it.
+
+    Raises:
+        TeamLost: one line.
+    """
+    try:
+        yield
+    except RuntimeError as error:
+        raise TeamLost((str(error).splitlines() or [type(error).__name__])[0]) from error
 
 
 class Team(Protocol):
@@ -62,7 +83,8 @@ class Distributed:
     def average(self, tensors: Sequence[Tensor]) -> None:
         """One message for all tensors: they are small, and latency is what it costs."""
         flat = torch.cat([tensor.reshape(-1) for tensor in tensors]).to(self._device)
-        dist.all_reduce(flat)
+        with _together():
+            dist.all_reduce(flat)
         flat /= self.size
         parts = flat.split([tensor.numel() for tensor in tensors])
         for tensor, part in zip(tensors, parts, strict=True):
@@ -71,13 +93,15 @@ class Distributed:
     def share(self, thing: Any) -> Any:
         """See :class:`Team`."""
         box = [thing]
-        dist.broadcast_object_list(box, src=0)
+        with _together():
+            dist.broadcast_object_list(box, src=0)
         return box[0]
 
     def gather(self, thing: Any) -> list[Any] | None:
         """See :class:`Team`."""
         boxes = [None] * self.size if self.rank == 0 else None
-        dist.gather_object(thing, boxes, dst=0)
+        with _together():
+            dist.gather_object(thing, boxes, dst=0)
         return boxes
 
 
