@@ -54,8 +54,11 @@ def predicting_target(
     at 50 Hz); those between the torque limits as N·m, for 2 ms where no settings say longer.
 
     Raises:
-        ConfigError: its spaces are not those of our worlds.
+        ConfigError: it has not the interface, or its spaces are not those of our worlds.
     """
+    if not is_policy(policy):
+        what = f"holds a {type(policy).__name__}, expected a policy with predict() and its spaces"
+        raise ConfigError(name, what)
     seen, acted = policy.observation_space, policy.action_space
     settings = _settings(name, acted, settings)
     shape: tuple[int, ...] = getattr(seen, "shape", None) or ()
