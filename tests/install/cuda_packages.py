@@ -1,10 +1,11 @@
-"""Writes stand-ins for the packages that a torch built with CUDA brings into an environment.
+"""Stand-ins for the packages that a torch built with CUDA brings into an environment.
 
 python tests/install/cuda_packages.py FOLDER
 
-With the folder on PYTHONPATH they look as pip leaves the real ones: the names and versions of
-requirements/torch-cuda.lock, and libraries below ``nvidia/``, where CUDA's own packages share one
-folder. What is in the libraries is Python's, so that they can be loaded.
+makes an environment there that has all that this one has, and them. They look as pip leaves the
+real ones: the names and versions of requirements/torch-cuda.lock, and libraries below ``nvidia/``,
+where CUDA's own packages share one folder. What is in the libraries is Python's, so that they can
+be loaded.
 """
 
 from __future__ import annotations
@@ -13,6 +14,8 @@ import _ctypes
 import re
 import shutil
 import sys
+import sysconfig
+import venv
 from pathlib import Path
 
 LOCK = Path(__file__).parents[2] / "requirements" / "torch-cuda.lock"
@@ -52,5 +55,19 @@ def record(folder: Path, name: str, version: str, files: list[str]) -> None:
     (info / "RECORD").write_text("".join(f"{file},,\n" for file in files), encoding="utf-8")
 
 
+def environment(folder: Path) -> Path:
+    """Make an environment with the stand-ins beside what this one has; returns its Python.
+
+    They are among its own packages, as pip's are: on PYTHONPATH, a test that sets the variable
+    for a process of its own would hide them.
+    """
+    venv.create(folder, clear=True, symlinks=True)
+    (own,) = folder.absolute().glob("lib/python*/site-packages")
+    ours = sysconfig.get_path("purelib")
+    (own / "ours.pth").write_text(f"import site; site.addsitedir({ours!r})\n", encoding="utf-8")
+    write(own)
+    return folder.absolute() / "bin" / "python"
+
+
 if __name__ == "__main__":
-    write(Path(sys.argv[1]))
+    print(environment(Path(sys.argv[1])))

@@ -10,6 +10,7 @@ import subprocess
 import sys
 import zipfile
 from collections.abc import Iterator
+from importlib import metadata
 from pathlib import Path
 from types import ModuleType
 
@@ -180,22 +181,23 @@ def test_make_installs_anew_when_a_lock_changes_or_a_choice_is_made(tmp_path: Pa
 
 
 def test_the_stand_ins_look_like_a_build_with_cuda(tmp_path: Path) -> None:
-    cuda_packages.write(tmp_path)
+    python = cuda_packages.environment(tmp_path / ".venv")
     code = """
-import ctypes, sys
+import ctypes
 from importlib import metadata
 from booster_ray.train.runtime import pip_cuda_folders
-ctypes.CDLL(sys.argv[1] + "/nvidia/cudnn/lib/libcudnn.so.9")
-print(metadata.version("nvidia-cudnn-cu13"), *pip_cuda_folders())
+folders = pip_cuda_folders()
+ctypes.CDLL(next(one for one in folders if "cudnn" in one) + "/libcudnn.so.9")
+print(metadata.version("nvidia-cudnn-cu13"), metadata.version("jax"), *folders)
 """
+    bare = {name: value for name, value in os.environ.items() if name != "PYTHONPATH"}
     done = subprocess.run(
-        [sys.executable, "-c", code, tmp_path],
-        cwd=locks.ROOT, env={**os.environ, "PYTHONPATH": str(tmp_path)},
-        capture_output=True, text=True, timeout=60,
+        [python, "-c", code],
+        cwd=locks.ROOT, env=bare, capture_output=True, text=True, timeout=60,
     )  # fmt: skip
-    version, *folders = done.stdout.split()
-    assert version == locks.read(locks.FOLDER / "torch-cuda.lock")["nvidia-cudnn-cu13"].version
-    names = [
-        Path(folder).parent.name for folder in folders if Path(folder).is_relative_to(tmp_path)
-    ]
-    assert names == ["cu13", "cudnn", "cusparselt", "nccl", "nvshmem"], done.stderr
+    assert done.returncode == 0, done.stderr
+    cudnn, jax, *folders = done.stdout.split()
+    assert cudnn == locks.read(locks.FOLDER / "torch-cuda.lock")["nvidia-cudnn-cu13"].version
+    assert jax == metadata.version("jax")
+    names = [Path(one).parent.name for one in folders if Path(one).is_relative_to(tmp_path)]
+    assert names == ["cu13", "cudnn", "cusparselt", "nccl", "nvshmem"]
