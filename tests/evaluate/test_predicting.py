@@ -291,3 +291,15 @@ def test_a_policy_that_fails_is_one_line(
     line = capsys.readouterr().err
     assert "my_failing:model: ValueError: worn out (my_failing.py:6)" in line
     assert line.count("\n") == 1
+
+
+def test_a_policy_of_sbx(tmp_path: Path) -> None:
+    sbx = pytest.importorskip("sbx", reason="sbx-rl is of the extra `bench`")
+    env = gymnasium.make(WORLD)
+    model = sbx.SAC("MlpPolicy", env, policy_kwargs={"net_arch": [16]}, seed=0, **TINY[SAC])
+    model.learn(40).save(tmp_path / "m.zip")
+    env.close()
+    target = load_target(str(tmp_path / "m.zip"), trust=True)
+    (ours,) = play_native([1], target.make_player, tasks=["goalie"])
+    assert target.kind == "sbx"
+    assert ours.score == pytest.approx(plain_loop(model, 1)[0], abs=1e-3)
