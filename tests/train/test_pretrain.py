@@ -142,10 +142,11 @@ def test_resume_from_disk_is_bit_exact(undisturbed: Any, env_steps: int, tmp_pat
 def test_resume_between_reports_and_twice(undisturbed: Any) -> None:
     """Interrupted off the cadence, at 102, and again at 108."""
     interrupt = threading.Event()
-    interrupt.set()
     tree: Tree | None = None
     for stop in (102, 108):
         for _, report in loop(restored=tree, interrupt=interrupt):
+            if report.metrics["env_steps"] >= 90:
+                interrupt.set()
             if report.metrics["env_steps"] == stop:
                 tree = report.capture()
                 break

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import os
 import socket
+import subprocess
+import sys
 import threading
 import time
 from collections.abc import Iterator
@@ -131,3 +134,42 @@ def test_commands_refuse_a_dead_cluster_and_begin_nothing(module: str, tmp_path:
     assert output.startswith("error: environment: RAY_ADDRESS: is 127.0.0.1:1, where nothing")
     assert not storage.exists()
     assert took < 60
+
+
+HEAD = """
+import os, sys
+os.environ |= {"RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN": sys.argv[1]}
+from ray.cluster_utils import Cluster
+cluster = Cluster(
+    initialize_head=True, head_node_args={"num_cpus": 0, "include_dashboard": False}
+)
+print("ADDRESS", cluster.address, flush=True)
+sys.stdin.readline()
+cluster.shutdown()
+"""
+
+
+@pytest.mark.slow
+def test_a_head_lets_in_who_has_its_token(monkeypatch: pytest.MonkeyPatch) -> None:
+    token = "0123456789abcdef" * 4
+    environment = {**os.environ, "RAY_USAGE_STATS_ENABLED": "0"}
+    environment.pop("RAY_ADDRESS", None)
+    head = subprocess.Popen(
+        [sys.executable, "-c", HEAD, token], env=environment,
+        stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True,
+    )  # fmt: skip
+    driving._started.append(head)
+    assert head.stdout is not None
+    address = next(line for line in head.stdout if line.startswith("ADDRESS")).split()[1]
+    monkeypatch.setenv("RAY_ADDRESS", address)
+    monkeypatch.setenv("RAY_AUTH_MODE", "token")
+    for given, said in ((token, ""), (token[::-1], "refuses this process, expected another token")):
+        ray_cluster._refusal.cache_clear()
+        monkeypatch.setenv("RAY_AUTH_TOKEN", given)
+        if not said:
+            check_cluster()
+            continue
+        with pytest.raises(ConfigError, match=said) as caught:
+            check_cluster()
+        assert given not in str(caught.value)
+    head.communicate("\n", timeout=60)

@@ -179,7 +179,8 @@ def test_a_trial_that_always_fails_is_marked_and_the_sweep_goes_on(tmp_path: Pat
         "sac.critic_lr={search: choice, values: [0.9, 0.8]}",
         "rewards.alive=1.0e+38",
     )  # fmt: skip
-    assert code == 0, output
+    assert code == 1, output
+    assert "error: all 2 trials failed: trial 0000" in output and "best policy" not in output
     assert [t.state for t in driving.study(tmp_path / "debug")] == [TrialState.FAIL] * 2
     board = json.loads((tmp_path / "debug" / "leaderboard.json").read_text())
     assert all("TrainingDiverged" in row["error"] for row in board)
