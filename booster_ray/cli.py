@@ -102,6 +102,7 @@ def prepare_process(config: Config, cpus: int, *, under_ray: bool) -> None:
         ConfigError: JAX cannot compute where it is told to.
     """
     from booster_ray.train import runtime
+    from booster_ray.train.room import elsewhere
 
     runtime.restart_for_libraries(config)  # of a run that is resumed; a new one did so before
     runtime.prepare(config, cpus)
@@ -112,7 +113,7 @@ def prepare_process(config: Config, cpus: int, *, under_ray: bool) -> None:
             raise
         # The workers' machines may have what the driver's has not; its own share is small.
         runtime.prepare(config, cpus, JAX_PLATFORMS="cpu")
-    if not os.environ.get("RAY_ADDRESS"):
+    if not elsewhere():
         # A token for the cluster that this process may start, and for no other. Ray would write
         # one to the user's home, and every `ray start` from then on would ask for it.
         os.environ.setdefault("RAY_AUTH_MODE", "token")
@@ -123,4 +124,6 @@ def prepare_process(config: Config, cpus: int, *, under_ray: bool) -> None:
 
 def _on_a_cluster(under_ray: bool) -> bool:
     """Whether what trains is on machines of a cluster that runs already."""
-    return under_ray and bool(os.environ.get("RAY_ADDRESS"))
+    from booster_ray.train.room import elsewhere
+
+    return under_ray and elsewhere()

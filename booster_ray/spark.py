@@ -136,13 +136,15 @@ def _ray(spark: Any, args: argparse.Namespace) -> Iterator[str]:
 
 def _run(command: list[str]) -> int:
     """Run a command to its end; signals are passed on, so that it can save."""
+    from booster_ray.train.stopping import heard
+
     process: subprocess.Popen[bytes] | None = None
 
     def forward(signum: int, _frame: Any) -> None:
         if process is not None and signum != signal.SIGINT:  # a Ctrl-C has reached it already
             process.send_signal(signum)
 
-    before = {s: signal.signal(s, forward) for s in (signal.SIGINT, signal.SIGTERM)}
+    before = {s: signal.signal(s, forward) for s in heard()}
     try:
         process = subprocess.Popen(command)
         code = process.wait()

@@ -92,8 +92,10 @@ def _folder(pipeline: Pipeline, stage: str) -> Folder:
 def _run_all(rest: list[str]) -> int:
     """The stages one after the other, each in a process of its own; the first code that is not 0.
 
-    What a stage sets before JAX loads is so its own. A SIGTERM is passed on.
+    What a stage sets before JAX loads is so its own. Signals are passed on.
     """
+    from booster_ray.train.stopping import heard
+
     running: subprocess.Popen[bytes] | None = None
     stopped = False
 
@@ -104,7 +106,7 @@ def _run_all(rest: list[str]) -> int:
         if running is not None and signum != signal.SIGINT:
             running.send_signal(signum)
 
-    for signum in (signal.SIGINT, signal.SIGTERM):
+    for signum in heard():
         signal.signal(signum, stop)
     for stage in STAGES:
         if stopped:

@@ -89,7 +89,7 @@ def _follow(name: str, storage: str) -> int:
 
     os.setpriority(os.PRIO_PROCESS, 0, 19)
     # It ends when its parent says so or is gone, not before with the signals that both get.
-    for received in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+    for received in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGUSR1):
         signal.signal(received, signal.SIG_IGN)
     logging.basicConfig(handlers=[_quiet_about_logins()])
     lock = (Path(storage) / name / LOCK).open("w")

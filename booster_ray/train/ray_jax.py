@@ -6,11 +6,11 @@ from typing import Any
 
 from ray.train.v2.jax.config import JaxConfig
 
-from booster_ray.train.stopping import forward_sigterm
+from booster_ray.train.stopping import forward_signals
 
 
 class ListeningJax(JaxConfig):
-    """A ``JaxConfig`` whose workers let their run hear a SIGTERM."""
+    """A ``JaxConfig`` whose workers let their run hear a signal."""
 
     @property
     def backend_cls(self) -> Any:
@@ -21,4 +21,4 @@ class ListeningJax(JaxConfig):
 class _JaxBackend(JaxConfig().backend_cls):  # type: ignore[misc]
     def on_start(self, worker_group: Any, backend_config: Any) -> None:
         super().on_start(worker_group, backend_config)
-        worker_group.execute(forward_sigterm)
+        worker_group.execute(forward_signals)

@@ -6,11 +6,11 @@ from typing import Any
 
 from ray.train.torch import TorchConfig
 
-from booster_ray.train.stopping import forward_sigterm
+from booster_ray.train.stopping import forward_signals
 
 
 class ListeningTorch(TorchConfig):
-    """A ``TorchConfig`` whose workers let their run hear a SIGTERM."""
+    """A ``TorchConfig`` whose workers let their run hear a signal."""
 
     @property
     def backend_cls(self) -> Any:
@@ -21,4 +21,4 @@ class ListeningTorch(TorchConfig):
 class _TorchBackend(TorchConfig().backend_cls):  # type: ignore[misc]
     def on_start(self, worker_group: Any, backend_config: Any) -> None:
         super().on_start(worker_group, backend_config)
-        worker_group.execute(forward_sigterm)
+        worker_group.execute(forward_signals)

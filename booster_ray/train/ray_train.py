@@ -13,6 +13,7 @@ from booster_ray.train.folder import work_in
 from booster_ray.train.last_words import note_stderr
 from booster_ray.train.ray_cluster import begin_ray
 from booster_ray.train.runtime import settle, worker_environment
+from booster_ray.train.stopping import shielded
 
 
 def available_cpus() -> int:
@@ -32,13 +33,14 @@ def connect(config: Config, address: str | None) -> None:
     os.environ.setdefault("RAY_CHDIR_TO_TRIAL_DIR", "0")
     # Of a job that brings variables of its own; Ray would refuse to set one of them again.
     os.environ.setdefault("RAY_OVERRIDE_JOB_RUNTIME_ENV", "1")
-    begin_ray(
-        address,
-        available_cpus(),
-        log_to_driver=False,
-        logging_level="ERROR",
-        runtime_env={"env_vars": worker_environment(config, address)},
-    )
+    with shielded():
+        begin_ray(
+            address,
+            available_cpus(),
+            log_to_driver=False,
+            logging_level="ERROR",
+            runtime_env={"env_vars": worker_environment(config, address)},
+        )
 
 
 def resources(config: Config) -> dict[str, float]:
@@ -53,7 +55,7 @@ def fit_in_worker(
     """Run under Ray Train workers; ``callbacks`` are Ray Train's and hear every report.
 
     The checkpoint is the run directory's own, so a run may change its binding on resume. While
-    this waits, a SIGTERM or another notice that this process gets makes the worker save and end.
+    this waits, a signal or another notice that this process gets makes the worker save and end.
 
     Raises:
         ray.train.TrainingFailedError: a worker failed.
@@ -83,6 +85,8 @@ def fit_in_worker(
             callbacks=list(callbacks),
         ),
     )
+    # Ray's handler of Ctrl-C would end the workers; ours lets them save.
+    trainer._register_sigint_handler = lambda controller: None
     before = len(read_attempts(directory))
     with Watch(config.trainer, (directory / NOTICE_FILE).touch):
         try:

@@ -1,4 +1,8 @@
-"""Stop signals: the first lets a run save what it has, the second ends it at once."""
+"""Stop signals: the first lets a run save what it has, a second Ctrl-C or SIGTERM ends it at once.
+
+SIGHUP comes when a terminal is lost, SIGUSR1 from SLURM (``--signal``) and other schedulers some
+time before they kill. Both may come again from one cause, so they only ever ask.
+"""
 
 from __future__ import annotations
 
@@ -6,37 +10,65 @@ import signal
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from signal import SIGHUP, SIGINT, SIGTERM, SIGUSR1
 from typing import Any
 
 Request = Callable[[str], None]
 """Asks a run to save and end; gets the signal's name. Must return at once."""
 
+NOTICES = (SIGHUP, SIGUSR1)
+"""Signals that ask, and never end at once."""
+
 _requests: list[Request] = []
 """Runs of this process that want to hear of a signal."""
+_held: dict[signal.Signals, Callable[[int, Any], None]] = {}
+"""What :func:`stop_signals` has installed, while it lasts."""
+
+
+def heard() -> list[signal.Signals]:
+    """The signals that stop a command, but for those that it was begun to ignore (``nohup``)."""
+    return [
+        SIGINT,
+        SIGTERM,
+        *(one for one in NOTICES if signal.getsignal(one) is not signal.SIG_IGN),
+    ]
 
 
 @contextmanager
 def stop_signals(request: Request) -> Iterator[None]:
-    """In a main thread: the first SIGINT or SIGTERM makes the request, and runs hear of it.
+    """In a main thread: the first of :func:`heard` makes the request, and runs hear of it.
 
     Raises:
-        KeyboardInterrupt: at the second.
+        KeyboardInterrupt: at the second SIGINT or SIGTERM.
     """
-    asked = False
+    asked = insisted = False
 
     def stop(signum: int, _frame: Any) -> None:
-        nonlocal asked
+        nonlocal asked, insisted
+        if signum not in NOTICES:
+            if insisted:
+                raise KeyboardInterrupt
+            insisted = True
         if asked:
-            raise KeyboardInterrupt
+            return
         asked = True
         request(signal.Signals(signum).name)
         _tell_runs(signal.Signals(signum).name)
 
-    before = {s: signal.signal(s, stop) for s in (signal.SIGINT, signal.SIGTERM)}
+    before = {one: signal.signal(one, stop) for one in heard()}
+    _held.update(dict.fromkeys(before, stop))
     try:
         yield
     finally:
+        _held.clear()
         for signum, handler in before.items():
+            signal.signal(signum, handler or signal.SIG_DFL)  # None: of native code
+
+
+def keep_listening() -> None:
+    """Put the handlers of :func:`stop_signals` back where a library has taken their place."""
+    for signum, handler in _held.items():
+        if signal.getsignal(signum) is not handler:
             signal.signal(signum, handler)
 
 
@@ -51,27 +83,49 @@ def on_signal(request: Request) -> Iterator[None]:
             _requests.remove(request)
 
 
-def forward_sigterm() -> None:
-    """In the main thread of a Ray worker: let the run hear a SIGTERM before the process ends.
+@contextmanager
+def shielded() -> Iterator[None]:
+    """Processes that are started meanwhile do not hear ``NOTICES``, nor do their children.
 
-    Ray's own handler ends the process at once; it gets what no run waits for.
+    A terminal that is lost tells all processes in its foreground; Ray's own would die of it, and
+    the workers with them before they have saved. :func:`forward_signals` listens again.
+    """
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, NOTICES)
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
+
+
+def forward_signals() -> None:
+    """In the main thread of a Ray worker: let the run hear a signal before the process ends.
+
+    SIGTERM and ``NOTICES``. Ray's own handler of SIGTERM ends the process at once; it gets what no
+    run waits for.
     """
     if threading.current_thread() is not threading.main_thread():
         return
-    before = signal.getsignal(signal.SIGTERM)
-    if getattr(before, "forwards", False):
-        return
+    for signum in heard():
+        before = signal.getsignal(signum)
+        if signum == SIGINT or getattr(before, "forwards", False):
+            continue
+        signal.signal(signum, _forward_to(before))
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, NOTICES)
+
+
+def _forward_to(before: Any) -> Callable[[int, Any], None]:
+    """A handler that tells runs, else does as the handler before."""
 
     def forward(signum: int, frame: Any) -> None:
         if _requests:
-            _tell_runs("SIGTERM")
+            _tell_runs(signal.Signals(signum).name)
         elif callable(before):
             before(signum, frame)
         else:
             raise SystemExit(128 + signum)
 
     forward.forwards = True  # type: ignore[attr-defined]
-    signal.signal(signal.SIGTERM, forward)
+    return forward
 
 
 def _tell_runs(name: str) -> None:

@@ -25,7 +25,7 @@ from booster_ray.train.preemption import Watch
 from booster_ray.train.ray_cluster import cluster_address
 from booster_ray.train.ray_train import available_cpus, connect, resources
 from booster_ray.train.run import ERROR, best_checkpoint, read_progress, replace_text
-from booster_ray.train.stopping import stop_signals
+from booster_ray.train.stopping import keep_listening, stop_signals
 from booster_ray.tune.budget import Budget
 from booster_ray.tune.live import LiveTable
 from booster_ray.tune.patience import StorageLost, patiently
@@ -242,6 +242,9 @@ class _View(tune.Callback):
 
     def __getstate__(self) -> dict[str, Any]:
         return {}  # Tune pickles its callbacks for Tuner.restore, which is not used here
+
+    def on_step_begin(self, iteration: int, trials: list[Any], **info: Any) -> None:
+        keep_listening()  # Tune has a handler of SIGUSR1, which would end the trials
 
     def on_step_end(self, iteration: int, trials: list[Any], **info: Any) -> None:
         budget, stop = self._runner.budget, self._runner.stop

@@ -18,7 +18,7 @@ from booster_ray.train.last_words import WAITING, note_stderr
 from booster_ray.train.preemption import train_preemptibly
 from booster_ray.train.run import CONFIG, STOP_FILE, replace_text
 from booster_ray.train.runtime import settle
-from booster_ray.train.stopping import forward_sigterm
+from booster_ray.train.stopping import forward_signals
 
 
 def trial_directory(root: Path, number: int) -> Path:
@@ -87,11 +87,11 @@ def _until(config: Config, env_steps: int) -> Config:
 
 
 class TrialProcess(wrap_function(run_trial)):  # type: ignore[misc]
-    """Ray Tune's trainable: :func:`run_trial` in a thread, beside which a SIGTERM is heard."""
+    """Ray Tune's trainable: :func:`run_trial` in a thread, beside which signals are heard."""
 
     def setup(self, config: dict[str, Any]) -> None:
         """Called in the process's main thread, the only one that may handle signals."""
-        forward_sigterm()
+        forward_signals()
         super().setup(config)
 
     @classmethod

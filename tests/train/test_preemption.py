@@ -158,9 +158,23 @@ def test_a_notice_saves_at_once_and_the_run_goes_on_from_there(
     assert seen[0] > reached
 
 
-@pytest.mark.parametrize("workers", [0, pytest.param(1, marks=pytest.mark.slow)])
-def test_a_command_that_gets_a_sigterm_saves_and_loses_no_step(
-    tmp_path: Path, workers: int
+SLOW = pytest.mark.slow
+
+
+@pytest.mark.parametrize(
+    ("workers", "signum"),
+    [
+        (0, signal.SIGTERM),
+        (0, signal.SIGHUP),
+        (0, signal.SIGUSR1),
+        *(
+            pytest.param(1, signum, marks=SLOW)
+            for signum in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGUSR1)
+        ),
+    ],
+)
+def test_a_command_that_gets_a_signal_saves_and_loses_no_step(
+    tmp_path: Path, workers: int, signum: signal.Signals
 ) -> None:
     bound = f"trainer.workers={workers}"
     process = driving.start(
@@ -170,7 +184,7 @@ def test_a_command_that_gets_a_sigterm_saves_and_loses_no_step(
     driving.wait_for(lambda: len(read_progress(run)) >= 3 or process.poll() is not None)
     assert process.poll() is None, process.communicate()[0]
     known = read_progress(run)[-1]["env_steps"]
-    process.send_signal(signal.SIGTERM)
+    process.send_signal(signum)
     code, output = driving.finish(process)
     assert code == 130, output
     assert "Traceback" not in output
