@@ -138,4 +138,5 @@ if __name__ == "__main__":
     try:
         main(sys.argv[1:])
     except InstallError as error:
-        sys.exit(f"error: {error}")
+        print(f"error: {error}", file=sys.stderr)
+        sys.exit(2)
