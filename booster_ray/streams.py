@@ -90,6 +90,8 @@ class Forgiving:
 
     def end(self) -> None:
         """Before the interpreter ends: leave nothing that it would fail to flush."""
+        if self._stream.closed:  # as one that a test has put in the place of the true one
+            return
         self.flush()
         if self.error is not None:
             self.drop()

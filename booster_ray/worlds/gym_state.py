@@ -24,6 +24,8 @@ _PHYSICS = int(mujoco.mjtState.mjSTATE_INTEGRATION)
 
 _SCRATCH = ("iLD", "iM", "map_", "maxuse_", "solver_")
 """Beginnings of the names of MuJoCo's own scratch, which is partly left from steps long ago."""
+_NUMBERS = "biufc"
+"""Kinds of NumPy's types that a checkpoint holds: no dates, texts, records or objects."""
 _UNSET = frozenset({"dof_island", "tree_island"})
 """Arrays that MuJoCo does not fill where it has nothing to say: they hold what memory held."""
 
@@ -80,9 +82,9 @@ def _attributes(layer: gymnasium.Env) -> dict[str, Any]:
 def _read(value: Any) -> dict[str, Any]:
     if value is None or type(value) in (bool, int, float, str):
         return {"plain": value}
-    if isinstance(value, np.ndarray) and not value.dtype.hasobject:
+    if isinstance(value, np.ndarray) and value.dtype.kind in _NUMBERS:
         return {"array": value.copy()}
-    if isinstance(value, np.generic):
+    if isinstance(value, np.generic) and value.dtype.kind in _NUMBERS:
         return {"number": np.array(value)}
     if isinstance(value, np.random.Generator):
         return {"generator": value.bit_generator.state}

@@ -8,6 +8,7 @@ from typing import Any
 import gymnasium
 import numpy as np
 import pytest
+import quirks
 from gymnasium.spaces import Box
 
 from booster_ray import checkpoint
@@ -329,3 +330,31 @@ def test_a_constructor_that_raises_is_one_line(error: BaseException) -> None:
     with pytest.raises(ValueError, match=type(error).__name__) as caught:
         made(Unborn)
     assert "test_gym_world.py:" in str(caught.value) and "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize("held", sorted(quirks.HELD))
+def test_what_an_environment_holds_is_saved_whole_or_not_at_all(held: str, tmp_path: Path) -> None:
+    spec = {
+        "seen": {"low": -1.0, "high": 1.0, "shape": [2], "dtype": "float32"},
+        "taken": {"low": -1.0, "high": 1.0, "shape": [1], "dtype": "float32"},
+        "raises": ["nowhere", "ValueError", 0], "broken": None, "tuple": 5, "returns": "array",
+        "reuses": True, "spoils": False, "pays": "float", "lasts": 3, "ends": "terminated",
+        "limit": None, "held": held, "fps": None, "dt": None,
+    }  # fmt: skip
+    (name,) = quirks.register([spec])
+    world = GymWorld(name, 2)
+    world.reset(SEED)
+    for action in actions(world, 4):
+        world.step(action)
+    state = world.state()
+    checkpoint.save(tmp_path / "saved", {"world": state})
+    if not state:
+        assert held in ("bytes", "dates", "iterator", "numbered", "old generator", "records",
+                        "set", "slashes", "words")  # fmt: skip
+        return
+    expected = [world.step(action) for action in actions(world, 9)[4:]]
+    other = GymWorld(name, 2)
+    other.restore(checkpoint.load(tmp_path / "saved")[0]["world"])
+    for action, result in zip(actions(other, 9)[4:], expected, strict=True):
+        assert_equal(other.step(action), result)
+    assert repr(other._envs[0].unwrapped.held) == repr(quirks.HELD[held]())
