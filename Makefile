@@ -19,8 +19,8 @@ demo: $(STAMP) ## sweep on this machine's CPU, 15 min at most; again: make demo 
 play: $(STAMP) ## policies/striker in the official environment: scores, and a video of each task
 	@$(BIN)/python -m booster_ray.evaluate policies/striker --world official --episodes 20 --seed 0 --video --output results/play $(ARGS)
 
-test: $(STAMP) ## the tests, without the slow ones; ARGS go to pytest
-	@$(BIN)/python -m pytest -q $(ARGS)
+test: $(STAMP) ## the tests, without the slow ones, on two cores; ARGS go to pytest
+	@$(BIN)/python -m pytest -q -n 2 --dist loadfile $(ARGS)
 
 test-all: $(STAMP) ## every test
 	@$(BIN)/python -m pytest -q -m "" $(ARGS)

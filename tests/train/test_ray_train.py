@@ -13,7 +13,8 @@ def config(*overrides: str) -> Config:
     return load("debug", overrides).base()
 
 
-def test_small_trials_share_a_gpu_and_its_memory() -> None:
+def test_small_trials_share_a_gpu_and_its_memory(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("XLA_PYTHON_CLIENT_MEM_FRACTION", raising=False)  # the user's would count
     whole = config("trainer.use_gpu=true", "trainer.workers=1", "trainer.cpus=2")
     assert resources(whole) == {"CPU": 2, "GPU": 1.0}
     part = config("trainer.use_gpu=true", "trainer.gpu_fraction=0.25")
