@@ -36,7 +36,6 @@ class ImitationEngine(HostEngine):
         super().__init__(config, sac, world)
         self._demonstrations = Demonstrations(config, world)
         self._spread = 2.0 * (np.arange(1, world.num_envs + 1) - 0.5) / world.num_envs
-        self._env_steps = 0
 
     def _value(self, name: str) -> float:
         config = self._config
@@ -44,7 +43,6 @@ class ImitationEngine(HostEngine):
         return value_at(schedule, self._env_steps, config.training.env_steps)
 
     def _act(self, env_steps: int) -> np.ndarray:
-        self._env_steps = env_steps
         # Its samples are not played, but what it has seen is remembered.
         super()._act(env_steps)
         mean = np.asarray(self._sac.act_mean(self.learner, self._observation))
