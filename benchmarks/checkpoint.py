@@ -25,11 +25,11 @@ sys.path.insert(0, str(ROOT))
 
 import numpy as np
 
-from booster_ray import checkpoint
-from booster_ray.agents.sac.losses import Batch
-from booster_ray.agents.sac.replay import Replay
-from booster_ray.checkpoint.leaves import flatten, unflatten
 from booster_ray.config import Config, load
+from booster_ray.rl.replay import Replay
+from booster_ray.rl.sac.losses import Batch
+from booster_ray.store import checkpoint
+from booster_ray.store.checkpoint.leaves import flatten, unflatten
 from booster_ray.train.run import Run
 
 FEW = 10_000

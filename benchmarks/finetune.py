@@ -33,11 +33,11 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from booster_ray.agents.ddpg.team import Alone, current_team
 from booster_ray.config import Config
+from booster_ray.envs.official import make_official, observe_official
+from booster_ray.rl.ddpg.team import Alone, current_team
 from booster_ray.soccer import game
 from booster_ray.train.finetune import DdpgEngine, make_engine
-from booster_ray.worlds.official import make_official, observe_official
 
 HIDDEN = (256, 256)
 THEIR_BATCH, THEIR_EVERY = 64, 4

@@ -29,10 +29,10 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 
-from booster_ray.agents.sac.learner import Sac
-from booster_ray.agents.sac.losses import Batch
-from booster_ray.agents.sac.replay import Replay
 from booster_ray.config import Config
+from booster_ray.rl.replay import Replay
+from booster_ray.rl.sac.learner import Sac
+from booster_ray.rl.sac.losses import Batch
 from booster_ray.soccer import game
 
 OBSERVATION, ACTION = game.OBSERVATION_SIZE, game.ACTION_SIZE
@@ -236,8 +236,8 @@ def brax_loop(steps: int) -> float:
     from brax.training.agents.sac import networks as sac_networks
     from brax.training.agents.sac import train as brax_sac
 
-    from booster_ray.train.evaluation import gains
-    from booster_ray.worlds.mjx import SoccerEnv
+    from booster_ray.envs.mjx import SoccerEnv
+    from booster_ray.evaluate.scores import gains
 
     env = SoccerEnv(game.TASKS, gains(Config()), weights=Config().rewards.model_dump())
     seen: list[tuple[int, float]] = []

@@ -22,12 +22,12 @@ import mujoco
 import numpy as np
 
 from booster_ray.config import Config
+from booster_ray.envs.model import soccer_model
+from booster_ray.envs.native import NativeWorld
+from booster_ray.envs.official import make_official
+from booster_ray.evaluate.scores import gains
 from booster_ray.soccer import game
 from booster_ray.soccer.control import pd_torque
-from booster_ray.train.evaluation import gains
-from booster_ray.worlds.model import soccer_model
-from booster_ray.worlds.native import NativeWorld
-from booster_ray.worlds.official import make_official
 
 GAINS = gains(Config())
 STANDING = np.zeros(12)
@@ -117,7 +117,7 @@ def mjx_ratio(seconds: float, rounds: int, worlds: int = 64) -> float:
     """Our MJX world (impl jax, this machine's device) over a bare vmapped ``mjx.step`` scan."""
     from parts.mjx_scan import bare_scan, env_scan
 
-    from booster_ray.worlds.mjx import SoccerEnv
+    from booster_ray.envs.mjx import SoccerEnv
 
     env = SoccerEnv(game.TASKS, GAINS, weights={"alive": 1.0, "upright": 0.5, "height": 1.0})
     runs = {"env.step": env_scan(env, worlds), "bare mjx.step": bare_scan(env, worlds)}

@@ -16,16 +16,16 @@ from booster_ray.config import Config, ConfigError, Sweep, load
 def guarded(main: Callable[[], int], *, answers: bool = False) -> int:
     """Run a command; bad input becomes one line on stderr and exit code 2.
 
-    Output that cannot be written ends nothing, see :mod:`booster_ray.streams`.
+    Output that cannot be written ends nothing, see :mod:`booster_ray.runtime.streams`.
 
     Args:
         main: returns the exit code.
         answers: whether its output is all that it is run for: exit code 1 where some was lost.
     """
-    from booster_ray.checkpoint import CheckpointError, StorageError
-    from booster_ray.streams import forgive_streams, lost_output
-    from booster_ray.train.runtime import keep_numerics
-    from booster_ray.worlds.versions import VersionError
+    from booster_ray.runtime.environment import keep_numerics
+    from booster_ray.runtime.streams import forgive_streams, lost_output
+    from booster_ray.runtime.versions import VersionError
+    from booster_ray.store.checkpoint import CheckpointError, StorageError
 
     forgive_streams(quiet=answers)
     for undone in keep_numerics():
@@ -62,8 +62,8 @@ def config_or_resumed(args: argparse.Namespace, marker: str) -> tuple[Sweep, Pat
         ConfigError: neither or both are given, the config is refused, or no such run exists.
         VersionError: the game cannot be played with what is installed.
     """
-    from booster_ray.train import folder
-    from booster_ray.worlds.versions import check_versions
+    from booster_ray.runtime.versions import check_versions
+    from booster_ray.store import folder
 
     check_versions()
     if args.resume and args.config:
@@ -71,9 +71,9 @@ def config_or_resumed(args: argparse.Namespace, marker: str) -> tuple[Sweep, Pat
     if args.resume:
         return folder.reopen(args.resume, args.storage or "results", marker)
     if args.config:
+        from booster_ray.runtime.environment import check_platforms, restart_for_libraries
+        from booster_ray.store.resuming import with_storage
         from booster_ray.track.fetch import pinned
-        from booster_ray.train.resuming import with_storage
-        from booster_ray.train.runtime import check_platforms, restart_for_libraries
 
         sweep = load(args.config, with_storage(args))
         config = sweep.base()
@@ -101,8 +101,8 @@ def prepare_process(config: Config, cpus: int, *, under_ray: bool) -> None:
     Raises:
         ConfigError: JAX cannot compute where it is told to.
     """
-    from booster_ray.train import runtime
-    from booster_ray.train.room import elsewhere
+    from booster_ray.runtime import environment as runtime
+    from booster_ray.runtime.memory import elsewhere
 
     runtime.restart_for_libraries(config)  # of a run that is resumed; a new one did so before
     runtime.prepare(config, cpus)
@@ -124,6 +124,6 @@ def prepare_process(config: Config, cpus: int, *, under_ray: bool) -> None:
 
 def _on_a_cluster(under_ray: bool) -> bool:
     """Whether what trains is on machines of a cluster that runs already."""
-    from booster_ray.train.room import elsewhere
+    from booster_ray.runtime.memory import elsewhere
 
     return under_ray and elsewhere()

@@ -6,7 +6,7 @@ python examples/official_game_fast.py
 import gymnasium
 import numpy as np
 
-import booster_ray.worlds.vector  # noqa: F401  (registers the ids)
+import booster_ray.envs.vector  # noqa: F401  (registers the ids)
 
 envs = gymnasium.make_vec("booster_ray/GoaliePenaltyKick-v0", num_envs=8)
 observation, info = envs.reset(seed=0)

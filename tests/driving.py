@@ -15,7 +15,7 @@ from typing import Any
 import optuna
 import psutil
 
-from booster_ray.train.database import sqlite_url
+from booster_ray.store.database import sqlite_url
 
 ROOT = Path(__file__).parents[1]
 

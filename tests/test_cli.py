@@ -11,7 +11,7 @@ import driving
 import pytest
 
 from booster_ray.config import ConfigError, load
-from booster_ray.train import folder
+from booster_ray.store import folder
 
 HEAVY = {"jax", "torch", "ray", "mujoco", "flax", "optuna", "gymnasium"}
 

@@ -25,7 +25,7 @@ from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import strategies as st
 
 from booster_ray.cli import guarded
-from booster_ray.worlds.gym_world import GymWorld
+from booster_ray.envs.gym_world import GymWorld
 
 LIMIT_SECONDS = 90
 BUDGET, EVERY = 24, 8

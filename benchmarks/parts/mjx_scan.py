@@ -9,8 +9,8 @@ import jax.numpy as jnp
 from brax.envs.base import State
 from mujoco import mjx
 
+from booster_ray.envs.mjx import SoccerEnv
 from booster_ray.soccer import game
-from booster_ray.worlds.mjx import SoccerEnv
 
 CONTROL_STEPS = 20
 """Control steps in one call: 0.4 s at a decimation of 10, in which the robot lands and stands."""

@@ -14,7 +14,7 @@ from pathlib import Path
 
 import optuna
 
-from booster_ray.train.database import sqlite_url
+from booster_ray.store.database import sqlite_url
 
 ROOT = Path(__file__).parents[2]
 TRIALS = 2
@@ -24,7 +24,7 @@ BARE = """
 import os, sys
 from pathlib import Path
 from booster_ray.config import load
-from booster_ray.train.runtime import process_environment
+from booster_ray.runtime.environment import process_environment
 config = load(sys.argv[1]).base()
 os.environ.update(process_environment(config, config.trainer.cpus))
 from booster_ray.train.run import Run

@@ -21,8 +21,8 @@ import numpy as np
 import psutil
 
 from booster_ray.config import Config
+from booster_ray.evaluate.scores import gains
 from booster_ray.soccer import game
-from booster_ray.train.evaluation import gains
 
 MB = 1e6
 NATIVE, OFFICIAL, MJX = 64, 2, 256
@@ -54,7 +54,7 @@ def alone(measure: Callable[..., Any], *args: Any) -> Any:
 
 def on_the_host(task: str) -> dict[str, float]:
     """What ``memory_per_world`` tells of ``task`` in native worlds and the official environment."""
-    from booster_ray.worlds.model import soccer_model
+    from booster_ray.envs.model import soccer_model
 
     return {
         f"native/{task}": _growth(lambda count: native(task, count, level=0), NATIVE),
@@ -66,7 +66,7 @@ def on_the_host(task: str) -> dict[str, float]:
 
 def native(task: str, count: int, level: int) -> Any:
     """``count`` native worlds that have played for a while."""
-    from booster_ray.worlds.native import NativeWorld
+    from booster_ray.envs.native import NativeWorld
 
     world = NativeWorld([task], count, gains(Config()), level=level)
     world.reset(0)
@@ -77,7 +77,7 @@ def native(task: str, count: int, level: int) -> Any:
 
 def official(task: str, count: int) -> list[Any]:
     """``count`` official environments that have played for a while."""
-    from booster_ray.worlds.official import make_official
+    from booster_ray.envs.official import make_official
 
     envs = [make_official(task) for _ in range(count)]
     for env in envs:
@@ -108,7 +108,7 @@ def mjx_jax() -> dict[str, float]:
     """``mjx_jax/state`` and ``mjx_jax/temporary``, MB a world of ``MJX`` at level 3."""
     import jax
 
-    from booster_ray.worlds.mjx import AutoReset, SoccerEnv, state_tree
+    from booster_ray.envs.mjx import AutoReset, SoccerEnv, state_tree
 
     worlds = AutoReset(SoccerEnv(game.TASKS, gains(Config()), level=3))
     state = jax.eval_shape(worlds.reset, jax.random.split(jax.random.PRNGKey(0), MJX))

@@ -117,7 +117,7 @@ def measure(run: Path) -> None:
     """Play a finished run's last policy, as trained and randomized, and write it down once."""
     if (run / MEASURED).exists():
         return
-    from booster_ray.train.evaluation import Evaluator, flat_metrics
+    from booster_ray.evaluate.scores import Evaluator, flat_metrics
     from booster_ray.train.policy import load_policy
 
     config, policy = load_policy(max(run.glob("step_*")))

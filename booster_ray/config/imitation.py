@@ -15,7 +15,7 @@ def _import_path(text: str) -> str:
     module, colon, name = text.partition(":")
     if not (colon and name.isidentifier() and all(p.isidentifier() for p in module.split("."))):
         wrong = (
-            f"is '{text}', expected module:class, e.g. booster_ray.demonstrators.striker:Striker"
+            f"is '{text}', expected module:class, e.g. booster_ray.policy.experts.striker:Striker"
         )
         raise PydanticCustomError("import_path", "{text}", {"text": wrong})
     return text

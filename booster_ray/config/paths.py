@@ -99,7 +99,7 @@ def _database(text: str) -> str:
         return text
     whole = _absolute(_home(unquote(path)))
     plain = quote(whole) == whole
-    # Quoted whole, see booster_ray.train.database.
+    # Quoted whole, see booster_ray.store.database.
     return (whole if plain else quote(whole, safe="")) + mark + query
 
 

@@ -14,9 +14,9 @@ import numpy as np
 
 from booster_ray.config.errors import blame
 from booster_ray.evaluate.play import BadAction, shaped
-from booster_ray.export import sai
-from booster_ray.export.preprocessor import render
-from booster_ray.export.settings import Settings
+from booster_ray.policy import sai
+from booster_ray.policy.preprocessor import render
+from booster_ray.policy.settings import Settings
 from booster_ray.soccer import game
 from booster_ray.soccer.control import pd_target, pd_torque
 

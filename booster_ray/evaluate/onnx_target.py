@@ -14,13 +14,13 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from booster_ray.agents.actor_files import ABOUT, ONNX
 from booster_ray.config import Config, ConfigError, load
 from booster_ray.evaluate.acting import JOINTS, Acting, fitting
 from booster_ray.evaluate.play import BadAction, shaped
 from booster_ray.evaluate.target import Target, load_actor
-from booster_ray.export import package, sai
-from booster_ray.export.settings import Settings, settings_of
+from booster_ray.policy import package, sai
+from booster_ray.policy.actor_files import ABOUT, ONNX
+from booster_ray.policy.settings import Settings, settings_of
 
 if TYPE_CHECKING:
     from torch import Tensor

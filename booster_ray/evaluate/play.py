@@ -14,13 +14,13 @@ from typing import Any, NamedTuple, Protocol
 import numpy as np
 
 from booster_ray.config import Config, ConfigError
-from booster_ray.evaluate.view import official_view
+from booster_ray.envs.make import gains
+from booster_ray.envs.native import NativeWorld
+from booster_ray.envs.official import make_official
+from booster_ray.envs.official_view import official_view
 from booster_ray.soccer import game
 from booster_ray.soccer.frame import Frame
 from booster_ray.soccer.scoring import WEIGHTS, raw_terms
-from booster_ray.worlds.make import gains
-from booster_ray.worlds.native import NativeWorld
-from booster_ray.worlds.official import make_official
 
 TASK_INDEX = "task_index"
 """The info that sai_rl adds to sai_mujoco's: the task's one-hot."""

@@ -24,7 +24,7 @@ from booster_ray.config import Config, ConfigError
 from booster_ray.config.errors import blame
 from booster_ray.evaluate.acting import JOINTS, Acting, fitting
 from booster_ray.evaluate.target import Target
-from booster_ray.export.settings import Settings, settings_of
+from booster_ray.policy.settings import Settings, settings_of
 from booster_ray.soccer import game
 
 PACKAGES = {

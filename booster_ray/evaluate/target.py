@@ -9,19 +9,19 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from pydantic import ValidationError
 
-from booster_ray import checkpoint
-from booster_ray.checkpoint import CheckpointError
 from booster_ray.config import Config, ConfigError
 from booster_ray.evaluate.called import import_object, makes_players
 from booster_ray.evaluate.play import Player
-from booster_ray.export import package, sai
-from booster_ray.export.preprocessor import render, render_action
-from booster_ray.export.settings import Settings, settings_of
+from booster_ray.policy import package, sai
+from booster_ray.policy.preprocessor import render, render_action
+from booster_ray.policy.settings import Settings, settings_of
+from booster_ray.store import checkpoint
+from booster_ray.store.checkpoint import CheckpointError
 
 if TYPE_CHECKING:
     from torch import nn
 
-    from booster_ray.agents.torch_actor import TorchActor
+    from booster_ray.rl.torch_actor import TorchActor
 
 MANIFEST, ABOUT = "manifest.json", "actor.json"
 """What marks a checkpoint, and a converted actor's folder."""
@@ -112,8 +112,8 @@ def load_actor(path: Path) -> Actor:
     Raises:
         CheckpointError: it is damaged, of another release or game, or its parts do not fit.
     """
-    from booster_ray.agents.actor_files import load_actor as load_converted
-    from booster_ray.agents.convert import check_observation, to_torch
+    from booster_ray.policy.actor_files import load_actor as load_converted
+    from booster_ray.policy.convert import check_observation, to_torch
 
     if (path / ABOUT).is_file():
         module, metadata = load_converted(path)
@@ -156,7 +156,7 @@ def checkpoint_target(path: Path) -> Target:
 
 def actor_target(name: str, actor: nn.Module, settings: Settings, path: Path | None) -> Target:
     """A torch policy, played as the package that would be made of it."""
-    from booster_ray.export.played import make_played, script
+    from booster_ray.policy.played import make_played, script
 
     # Scripted once; each player takes a copy, because a module may remember.
     module = script(make_played(actor, settings))

@@ -8,9 +8,9 @@ from typing import Any
 
 import numpy as np
 
+from booster_ray.envs.official import make_official
 from booster_ray.evaluate.play import Episode
 from booster_ray.soccer import game
-from booster_ray.worlds.official import make_official
 
 FRAMES_PER_SECOND = 25
 SIZE = {"width": 640, "height": 360}

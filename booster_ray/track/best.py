@@ -1,6 +1,6 @@
 """Which policies become versions, which of them bear which alias, and which are removed.
 
-Pure functions of what a registry holds; :mod:`booster_ray.track.publish` carries out what they say.
+Pure functions of what a registry holds; :mod:`booster_ray.train.publish` carries out what they say.
 """
 
 from __future__ import annotations

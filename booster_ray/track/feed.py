@@ -9,10 +9,10 @@ from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass
 
+from booster_ray.store.failure import one_line
 from booster_ray.track.ledger import Ledger
 from booster_ray.track.listener import Listener, Reopen, Say
 from booster_ray.track.subject import Board, State, Subject
-from booster_ray.train.failure import one_line
 
 POLL_SECONDS = 2.0
 """How late a report may be told."""

@@ -9,9 +9,9 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from booster_ray.checkpoint import CheckpointError
 from booster_ray.config import Config, Sweep
-from booster_ray.track.models import CHECKPOINT, verify
+from booster_ray.policy.model import CHECKPOINT, verify
+from booster_ray.store.checkpoint import CheckpointError
 from booster_ray.track.registry import (
     SHA256,
     Reference,

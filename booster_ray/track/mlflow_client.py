@@ -11,7 +11,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from booster_ray.train.database import SQLITE, sqlite_path, sqlite_url
+from booster_ray.store.database import SQLITE, sqlite_path, sqlite_url
 
 
 def mlflow_client(tracking_uri: str, registry_uri: str | None = None) -> Any:

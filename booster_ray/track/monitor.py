@@ -8,7 +8,7 @@ from collections.abc import Callable, Mapping
 from typing import Any, Protocol
 
 from booster_ray.config.models import Monitor as Settings
-from booster_ray.track.nvml import GIB, NoGpu, Nvml
+from booster_ray.runtime.nvml import GIB, NoGpu, Nvml
 
 MEMORY_MARGIN, TEMPERATURE_MARGIN = 0.05, 5.0
 """How far a value must fall below its limit (°C the latter) before it alarms again."""

@@ -8,9 +8,9 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
+from booster_ray.policy.model import checksum, tags
+from booster_ray.policy.model_card import summary
 from booster_ray.track.best import LATEST
-from booster_ray.track.card import summary
-from booster_ray.track.models import checksum, tags
 from booster_ray.track.registry import Version, plainly, with_latest
 
 TYPE = "model"

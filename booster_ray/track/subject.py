@@ -12,11 +12,11 @@ from pathlib import Path
 from typing import Any, Literal
 
 from booster_ray.config import Config, Sweep, load
-from booster_ray.gates import verdict
+from booster_ray.policy.model import git_commit
+from booster_ray.store import gates as verdict
+from booster_ray.store.folder import SWEEP
+from booster_ray.store.identity import RUN_ID, run_id
 from booster_ray.track.ledger import Tail
-from booster_ray.track.models import git_commit
-from booster_ray.train.folder import SWEEP
-from booster_ray.train.identity import RUN_ID, run_id
 from booster_ray.train.run import CONFIG, ERROR, PROGRESS, STOP_FILE, SYSTEM, replace_text
 
 STATUSES = "statuses.json"

@@ -16,10 +16,10 @@ from types import TracebackType
 from typing import Self
 
 from booster_ray.config import Config
+from booster_ray.store.folder import publish
+from booster_ray.store.identity import RUN_ID, keep_run_id
 from booster_ray.track.listener import Say
 from booster_ray.track.where import later_command
-from booster_ray.train.folder import publish
-from booster_ray.train.identity import RUN_ID, keep_run_id
 
 RESTARTS = 3
 PAUSE_SECONDS = 5.0

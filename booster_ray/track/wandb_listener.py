@@ -18,11 +18,11 @@ from pathlib import Path
 from typing import Any, Literal
 
 from booster_ray.config.tracking import Wandb
+from booster_ray.store.failure import one_line
 from booster_ray.track.ledger import Row
 from booster_ray.track.listener import Reopen, Say
 from booster_ray.track.subject import State, Subject
 from booster_ray.track.wandb_file import last_step
-from booster_ray.train.failure import one_line
 
 CONNECT_SECONDS = 10.0
 """Within which a server must have answered."""

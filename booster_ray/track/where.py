@@ -6,12 +6,12 @@ import os
 import shlex
 from pathlib import Path
 
-from booster_ray.checkpoint.storage import is_remote
 from booster_ray.config import Config
 from booster_ray.config.paths import expanded
-from booster_ray.train.database import sqlite_url
-from booster_ray.train.folder import storage_path
-from booster_ray.train.identity import run_id
+from booster_ray.store.database import sqlite_url
+from booster_ray.store.folder import storage_path
+from booster_ray.store.identity import run_id
+from booster_ray.store.remote import is_remote
 from booster_ray.train.run import replace_text
 
 DATABASE = "mlflow.db"

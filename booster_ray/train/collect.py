@@ -13,15 +13,15 @@ from typing import Protocol
 import jax
 import numpy as np
 
-from booster_ray.agents.sac.learner import Sac, SacState
-from booster_ray.agents.sac.losses import Batch
-from booster_ray.agents.sac.replay import Replay
 from booster_ray.config import Config
 from booster_ray.config.curriculum import reward_factors
+from booster_ray.envs.contract import Scalable, StepResult, World
+from booster_ray.rl.replay import Replay
+from booster_ray.rl.sac.learner import Sac, SacState
+from booster_ray.rl.sac.losses import Batch
+from booster_ray.runtime.memory import check_run
 from booster_ray.train.learner import from_tree, learning_starts, task_shares, to_tree
 from booster_ray.train.report import TrainingDiverged, Tree, check_given
-from booster_ray.train.room import check_run
-from booster_ray.worlds.contract import Scalable, StepResult, World
 
 EPISODES_AVERAGED = 50
 """Ended episodes over which training returns and lengths are averaged."""

@@ -6,10 +6,10 @@ import numpy as np
 
 from booster_ray.config import Config
 from booster_ray.config.finetune import value_at
-from booster_ray.demonstrators import actions, load_demonstrator
-from booster_ray.worlds.contract import World
-from booster_ray.worlds.make import gains
-from booster_ray.worlds.native import NativeWorld
+from booster_ray.envs.contract import World
+from booster_ray.envs.make import gains
+from booster_ray.envs.native import NativeWorld
+from booster_ray.policy.experts import actions, load_demonstrator
 
 GOLDEN = 0.5 * (5**0.5 - 1)
 """Its multiples fill [0, 1) evenly however many there are (Weyl)."""

@@ -11,13 +11,17 @@ from typing import Any
 import numpy as np
 import torch
 
-from booster_ray.agents.ddpg.learner import Ddpg
-from booster_ray.agents.ddpg.replay import AnnealedReplay, stacked, with_discount
-from booster_ray.agents.ddpg.team import Team, current_team, own_device
-from booster_ray.agents.sac import guards
-from booster_ray.agents.sac.losses import Batch
 from booster_ray.config import Config
 from booster_ray.config.finetune import value_at
+from booster_ray.envs.contract import StepResult, World
+from booster_ray.envs.make import make_world
+from booster_ray.evaluate.scores import make_evaluator
+from booster_ray.rl import guards
+from booster_ray.rl.ddpg.learner import Ddpg
+from booster_ray.rl.ddpg.replay import AnnealedReplay, stacked, with_discount
+from booster_ray.rl.ddpg.team import Team, current_team, own_device
+from booster_ray.rl.sac.losses import Batch
+from booster_ray.runtime.memory import check_run
 from booster_ray.train.collect import (
     EPISODES_AVERAGED,
     check_step,
@@ -25,14 +29,10 @@ from booster_ray.train.collect import (
     scale_rewards,
 )
 from booster_ray.train.demonstrations import Demonstrations
-from booster_ray.train.evaluation import make_evaluator
 from booster_ray.train.finetune_start import Start, begin, from_nothing
 from booster_ray.train.learner import task_shares
 from booster_ray.train.pretrain import Pretraining, owed
 from booster_ray.train.report import TrainingDiverged, Tree, check_given
-from booster_ray.train.room import check_run
-from booster_ray.worlds.contract import StepResult, World
-from booster_ray.worlds.make import make_world
 
 VELOCIMETER = slice(33, 35)
 """Where an observation has the trunk's velocity along its x and y axes, m/s."""

@@ -10,18 +10,18 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 import torch
 
-from booster_ray import checkpoint
-from booster_ray.agents.actor_files import ABOUT, ConversionError, load_actor
-from booster_ray.agents.convert import CLIP, describe_observation, to_torch
-from booster_ray.agents.torch_actor import TorchActor, hidden_layers
-from booster_ray.checkpoint.store import MANIFEST
 from booster_ray.config import Config, ConfigError
+from booster_ray.envs.make import sizes
+from booster_ray.policy.actor_files import ABOUT, ConversionError, load_actor
+from booster_ray.policy.convert import CLIP, describe_observation, to_torch
+from booster_ray.rl.torch_actor import TorchActor, hidden_layers
 from booster_ray.soccer import features, game
+from booster_ray.store import checkpoint
+from booster_ray.store.checkpoint.store import MANIFEST
 from booster_ray.track.fetch import start_path
-from booster_ray.worlds.make import sizes
 
 if TYPE_CHECKING:
-    from booster_ray.agents.sac.replay import Replay
+    from booster_ray.rl.replay import Replay
 
 # Nothing here loads JAX: a path is checked before the runtime's variables are set.
 
@@ -180,7 +180,7 @@ def grown(actor: TorchActor, had: Sequence[str], has: Sequence[str]) -> TorchAct
 
 def _kept(config: Config, origin: Origin) -> Replay | None:
     """The newest transitions of the run that trained the policy, as many as may be sampled."""
-    from booster_ray.agents.sac.replay import newest
+    from booster_ray.rl.replay import newest
 
     share = config.ddpg.pretrain_share
     if not share:
@@ -215,7 +215,7 @@ def _rewarded_otherwise(config: Config, trained: Config) -> str | None:
 
 
 def _replay(config: Config, state: dict[str, Any]) -> Replay:
-    from booster_ray.agents.sac.replay import Replay
+    from booster_ray.rl.replay import Replay
     from booster_ray.train.learner import task_shares
 
     rows = np.asarray(state["rows"])

@@ -7,8 +7,8 @@ from typing import Any
 
 import numpy as np
 
-from booster_ray.agents.ddpg.team import Team
 from booster_ray.config import Config
+from booster_ray.rl.ddpg.team import Team
 from booster_ray.train.finetune import DdpgEngine, make_engine
 from booster_ray.train.report import Tree
 

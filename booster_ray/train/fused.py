@@ -14,19 +14,19 @@ import jax.numpy as jnp
 import numpy as np
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
-from booster_ray.agents.sac.device_replay import DeviceReplay, Rings, Step
-from booster_ray.agents.sac.learner import Sac, SacState
-from booster_ray.agents.sac.losses import Batch
-from booster_ray.agents.sac.replay import FORMAT_1
-from booster_ray.checkpoint import CheckpointError
 from booster_ray.config import Config
 from booster_ray.config.curriculum import reward_factors
+from booster_ray.envs.device import Dynamics, ScalableDynamics
+from booster_ray.envs.mjx import Outcome
+from booster_ray.rl.replay import FORMAT_1
+from booster_ray.rl.sac.device_replay import DeviceReplay, Rings, Step
+from booster_ray.rl.sac.learner import Sac, SacState
+from booster_ray.rl.sac.losses import Batch
+from booster_ray.runtime.memory import check_run
+from booster_ray.store.checkpoint import CheckpointError
 from booster_ray.train.collect import EPISODES_AVERAGED
 from booster_ray.train.learner import from_tree, learning_starts, task_shares, to_tree
 from booster_ray.train.report import Tree
-from booster_ray.train.room import check_run
-from booster_ray.worlds.device import Dynamics, ScalableDynamics
-from booster_ray.worlds.mjx import Outcome
 
 AVERAGED = ("return", "seconds")
 """What is averaged over ended episodes."""

@@ -5,13 +5,13 @@ from __future__ import annotations
 import jax.numpy as jnp
 import numpy as np
 
-from booster_ray.agents.sac.learner import Sac
 from booster_ray.config import Config
 from booster_ray.config.finetune import value_at
+from booster_ray.envs.contract import World
+from booster_ray.rl.sac.learner import Sac
 from booster_ray.train.collect import HostEngine
 from booster_ray.train.demonstrations import Demonstrations
 from booster_ray.train.report import Tree
-from booster_ray.worlds.contract import World
 
 
 class ImitationEngine(HostEngine):

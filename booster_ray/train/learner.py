@@ -8,9 +8,9 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from booster_ray.agents.mirror import Mirror
-from booster_ray.agents.sac.learner import Sac
 from booster_ray.config import Config
+from booster_ray.rl.sac.learner import Sac
+from booster_ray.rl.symmetry import Mirror
 from booster_ray.soccer import symmetry
 from booster_ray.train.report import Tree
 

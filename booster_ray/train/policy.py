@@ -7,14 +7,14 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from booster_ray import checkpoint
 from booster_ray.config import Config
-from booster_ray.train.evaluation import Policy
+from booster_ray.envs.make import sizes
+from booster_ray.evaluate.scores import Policy
+from booster_ray.store import checkpoint
 from booster_ray.train.learner import from_tree, make_learner, to_tree
-from booster_ray.worlds.make import sizes
 
 if TYPE_CHECKING:
-    from booster_ray.agents.torch_actor import TorchActor
+    from booster_ray.rl.torch_actor import TorchActor
 
 
 def load_policy(path: Path, *, untrained: bool = False) -> tuple[Config, Policy]:
@@ -28,8 +28,8 @@ def load_policy(path: Path, *, untrained: bool = False) -> tuple[Config, Policy]
     tree, metadata = checkpoint.load(path, keys=["learner"])
     config = Config.model_validate(metadata["config"])
     if config.stage == "finetune":
-        from booster_ray.agents.actor_files import torch_policy
-        from booster_ray.agents.convert import to_torch
+        from booster_ray.policy.actor_files import torch_policy
+        from booster_ray.policy.convert import to_torch
 
         actor = first_actor(config) if untrained else to_torch(config, tree["learner"])
         return config, torch_policy(actor)
@@ -50,6 +50,6 @@ def first_actor(config: Config) -> TorchActor:
         from booster_ray.train.finetune_start import begin
 
         return begin(config).actor
-    from booster_ray.agents.convert import to_torch
+    from booster_ray.policy.convert import to_torch
 
     return to_torch(config, to_tree(make_learner(config, *sizes(config)).init(config.seed)))

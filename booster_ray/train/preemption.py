@@ -17,9 +17,9 @@ from types import TracebackType
 from typing import Any, Self
 
 from booster_ray.config import Config, Trainer
-from booster_ray.train.attempts import add_attempt
+from booster_ray.runtime.signals import on_signal
+from booster_ray.store.attempts import add_attempt
 from booster_ray.train.run import train_reporting
-from booster_ray.train.stopping import on_signal
 
 METADATA_HOST = "GCE_METADATA_HOST"
 """Environment variable that Google's own clients read; names another metadata server."""

@@ -8,15 +8,15 @@ import time
 
 import numpy as np
 
-from booster_ray.agents.sac import guards
-from booster_ray.agents.sac.guards import EntropyWatch
-from booster_ray.agents.sac.learner import Sac
 from booster_ray.config import Config
+from booster_ray.envs.make import make_dynamics, make_world
+from booster_ray.evaluate.scores import Interrupted, make_evaluator
+from booster_ray.rl import guards
+from booster_ray.rl.guards import EntropyWatch
+from booster_ray.rl.sac.learner import Sac
 from booster_ray.train.collect import Engine, HostEngine
-from booster_ray.train.evaluation import Interrupted, make_evaluator
 from booster_ray.train.learner import make_learner
 from booster_ray.train.report import Loop, Report, TrainingDiverged, Tree
-from booster_ray.worlds.make import make_dynamics, make_world
 
 
 def make_engine(config: Config, threads: int) -> tuple[Sac, Engine]:

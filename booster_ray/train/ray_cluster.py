@@ -20,7 +20,7 @@ from pathlib import Path
 from typing import Any
 
 from booster_ray.config import ConfigError
-from booster_ray.train.failure import one_line
+from booster_ray.store.failure import one_line
 
 ADDRESS = "RAY_ADDRESS"
 EXPECTED = "expected HOST:PORT of a running head (6379), auto, ray://HOST:PORT, or no RAY_ADDRESS"

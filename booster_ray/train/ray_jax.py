@@ -6,7 +6,7 @@ from typing import Any
 
 from ray.train.v2.jax.config import JaxConfig
 
-from booster_ray.train.stopping import forward_signals
+from booster_ray.runtime.signals import forward_signals
 
 
 class ListeningJax(JaxConfig):

@@ -7,8 +7,8 @@ from pathlib import Path
 from typing import Any
 
 from booster_ray.config import Config
-from booster_ray.train.failure import forget_failure, read_failure
-from booster_ray.train.last_words import forget_stderr, last_words
+from booster_ray.store.failure import forget_failure, read_failure
+from booster_ray.store.last_words import forget_stderr, last_words
 from booster_ray.train.ray_train import fit_in_worker
 
 

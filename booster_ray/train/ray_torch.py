@@ -6,7 +6,7 @@ from typing import Any
 
 from ray.train.torch import TorchConfig
 
-from booster_ray.train.stopping import forward_signals
+from booster_ray.runtime.signals import forward_signals
 
 
 class ListeningTorch(TorchConfig):

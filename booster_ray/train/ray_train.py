@@ -8,12 +8,12 @@ from pathlib import Path
 from typing import Any
 
 from booster_ray.config import Config
-from booster_ray.train.failure import recorded
-from booster_ray.train.folder import work_in
-from booster_ray.train.last_words import note_stderr
+from booster_ray.runtime.environment import settle, worker_environment
+from booster_ray.runtime.signals import shielded
+from booster_ray.store.failure import recorded
+from booster_ray.store.folder import work_in
+from booster_ray.store.last_words import note_stderr
 from booster_ray.train.ray_cluster import begin_ray
-from booster_ray.train.runtime import settle, worker_environment
-from booster_ray.train.stopping import shielded
 
 
 def available_cpus() -> int:
@@ -63,7 +63,7 @@ def fit_in_worker(
     """
     from ray import train
 
-    from booster_ray.train.attempts import read_attempts
+    from booster_ray.store.attempts import read_attempts
     from booster_ray.train.preemption import NOTICE_FILE, Preempted, Watch
 
     trainer = _trainer(
@@ -127,7 +127,7 @@ def _work(loop_config: dict[str, Any]) -> None:
     directory, stop_file = Path(loop_config["directory"]), Path(loop_config["stop_file"])
     report: Callable[[dict[str, Any]], object] = train.report
     if config.trainer.workers > 1:
-        from booster_ray.agents.ddpg.team import current_team
+        from booster_ray.rl.ddpg.team import current_team
         from booster_ray.train.finetune_team import announce, follow
 
         team = current_team()

@@ -18,12 +18,12 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import IO, Any
 
-from booster_ray import checkpoint
-from booster_ray.checkpoint import CheckpointError, Mirror, StorageError, Writer
-from booster_ray.checkpoint.store import discard
 from booster_ray.config import Config, ConfigError, load
 from booster_ray.config.models import value
-from booster_ray.train.failure import (
+from booster_ray.store import checkpoint
+from booster_ray.store.checkpoint import CheckpointError, Mirror, StorageError, Writer
+from booster_ray.store.checkpoint.store import discard
+from booster_ray.store.failure import (
     ERROR,
     FAILURE,
     TRACEBACK,
@@ -34,8 +34,8 @@ from booster_ray.train.failure import (
     replace_text,
     storing,
 )
-from booster_ray.train.folder import mirror_of
-from booster_ray.train.identity import RUN_ID, keep_run_id
+from booster_ray.store.folder import mirror_of
+from booster_ray.store.identity import RUN_ID, keep_run_id
 from booster_ray.train.report import Report, TrainingDiverged
 
 PROGRESS = "progress.jsonl"
@@ -248,7 +248,7 @@ def train_reporting(
 
     Reports carry ``finished``: whether the budget is spent.
     """
-    from booster_ray.track.watch import Watching
+    from booster_ray.train.watch import Watching
 
     interrupt, ended = interrupt or threading.Event(), threading.Event()
 

@@ -14,11 +14,11 @@ from pathlib import Path
 import numpy as np
 from rich.console import Console
 
+from booster_ray.evaluate.scores import ReturnEvaluator, TaskScores, summarize
 from booster_ray.soccer import game
-from booster_ray.track.publish import publish_best
-from booster_ray.train.evaluation import ReturnEvaluator, TaskScores, summarize
-from booster_ray.train.failure import forget_failure, recorded, replace_text, text_of
+from booster_ray.store.failure import forget_failure, recorded, replace_text, text_of
 from booster_ray.train.policy import first_actor, load_policy
+from booster_ray.train.publish import publish_best
 from booster_ray.tune.leaderboard import (
     comparison_table,
     leaderboard_json,
@@ -36,9 +36,9 @@ SEED_OFFSET = 1000
 
 def play_officially(path: Path, episodes: int, console: Console, *, untrained: bool) -> TaskScores:
     """Scores of a checkpoint's policy, ``episodes`` a task, in sai_mujoco itself."""
-    from booster_ray.evaluate.__main__ import play  # torch
+    from booster_ray.evaluate.command import play  # torch
     from booster_ray.evaluate.target import actor_target, load_actor
-    from booster_ray.export.settings import settings_of
+    from booster_ray.policy.settings import settings_of
 
     config, module, _ = load_actor(path)
     actor = first_actor(config) if untrained else module

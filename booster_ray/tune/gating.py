@@ -8,14 +8,14 @@ from pathlib import Path
 from rich.console import Console
 
 from booster_ray.config import Config
-from booster_ray.export.make import PACKAGE, export_best
-from booster_ray.gates.hook import gate
-from booster_ray.gates.show import print_stored
-from booster_ray.gates.verdict import GATES
-from booster_ray.train.folder import publish
+from booster_ray.evaluate.export import PACKAGE, export_best
+from booster_ray.evaluate.gates.run import gate
+from booster_ray.evaluate.gates.show import print_stored
+from booster_ray.store.folder import publish
+from booster_ray.store.gates import GATES
+from booster_ray.store.sharing import Sharing
 from booster_ray.train.ray_train import available_cpus
 from booster_ray.tune.records import TrialRecord, rank
-from booster_ray.tune.sharing import Sharing
 from booster_ray.tune.trial import trial_directory
 
 

@@ -19,13 +19,13 @@ import optuna
 from optuna.trial import TrialState
 
 from booster_ray.config import Choice, Distribution, IntRange, Sweep
-from booster_ray.train.attempts import ATTEMPTS
-from booster_ray.train.failure import FILES, replace_text
-from booster_ray.train.identity import RUN_ID
+from booster_ray.store.attempts import ATTEMPTS
+from booster_ray.store.failure import FILES, replace_text
+from booster_ray.store.identity import RUN_ID
+from booster_ray.store.sharing import Sharing
 from booster_ray.train.run import CONFIG, PROGRESS, SYSTEM, read_progress
 from booster_ray.tune.records import finite
 from booster_ray.tune.search import RetryingSearch, Score
-from booster_ray.tune.sharing import Sharing
 from booster_ray.tune.stop import Stop
 from booster_ray.tune.study import ask, params_of, tell
 from booster_ray.tune.trial import trial_directory

@@ -38,7 +38,7 @@ class TrialRecord:
     started: bool
     """Whether its process has begun at least once."""
     gates: str | None = None
-    """What the gates said of its best checkpoint, as :func:`booster_ray.gates.verdict.label`."""
+    """What the gates said of its best checkpoint, as :func:`booster_ray.store.gates.label`."""
 
     @property
     def best_report(self) -> dict[str, float]:

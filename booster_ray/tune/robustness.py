@@ -6,7 +6,7 @@ import json
 from pathlib import Path
 
 from booster_ray.config import Config
-from booster_ray.train.evaluation import Evaluator, flat_metrics
+from booster_ray.evaluate.scores import Evaluator, flat_metrics
 from booster_ray.train.policy import load_policy
 from booster_ray.train.run import best_checkpoint, replace_text
 

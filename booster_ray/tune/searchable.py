@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from booster_ray.checkpoint.storage import is_remote
 from booster_ray.config import ConfigError, Sweep
 from booster_ray.config.errors import choices
+from booster_ray.store.remote import is_remote
 
 SEARCHABLE = (
     "rewards.", "sac.actor_lr", "sac.critic_lr", "sac.alpha_lr", "sac.weight_decay",

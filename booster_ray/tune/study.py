@@ -19,7 +19,7 @@ from optuna.trial import FrozenTrial, TrialState
 
 from booster_ray.config import Choice, Config, ConfigError, Distribution, IntRange
 from booster_ray.config.paths import expanded
-from booster_ray.train.database import sqlite_url
+from booster_ray.store.database import sqlite_url
 
 STUDY = "study.db"
 """The SQLite file in a sweep's folder; `optuna-dashboard sqlite:///…/study.db` shows it."""

@@ -19,13 +19,14 @@ from rich.console import Console
 
 from booster_ray import __version__
 from booster_ray.config import Config, Sweep
-from booster_ray.gates.verdict import label
+from booster_ray.runtime.signals import keep_listening, stop_signals
+from booster_ray.store.gates import label
+from booster_ray.store.sharing import Sharing
 from booster_ray.track.subject import write_statuses
 from booster_ray.train.preemption import Watch
 from booster_ray.train.ray_cluster import cluster_address
 from booster_ray.train.ray_train import available_cpus, connect, resources
 from booster_ray.train.run import ERROR, best_checkpoint, read_progress, replace_text
-from booster_ray.train.stopping import keep_listening, stop_signals
 from booster_ray.tune.budget import Budget
 from booster_ray.tune.live import LiveTable
 from booster_ray.tune.patience import StorageLost, patiently
@@ -35,7 +36,6 @@ from booster_ray.tune.retry import DIED, reason
 from booster_ray.tune.robustness import read_robustness
 from booster_ray.tune.schedule import make_scheduler
 from booster_ray.tune.search import StudySearch
-from booster_ray.tune.sharing import Sharing
 from booster_ray.tune.stop import Stop
 from booster_ray.tune.study import open_study, params_of
 from booster_ray.tune.trial import TrialProcess, trial_directory

@@ -11,14 +11,14 @@ from ray import tune
 from ray.tune.trainable import wrap_function
 
 from booster_ray.config import Config
-from booster_ray.train.attempts import last_env_steps
-from booster_ray.train.failure import FILES, recorded
-from booster_ray.train.folder import publish, work_in
-from booster_ray.train.last_words import WAITING, note_stderr
+from booster_ray.runtime.environment import settle
+from booster_ray.runtime.signals import forward_signals
+from booster_ray.store.attempts import last_env_steps
+from booster_ray.store.failure import FILES, recorded
+from booster_ray.store.folder import publish, work_in
+from booster_ray.store.last_words import WAITING, note_stderr
 from booster_ray.train.preemption import train_preemptibly
 from booster_ray.train.run import CONFIG, STOP_FILE, replace_text
-from booster_ray.train.runtime import settle
-from booster_ray.train.stopping import forward_signals
 
 
 def trial_directory(root: Path, number: int) -> Path:
@@ -31,13 +31,13 @@ def run_trial(config: dict[str, Any]) -> None:
 
     ``config``: ``root`` (the sweep's folder on the driver's machine), its ``storage`` and ``name``,
     ``number`` and ``params`` (the suggestion), ``typed_in`` (see
-    :func:`booster_ray.train.folder.work_in`), and for a member of a population ``until``, the env
+    :func:`booster_ray.store.folder.work_in`), and for a member of a population ``until``, the env
     steps at which its generation ends. ``claims`` is for :class:`TrialProcess`.
 
     Raises:
         Preempted: it saved and made way; like all that is raised here, for another attempt.
     """
-    from booster_ray.tune.sharing import sweep_on_this_machine
+    from booster_ray.store.sharing import sweep_on_this_machine
 
     work_in(config["typed_in"])
     settle()

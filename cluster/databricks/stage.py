@@ -19,9 +19,9 @@ def main(folder: str, *arguments: str) -> int:
     for name in ("WANDB_API_KEY", "SAI_API_KEY"):
         if os.environ.get(name) == UNSET:
             del os.environ[name]
-    from booster_ray import spark
     from booster_ray.cli import guarded
-    from booster_ray.pipeline import __main__ as pipeline
+    from booster_ray.deploy import spark
+    from booster_ray.deploy.pipeline import command as pipeline
 
     command = spark if arguments[0].startswith("--workers") else pipeline
     return guarded(lambda: command.main(list(arguments)))

@@ -13,8 +13,8 @@ from typing import Any
 import pytest
 import yaml
 
-from booster_ray.pipeline.catalog import LAYOUT
-from booster_ray.pipeline.definition import STAGES, read
+from booster_ray.deploy.pipeline.catalog import LAYOUT
+from booster_ray.deploy.pipeline.definition import STAGES, read
 
 ROOT = Path(__file__).parents[2]
 FOLDER = ROOT / "cluster" / "databricks"

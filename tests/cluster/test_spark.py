@@ -13,9 +13,9 @@ import driving
 import psutil
 import pytest
 
-from booster_ray import spark
-from booster_ray.checkpoint.store import MANIFEST
 from booster_ray.config import ConfigError
+from booster_ray.deploy import spark
+from booster_ray.store.checkpoint.store import MANIFEST
 
 MASTER = "local-cluster[1,1,2048]"
 STEPS = 3000

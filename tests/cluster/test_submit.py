@@ -14,7 +14,7 @@ import pytest
 from two_nodes import TwoNodes
 
 from booster_ray.config import ConfigError, load
-from booster_ray.jobs import package
+from booster_ray.deploy.jobs import package
 
 SUBMIT = str(driving.ROOT / "cluster" / "submit")
 
@@ -44,7 +44,7 @@ def test_the_package_is_small_and_has_no_data(tmp_path: Path) -> None:
         names = archive.namelist()
         written = archive.read(package.CONFIG).decode()
     assert packed.bytes < 1e6 and packed.files == len(names)
-    assert "booster_ray/tune/__main__.py" in names and "tune_configs/default.yaml" in names
+    assert "booster_ray/tune/command.py" in names and "tune_configs/default.yaml" in names
     assert "booster_ray/tune/report.html.j2" in names
     beginnings = {name.partition("/")[0] for name in names}
     assert beginnings == {"booster_ray", "tune_configs", package.CONFIG}

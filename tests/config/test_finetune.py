@@ -40,7 +40,7 @@ def test_what_is_refused(override: str, said: str) -> None:
 
 def test_kept_transitions_do_not_tell_what_a_demonstrator_would_have_done() -> None:
     overrides = [
-        "imitation.demonstrator=booster_ray.demonstrators.stander:Stander",
+        "imitation.demonstrator=booster_ray.policy.experts.stander:Stander",
         "ddpg.pretrain_share=0.1",
     ]
     load(PRESETS / "default.yaml", overrides)

@@ -13,7 +13,7 @@ from sqlalchemy.engine import make_url
 from booster_ray.config import Config, ConfigError, load
 from booster_ray.config.paths import SETTINGS, expanded
 from booster_ray.config.section import Section
-from booster_ray.train.database import sqlite_url
+from booster_ray.store.database import sqlite_url
 
 DEFAULT = Path(__file__).parents[2] / "tune_configs/default.yaml"
 NO_PATHS = {

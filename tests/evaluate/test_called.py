@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from booster_ray.cli import guarded
-from booster_ray.evaluate.__main__ import main
+from booster_ray.evaluate.command import main
 from booster_ray.evaluate.play import play_native, play_official
 from booster_ray.evaluate.target import load_target
 

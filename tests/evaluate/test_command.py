@@ -6,13 +6,13 @@ from pathlib import Path
 
 import pytest
 
-from booster_ray import checkpoint
-from booster_ray.agents.actor_files import save_actor
-from booster_ray.checkpoint import CheckpointError
 from booster_ray.cli import guarded
 from booster_ray.config import ConfigError
-from booster_ray.evaluate.__main__ import main
+from booster_ray.evaluate.command import main
 from booster_ray.evaluate.target import find_checkpoint, load_actor, load_target
+from booster_ray.policy.actor_files import save_actor
+from booster_ray.store import checkpoint
+from booster_ray.store.checkpoint import CheckpointError
 from policies import actor, save_checkpoint, tiny_config
 
 

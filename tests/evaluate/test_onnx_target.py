@@ -10,19 +10,19 @@ import onnx
 import pytest
 from onnx import TensorProto, helper, numpy_helper
 
-from booster_ray.agents.actor_files import ONNX, quiet_exporters, save_actor
-from booster_ray.agents.onnx_export import export_onnx
-from booster_ray.agents.torch_actor import TorchActor
 from booster_ray.cli import guarded
 from booster_ray.config import Config, ConfigError
-from booster_ray.evaluate.__main__ import main
+from booster_ray.envs.native import NativeWorld
+from booster_ray.evaluate.command import main
 from booster_ray.evaluate.play import Episode, play_native, play_official
 from booster_ray.evaluate.target import Target, actor_target, load_target
-from booster_ray.export import package
-from booster_ray.export.settings import Settings, settings_of
+from booster_ray.policy import package
+from booster_ray.policy.actor_files import ONNX, quiet_exporters, save_actor
+from booster_ray.policy.model import pack
+from booster_ray.policy.onnx_export import export_onnx
+from booster_ray.policy.settings import Settings, settings_of
+from booster_ray.rl.torch_actor import TorchActor
 from booster_ray.soccer import game
-from booster_ray.track.models import pack
-from booster_ray.worlds.native import NativeWorld
 from policies import actor, save_checkpoint, tiny_config
 
 FEATURES = ("egocentric", "clock", "previous_action")

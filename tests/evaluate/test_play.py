@@ -15,7 +15,7 @@ from booster_ray.evaluate.play import (
     play_official,
 )
 from booster_ray.evaluate.target import actor_target
-from booster_ray.export.settings import Settings
+from booster_ray.policy.settings import Settings
 from booster_ray.soccer import game
 from policies import actor
 

@@ -16,14 +16,14 @@ from stable_baselines3 import A2C, DDPG, PPO, SAC
 from stable_baselines3.common.base_class import BaseAlgorithm
 from stable_baselines3.common.save_util import data_to_json
 
-import booster_ray.worlds.vector  # noqa: F401  (registers the worlds)
+import booster_ray.envs.vector  # noqa: F401  (registers the worlds)
 from booster_ray.cli import guarded
 from booster_ray.config import ConfigError
 from booster_ray.evaluate import predicting
-from booster_ray.evaluate.__main__ import main
+from booster_ray.evaluate.command import main
 from booster_ray.evaluate.play import play_native, play_official
 from booster_ray.evaluate.target import load_target
-from booster_ray.export.settings import Settings
+from booster_ray.policy.settings import Settings
 
 WORLD = "booster_ray/GoaliePenaltyKick-v0"
 TINY: dict[Any, dict[str, Any]] = {

@@ -190,7 +190,7 @@ def test_the_stand_ins_look_like_a_build_with_cuda(tmp_path: Path) -> None:
     code = """
 import ctypes
 from importlib import metadata
-from booster_ray.train.runtime import pip_cuda_folders
+from booster_ray.runtime.environment import pip_cuda_folders
 folders = pip_cuda_folders()
 ctypes.CDLL(next(one for one in folders if "cudnn" in one) + "/libcudnn.so.9")
 print(metadata.version("nvidia-cudnn-cu13"), metadata.version("jax"), *folders)

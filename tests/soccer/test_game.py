@@ -10,8 +10,8 @@ import sai_mujoco
 import yaml
 from sai_mujoco.robots.t1.t1_v1 import LowerT1_v1
 
+from booster_ray.envs.model import soccer_model
 from booster_ray.soccer import game, spawn
-from booster_ray.worlds.model import soccer_model
 
 PACKAGE = Path(sai_mujoco.__file__).parent
 

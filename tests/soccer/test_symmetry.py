@@ -6,14 +6,14 @@ import mujoco
 import numpy as np
 import pytest
 
+from booster_ray.envs.model import soccer_model
+from booster_ray.envs.native import NativeWorld
 from booster_ray.soccer import game, symmetry
 from booster_ray.soccer import observation as rules
 from booster_ray.soccer.control import leg_gains
 from booster_ray.soccer.features import FEATURES, Clock, append, gait_phase
 from booster_ray.soccer.frame import Frame
 from booster_ray.soccer.symmetry import AXIAL, CLOCK, JOINTS, VECTOR, Image, joined, mirrored
-from booster_ray.worlds.model import soccer_model
-from booster_ray.worlds.native import NativeWorld
 
 GAINS = leg_gains((-0.2, 0.0, 0.0, 0.4, -0.25, 0.0), 0.5, (200.0,) * 6, (5.0,) * 6)
 OBSERVATION = symmetry.observation()

@@ -11,9 +11,9 @@ from track.fake_wandb import Server
 from track.made import judge, run_folder, variant
 
 from booster_ray.config import Config, Sweep, load
+from booster_ray.policy.model import CHECKPOINT, pack
 from booster_ray.track.best import BEST, CHAMPION
 from booster_ray.track.fetch import cached, fetch, pinned, start_path
-from booster_ray.track.models import CHECKPOINT, pack
 from booster_ray.track.registry import Reference, RegistryError, find, parse
 from booster_ray.track.registry_champion import check_gate, previous, promote, rollback
 from booster_ray.track.registry_mlflow import MlflowRegistry

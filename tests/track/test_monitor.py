@@ -11,8 +11,8 @@ import pytest
 from track.fake_nvml import GIB, Gpu, Library
 
 from booster_ray.config.models import Monitor as Settings
+from booster_ray.runtime.nvml import NoGpu, Nvml
 from booster_ray.track.monitor import Alarm, Machine, Monitor
-from booster_ray.track.nvml import NoGpu, Nvml
 
 SPARSE = Settings(usage_every=1000, heat_every=5000)
 
@@ -130,7 +130,7 @@ def test_mig_instances_tell_their_memory_and_no_more() -> None:
 def test_what_a_device_does_not_tell_is_left_out(
     error: int, caplog: pytest.LogCaptureFixture
 ) -> None:
-    caplog.set_level("INFO", "booster_ray.track.nvml")
+    caplog.set_level("INFO", "booster_ray.runtime.nvml")
     silent = Gpu(
         refuses=dict.fromkeys(
             ("nvmlDeviceGetMigMode", "nvmlDeviceGetUUID", "nvmlDeviceGetPowerUsage",

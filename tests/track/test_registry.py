@@ -11,16 +11,16 @@ import numpy as np
 import pytest
 from track.made import SCORES, judge, run_folder, variant
 
-from booster_ray.checkpoint import CheckpointError
 from booster_ray.config import Config
-from booster_ray.gates import verdict
+from booster_ray.policy.model import CHECKPOINT, MODEL, checksum, pack, verify
+from booster_ray.store import gates as verdict
+from booster_ray.store.checkpoint import CheckpointError
 from booster_ray.track.best import BEST, CHAMPION, LATEST
 from booster_ray.track.fetch import fetch
-from booster_ray.track.models import CHECKPOINT, MODEL, checksum, pack, verify
-from booster_ray.track.publish import arrange, register
 from booster_ray.track.registry import Reference, RegistryError, Version, find, parse
 from booster_ray.track.registry_champion import check_gate, previous, promote, rollback
 from booster_ray.track.registry_mlflow import MlflowRegistry, without_login
+from booster_ray.train.publish import arrange, register
 
 Add = Callable[..., Version]
 
@@ -127,8 +127,8 @@ def test_mlflow_itself_can_load_a_version(registry: MlflowRegistry, add: Add) ->
     import mlflow.pyfunc
     from mlflow import MlflowClient
 
-    from booster_ray.agents.actor_files import torch_policy
     from booster_ray.evaluate.target import load_actor
+    from booster_ray.policy.actor_files import torch_policy
 
     version = add("loaded")
     client = MlflowClient(registry._tracking, registry._registry)

@@ -15,11 +15,11 @@ import psutil
 import pytest
 from track.told import EVERY, add, make_run, make_sweep, reports, wandb_history
 
+from booster_ray.store.identity import run_id
 from booster_ray.track import tracker as module
 from booster_ray.track.mlflow_listener import MlflowListener
 from booster_ray.track.subject import Board
 from booster_ray.track.tracker import Tracker
-from booster_ray.train.identity import run_id
 
 KEY = "5ec2e7" * 7
 """Planted where keys are kept; it must not be found anywhere else."""
@@ -219,7 +219,7 @@ def test_what_trains_does_not_load_trackers(tmp_path: Path) -> None:
     """They cost seconds and 200 MB, and hold the interpreter while they load."""
     text = """
         import sys
-        import booster_ray.train.__main__, booster_ray.train.preemption, booster_ray.tune.sweep
+        import booster_ray.train.command, booster_ray.train.preemption, booster_ray.tune.sweep
         from booster_ray.track import tracker, watch
         loaded = {"mlflow", "wandb", "tensorboardX"} & set(sys.modules)
         assert not loaded, loaded

@@ -10,10 +10,10 @@ import pytest
 from track.made import run_folder
 
 from booster_ray.config import Config, load
-from booster_ray.track.publish import LOG, Publisher, located, publish_best, wanted
 from booster_ray.track.registry_mlflow import MlflowRegistry
-from booster_ray.track.watch import Watching
+from booster_ray.train.publish import LOG, Publisher, located, publish_best, wanted
 from booster_ray.train.run import SYSTEM
+from booster_ray.train.watch import Watching
 
 
 def report(env_steps: int) -> dict[str, Any]:
@@ -40,7 +40,7 @@ def test_whatever_fails_beside_a_run_the_run_goes_on(
     def broken(*_: object) -> None:
         raise RuntimeError("no dashboard")
 
-    monkeypatch.setattr("booster_ray.track.watch.RayMetrics.update", broken)
+    monkeypatch.setattr("booster_ray.train.watch.RayMetrics.update", broken)
     run = tmp_path / "run"
     with Watching(Config(), run) as watching:
         shutil.rmtree(run)  # a disk that is gone: readings cannot be written

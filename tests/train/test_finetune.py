@@ -11,18 +11,18 @@ import pytest
 import torch
 from train.trees import differing, leaves, numbers
 
-from booster_ray import checkpoint
-from booster_ray.agents.actor_files import torch_policy
-from booster_ray.agents.convert import to_torch
 from booster_ray.config import Config, load
 from booster_ray.config.finetune import value_at
+from booster_ray.envs.make import make_world
+from booster_ray.policy.actor_files import torch_policy
+from booster_ray.policy.convert import to_torch
 from booster_ray.soccer import game
+from booster_ray.store import checkpoint
 from booster_ray.train.finetune import VELOCIMETER, DdpgEngine, Finetuning, make_engine
 from booster_ray.train.learner import from_tree, make_learner
 from booster_ray.train.policy import load_policy
 from booster_ray.train.report import Report, TrainingDiverged, Tree
 from booster_ray.train.run import Run, best_checkpoint, read_progress
-from booster_ray.worlds.make import make_world
 
 DEBUG = Path(__file__).parents[2] / "tune_configs/debug.yaml"
 SHORT = [
@@ -57,7 +57,7 @@ EVERYTHING = [
 ]
 
 DEMONSTRATED = [
-    "imitation.demonstrator=booster_ray.demonstrators.stander:Stander",
+    "imitation.demonstrator=booster_ray.policy.experts.stander:Stander",
     "imitation.own_share=[[0, 0.0], [0.5, 1.0]]",
     "control.action_scale=1.0",
     "ddpg.anchor=[[0, 300]]",
@@ -397,6 +397,6 @@ def test_another_number_of_workers_keeps_the_learner(caplog: pytest.LogCaptureFi
 
 
 def _alone() -> Any:
-    from booster_ray.agents.ddpg.team import Alone
+    from booster_ray.rl.ddpg.team import Alone
 
     return Alone()

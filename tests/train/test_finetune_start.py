@@ -9,12 +9,12 @@ import driving
 import numpy as np
 import pytest
 
-from booster_ray import checkpoint
-from booster_ray.agents.actor_files import torch_policy
-from booster_ray.agents.convert import save_actor, to_torch
-from booster_ray.checkpoint import CheckpointError
 from booster_ray.config import Config, ConfigError, load
+from booster_ray.policy.actor_files import torch_policy
+from booster_ray.policy.convert import save_actor, to_torch
 from booster_ray.soccer import features
+from booster_ray.store import checkpoint
+from booster_ray.store.checkpoint import CheckpointError
 from booster_ray.train.finetune_start import begin, find, grown
 from booster_ray.train.learner import make_learner, to_tree
 

@@ -11,10 +11,10 @@ from ray.exceptions import ActorDiedError
 from ray.train import TrainingFailedError
 from ray.train.v2.api.exceptions import WorkerGroupError
 
-from booster_ray import checkpoint
-from booster_ray.agents.ddpg.team import TeamLost
 from booster_ray.config import ConfigError, load
-from booster_ray.train.failure import record_failure
+from booster_ray.rl.ddpg.team import TeamLost
+from booster_ray.store import checkpoint
+from booster_ray.store.failure import record_failure
 from booster_ray.train.ray_retry import worker_lost
 from booster_ray.train.run import read_progress
 

@@ -16,8 +16,8 @@ import numpy as np
 import pytest
 from train.trees import differing, leaves, numbers
 
-from booster_ray import checkpoint
 from booster_ray.config import Config, load
+from booster_ray.store import checkpoint
 from booster_ray.train import pretrain
 from booster_ray.train.fused import DeviceEngine
 from booster_ray.train.pretrain import Pretraining

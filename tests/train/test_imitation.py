@@ -10,16 +10,16 @@ import pytest
 from train.trees import differing, numbers
 
 from booster_ray.config import Config, ConfigError, load
-from booster_ray.demonstrators import DemonstratorError, actions, load_demonstrator
-from booster_ray.demonstrators.stander import POSE, Stander
+from booster_ray.policy.experts import DemonstratorError, actions, load_demonstrator
+from booster_ray.policy.experts.stander import POSE, Stander
 from booster_ray.soccer.features import Clock
 from booster_ray.soccer.frame import Frame
-from booster_ray.train import folder
+from booster_ray.store import folder
 from booster_ray.train.imitation import ImitationEngine
 from booster_ray.train.pretrain import Pretraining
 
 DEBUG = Path(__file__).parents[2] / "tune_configs/debug.yaml"
-STANDER = "booster_ray.demonstrators.stander:Stander"
+STANDER = "booster_ray.policy.experts.stander:Stander"
 
 
 def configured(*overrides: str) -> Config:
@@ -127,10 +127,10 @@ def test_a_restored_run_goes_on_bit_for_bit() -> None:
     ("path", "why"),
     [
         ("no.such.module:Thing", "No module named"),
-        ("booster_ray.demonstrators.stander:Nobody", "has no attribute"),
-        ("booster_ray.demonstrators.stander:Path", "has no attribute"),
+        ("booster_ray.policy.experts.stander:Nobody", "has no attribute"),
+        ("booster_ray.policy.experts.stander:Path", "has no attribute"),
         ("collections:OrderedDict", "no method targets"),
-        ("booster_ray.demonstrators.striker:Striker", "BOOSTER_GYM_T1_WALK is not set"),
+        ("booster_ray.policy.experts.striker:Striker", "BOOSTER_GYM_T1_WALK is not set"),
     ],
 )
 def test_who_cannot_be_asked(path: str, why: str, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -170,8 +170,8 @@ def test_a_demonstrator_that_fails_at_the_door_is_one_line(
     ],
 )
 def test_what_is_no_answer_is_blamed_on_the_demonstrator(targets: Any, said: str) -> None:
-    from booster_ray.worlds.make import gains
-    from booster_ray.worlds.native import NativeWorld
+    from booster_ray.envs.make import gains
+    from booster_ray.envs.native import NativeWorld
 
     world = NativeWorld(("goalie",), 3, gains(configured()))
     world.reset(0)
@@ -205,8 +205,8 @@ def test_configs_that_cannot_be(overrides: list[str]) -> None:
 
 
 def test_the_stander_stands() -> None:
-    from booster_ray.worlds.make import gains
-    from booster_ray.worlds.native import NativeWorld
+    from booster_ray.envs.make import gains
+    from booster_ray.envs.native import NativeWorld
 
     config = configured()
     world = NativeWorld(config.tasks, 3, gains(config), auto_reset=False)

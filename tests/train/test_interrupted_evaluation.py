@@ -14,9 +14,9 @@ import driving
 import numpy as np
 import pytest
 
-from booster_ray import checkpoint
 from booster_ray.config import Config, load
-from booster_ray.train import evaluation
+from booster_ray.evaluate import scores as evaluation
+from booster_ray.store import checkpoint
 from booster_ray.train.run import Run, read_progress, train_reporting
 
 SETTINGS = (

@@ -14,10 +14,10 @@ from urllib.parse import parse_qs, urlparse
 import driving
 import pytest
 
-from booster_ray import checkpoint
 from booster_ray.config import Config, Trainer, load
+from booster_ray.store import checkpoint
+from booster_ray.store.attempts import read_attempts
 from booster_ray.train import preemption
-from booster_ray.train.attempts import read_attempts
 from booster_ray.train.preemption import GoogleMetadata, Notice, NoticeFile, Preempted, Watch
 from booster_ray.train.run import read_progress
 

@@ -12,9 +12,9 @@ import numpy as np
 import pytest
 from train.trees import differing, leaves, numbers
 
-from booster_ray import checkpoint
-from booster_ray.agents.sac.learner import Sac
 from booster_ray.config import SAC, Config, load
+from booster_ray.rl.sac.learner import Sac
+from booster_ray.store import checkpoint
 from booster_ray.train import pretrain
 from booster_ray.train.collect import HostEngine
 from booster_ray.train.learner import from_tree

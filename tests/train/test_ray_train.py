@@ -5,8 +5,8 @@ from __future__ import annotations
 import pytest
 
 from booster_ray.config import Config, ConfigError, load
+from booster_ray.runtime.environment import process_environment
 from booster_ray.train.ray_train import resources
-from booster_ray.train.runtime import process_environment
 
 
 def config(*overrides: str) -> Config:

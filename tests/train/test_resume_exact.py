@@ -18,9 +18,9 @@ import numpy as np
 import pytest
 from train.trees import CLOCKS, differing, leaves
 
-from booster_ray import checkpoint
-from booster_ray.checkpoint.log import SEGMENTS
 from booster_ray.config import Config, load
+from booster_ray.store import checkpoint
+from booster_ray.store.checkpoint.log import SEGMENTS
 from booster_ray.train.run import Run, read_progress
 
 DEBUG = Path(__file__).parents[2] / "tune_configs/debug.yaml"

@@ -18,13 +18,13 @@ import numpy as np
 import pytest
 from train.trees import differing
 
-from booster_ray import checkpoint
-from booster_ray.agents.sac.learner import Sac
-from booster_ray.checkpoint import CheckpointError, RemoteFolder, store, writer
-from booster_ray.checkpoint.leaves import flatten
 from booster_ray.config import SAC, Config, ConfigError, load
+from booster_ray.rl.sac.learner import Sac
+from booster_ray.store import checkpoint
+from booster_ray.store.checkpoint import CheckpointError, RemoteFolder, store, writer
+from booster_ray.store.checkpoint.leaves import flatten
+from booster_ray.store.failure import read_failure
 from booster_ray.train import pretrain
-from booster_ray.train.failure import read_failure
 from booster_ray.train.run import CONFIG, ERROR, PROGRESS, Run, best_checkpoint, read_progress
 
 DEBUG = Path(__file__).parents[2] / "tune_configs/debug.yaml"

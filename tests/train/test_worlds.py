@@ -13,9 +13,9 @@ import pytest
 from gymnasium.spaces import Box
 from train.trees import differing, numbers
 
-from booster_ray import checkpoint
 from booster_ray.config import Config, ConfigError, load
-from booster_ray.train.folder import begin
+from booster_ray.store import checkpoint
+from booster_ray.store.folder import begin
 from booster_ray.train.policy import load_policy
 from booster_ray.train.pretrain import Pretraining
 from booster_ray.train.report import Tree

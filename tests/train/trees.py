@@ -6,8 +6,8 @@ from typing import Any
 
 import numpy as np
 
-from booster_ray.checkpoint import Log
-from booster_ray.checkpoint.leaves import flatten
+from booster_ray.store.checkpoint import Log
+from booster_ray.store.checkpoint.leaves import flatten
 from booster_ray.train.report import Report, Tree
 
 CLOCKS = {"env_steps_per_second", "evaluation_seconds", "wall_seconds"}

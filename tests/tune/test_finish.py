@@ -8,11 +8,11 @@ from pathlib import Path
 import pytest
 from rich.console import Console
 
+from booster_ray.envs.native import NativeWorld
+from booster_ray.evaluate.scores import Evaluator
 from booster_ray.soccer import features, game
-from booster_ray.train.evaluation import Evaluator
 from booster_ray.train.policy import load_policy
 from booster_ray.tune.finish import SEED_OFFSET, play_officially
-from booster_ray.worlds.native import NativeWorld
 from policies import save_checkpoint, tiny_config
 
 

@@ -10,7 +10,7 @@ import driving
 import pytest
 
 from booster_ray.evaluate.target import find_checkpoint
-from booster_ray.gates.verdict import GATES, digest
+from booster_ray.store.gates import GATES, digest
 
 
 @pytest.fixture(autouse=True)

@@ -11,7 +11,7 @@ import driving
 import pytest
 
 from booster_ray.config import load
-from booster_ray.train.folder import work_in
+from booster_ray.store.folder import work_in
 from booster_ray.train.run import CONFIG, ERROR, read_progress
 
 ENVIRONMENT = """

@@ -1,0 +1,1 @@
+"""What stands on top: the pipeline, jobs, Spark, the doctor, the registry's commands."""

@@ -1,0 +1,538 @@
+"""The official game in C MuJoCo, batched over the machine's cores.
+
+Each world owns a model and a persistent ``MjData`` (its warm start is part of the trajectory).
+A control step walks world by world through its physics steps (:mod:`stepping`, outside the
+GIL, so that threads scale). What happened in them is recorded and then judged by the rules in
+one compiled call (:mod:`verdict`).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any, NamedTuple
+
+import mujoco
+import numpy as np
+
+from booster_ray.envs import stepping
+from booster_ray.envs.compiled import log_warnings
+from booster_ray.envs.contract import StepResult, check_arguments
+from booster_ray.envs.model import SoccerModel, soccer_model
+from booster_ray.envs.verdict import SENSORS, Episode, Verdict, compiled_rules
+from booster_ray.soccer import features as appended
+from booster_ray.soccer import game, randomization, spawn
+from booster_ray.soccer.control import Gains, pd_target
+from booster_ray.soccer.features import Clock
+from booster_ray.soccer.frame import Frame
+
+_CHUNKS_PER_THREAD = 4
+_PANEL_HOME = np.array([0.0, 0.0, 0.4])
+"""Metres: a defender in its body, before it is moved along y."""
+
+
+class _Seat(NamedTuple):
+    """A ``MjData`` that the worlds of one task take turns on, with views of what changes hands."""
+
+    parts: SoccerModel
+    model: mujoco.MjModel
+    data: mujoco.MjData
+    torque: np.ndarray
+    keepers: tuple[np.ndarray, np.ndarray] | None
+    """Keeper positions and velocities (2,), in the goalie task."""
+    sources: tuple[np.ndarray | None, ...]
+    """Views of qpos, qvel and sensordata in the order of a recorded row; None: stays zero."""
+
+
+def _make_seat(task: str) -> _Seat:
+    parts = soccer_model(task)
+    # Defenders are placed in the model, so that a seat with them needs its own.
+    model = parts.model.__copy__() if len(parts.defender_geoms) else parts.model
+    data = mujoco.MjData(model)
+    moving = parts.root_qpos > 7  # ball 7, then two keepers, then the robot
+    robot = data.qpos[parts.root_qpos :], data.qvel[parts.root_qvel :]
+    keepers = (data.qpos[7:9], data.qvel[6:8]) if moving else None
+    return _Seat(
+        parts=parts,
+        model=model,
+        data=data,
+        torque=data.ctrl[-game.ACTION_SIZE :],
+        keepers=keepers,
+        sources=(*robot, data.qvel[0:6], keepers[1] if keepers else None, data.sensordata),
+    )
+
+
+def _addresses(seats: dict[int, _Seat]) -> stepping.Seats:
+    """Of one thread's seats, by index of the task."""
+    width = [19, 18, 6, 2, next(iter(seats.values())).model.nsensordata]
+    at = stepping.Seats(
+        data=np.zeros(len(game.TASKS), np.int64),
+        torque=np.zeros(len(game.TASKS), np.int64),
+        keepers=np.zeros((len(game.TASKS), 2), np.int64),
+        sources=np.zeros((len(game.TASKS), len(width)), np.int64),
+        counts=np.array(width, np.int64),
+    )
+    for task, seat in seats.items():
+        at.data[task], at.torque[task] = seat.data._address, seat.torque.ctypes.data
+        at.sources[task] = [0 if a is None else a.ctypes.data for a in seat.sources]
+        at.keepers[task] = [a.ctypes.data for a in seat.keepers] if seat.keepers else 0
+    return at
+
+
+class _Slot(NamedTuple):
+    """One world: its model, and its state with views into it."""
+
+    parts: SoccerModel
+    model: mujoco.MjModel
+    state: np.ndarray
+    """``stepping.STATE``: time, qpos, qvel, and so on."""
+    qpos: np.ndarray
+    qvel: np.ndarray
+    qacc_warmstart: np.ndarray
+
+
+def _make_slot(seat: _Seat, row: np.ndarray, own_model: bool) -> _Slot:
+    model = seat.model.__copy__() if own_model else seat.model
+    state = row[: mujoco.mj_stateSize(model, stepping.STATE)]
+    qpos, qvel = state[1 : 1 + model.nq], state[1 + model.nq :][: model.nv]
+    # A state's parts lie in the order of their bits.
+    warm = mujoco.mj_stateSize(model, int(mujoco.mjtState.mjSTATE_WARMSTART) - 1)
+    return _Slot(seat.parts, model, state, qpos, qvel, state[warm:][: model.nv])
+
+
+def _keeper_tables(steps: int) -> tuple[np.ndarray, np.ndarray]:
+    """Keeper position and velocity before each step, for MuJoCo's accumulated time."""
+    time = np.concatenate([[0.0], np.cumsum(np.full(steps, game.TIMESTEP))])
+    omega = 2 * np.pi * game.KEEPER_FREQUENCY
+    position = game.KEEPER_AMPLITUDE * np.sin(omega * time)
+    velocity = omega * game.KEEPER_AMPLITUDE * np.cos(omega * time)
+    return position, velocity
+
+
+class NativeWorld:
+    """All three tasks on CPU cores; world ``i`` always plays ``tasks[i % len(tasks)]``.
+
+    Args:
+        tasks: names from ``game.TASKS``.
+        num_envs: worlds in the batch, at least one a task.
+        gains: PD gains, shapes (12,).
+        mode: ``pd`` (actions offset the default pose), ``torque`` (fractions of the limits) or
+            ``newton_metres`` (the official action: torques, clipped at the limits).
+        decimation: physics steps of 2 ms for each action.
+        weights: weights of the dense reward terms.
+        level: domain randomization, 0-3.
+        threads: physics threads.
+        episode_steps: physics steps until truncation, at most the official 5000.
+        auto_reset: reset ended episodes; otherwise they stand still until ``reset``.
+        features: names from ``features.FEATURES``, appended to the observation.
+        gait_frequency: of the gait clock, Hz.
+
+    Raises:
+        ValueError: an unknown task, level, mode, reward term or feature, a number out of range,
+            or fewer worlds than tasks.
+    """
+
+    action_size = game.ACTION_SIZE
+
+    def __init__(
+        self,
+        tasks: Sequence[str],
+        num_envs: int,
+        gains: Gains,
+        mode: str = "pd",
+        decimation: int = 10,
+        weights: dict[str, float] | None = None,
+        level: int = 0,
+        threads: int = 1,
+        episode_steps: int = game.EPISODE_STEPS,
+        auto_reset: bool = True,
+        features: Sequence[str] = (),
+        gait_frequency: float = 1.5,
+    ) -> None:
+        used = {name: weight for name, weight in (weights or {}).items() if weight}
+        check_arguments(tasks, mode, level, decimation, episode_steps, weights or {}, features)
+        if threads < 1 or gait_frequency <= 0:
+            raise ValueError(
+                f"threads is {threads} and gait_frequency {gait_frequency}; expected at least 1, "
+                "and above 0"
+            )
+        if num_envs < len(tasks):
+            raise ValueError(f"num_envs is {num_envs}; expected at least one for each of {tasks}")
+        log_warnings()  # a lost state ends its world and is counted
+        self.num_envs = num_envs
+        self.task = np.array([game.TASKS.index(tasks[i % len(tasks)]) for i in range(num_envs)])
+        self.task = self.task.astype(np.int32)
+        self._gains, self._mode, self._decimation = gains, mode, decimation
+        self._gait_frequency = gait_frequency
+        self._level = randomization.LEVELS[level]
+        self._auto_reset = auto_reset
+        self._unit = np.asarray(gains.torque_limit)
+        if mode != "newton_metres":
+            self._unit = np.ones(game.ACTION_SIZE)
+        self.observation_size = appended.size(features)
+        self._measured = np.flatnonzero(appended.measured(features))
+        self._terms = tuple(used)
+        self._base_weights = np.array(list(used.values()), np.float64)
+        self._weights = self._base_weights
+        self._keeper_tables = _keeper_tables(game.EPISODE_STEPS + decimation)
+        chunks = min(num_envs, threads * _CHUNKS_PER_THREAD) if threads > 1 else 1
+        self._take_seats(np.array_split(np.arange(num_envs), chunks))
+        self._rules = compiled_rules(
+            tuple((n, at.start, at.stop) for n, at in self._slots[0].parts.sensors.items()),
+            tuple(np.asarray(gains.default_pose).tolist()),
+            tuple(used),
+            tuple(features),
+            gait_frequency,
+            episode_steps,
+        )
+        self._allocate()
+        self._pool = ThreadPoolExecutor(threads) if threads > 1 else None
+
+    def _take_seats(self, chunks: list[np.ndarray]) -> None:
+        """Give each chunk of worlds its seats, and each world its state and model."""
+        # Worlds of one task in a row keep its model in the cache.
+        self._chunks = [chunk[np.argsort(self.task[chunk], kind="stable")] for chunk in chunks]
+        tasks = [sorted({int(t) for t in self.task[chunk]}) for chunk in chunks]
+        self._seats = [{t: _make_seat(game.TASKS[t]) for t in some} for some in tasks]
+        self._seat_addresses = [_addresses(seats) for seats in self._seats]
+        chunk_of = np.repeat(np.arange(len(chunks)), [len(chunk) for chunk in chunks])
+        self._seat_of = [self._seats[c][int(t)] for c, t in zip(chunk_of, self.task, strict=True)]
+        width = max(mujoco.mj_stateSize(seat.model, stepping.STATE) for seat in self._seat_of)
+        self._state = np.zeros((self.num_envs, width))
+        # Randomized quantities live in the model, so such worlds own one.
+        own = self._level != randomization.LEVELS[0]
+        self._slots = [
+            _make_slot(seat, row, own) for seat, row in zip(self._seat_of, self._state, strict=True)
+        ]
+
+    def _allocate(self) -> None:
+        n, k = self.num_envs, self._decimation
+        width = SENSORS + self._slots[0].model.nsensordata
+        self._record = np.zeros((n, k, width))
+        self._torque = np.zeros((n, k, game.ACTION_SIZE))
+        self._rngs = [np.random.default_rng(0) for _ in range(n)]
+        self._noise = np.random.default_rng(0)
+        bodies = len(self._slots[0].parts.robot_bodies)
+        ones = randomization.sample(randomization.LEVELS[0], bodies, self._noise)
+        self._factors = randomization.Factors(
+            *(np.repeat(np.asarray(f)[None], n, axis=0) for f in ones)
+        )
+        self._target = np.zeros((n, 3))
+        self._defender_y = np.zeros((n, 3))
+        self._steps = np.zeros(n, np.int64)
+        self._worlds = self._world_table()
+        self._hits = np.zeros(n, np.int32)
+        self._touching = np.zeros(n, bool)
+        self._air_time = np.zeros((n, 2))
+        self._returns = np.zeros(n)
+        self._action = np.zeros((n, game.ACTION_SIZE))
+        self._ended = np.zeros(n, bool)
+        self._latest = np.zeros(n, np.int64)
+        self._ready = False
+
+    def _world_table(self) -> stepping.Worlds:
+        def panels(slot: _Slot) -> int:
+            geoms = slot.parts.defender_geoms
+            return slot.model.geom_pos[geoms[0] :].ctypes.data if len(geoms) else 0
+
+        return stepping.Worlds(
+            task=self.task,
+            model=np.array([slot.model._address for slot in self._slots], np.int64),
+            panels=np.array([panels(slot) for slot in self._slots], np.int64),
+            panel_pos=np.tile(_PANEL_HOME, (self.num_envs, 3, 1)),
+            state=self._state,
+            steps=self._steps,
+        )
+
+    # -- reset -------------------------------------------------------------------------------
+
+    def reset(self, seed: int, *, env_seeds: Sequence[int] | None = None) -> np.ndarray:
+        """Start every episode anew.
+
+        Args:
+            seed: seeds every world's generator, each with its own stream.
+            env_seeds: (num_envs) instead, seed world ``i`` as ``env.reset(seed=env_seeds[i])``
+                seeds the official environment, which gives the same spawn.
+
+        Returns:
+            float32 (num_envs, 89).
+        """
+        streams = np.random.SeedSequence(seed).spawn(self.num_envs + 1)
+        seeds = streams[:-1] if env_seeds is None else env_seeds
+        self._rngs = [np.random.default_rng(s) for s in seeds]
+        self._noise = np.random.default_rng(streams[-1])
+        self._reset_worlds(np.arange(self.num_envs))
+        self._ready = True
+        return self._noisy(self._first())
+
+    def seed_next(self, world: int, env_seed: int) -> None:
+        """Let the episode after this one spawn as ``env.reset(seed=env_seed)`` does officially.
+
+        At randomization level 0, where nothing but spawns is drawn.
+        """
+        self._rngs[world] = np.random.default_rng(env_seed)
+
+    def _first(self) -> np.ndarray:
+        """Observations of the record's step 0, where a reset leaves its frame."""
+        return self._rules.first(self._episode(), self._record[:, 0])
+
+    def _episode(self) -> Episode:
+        return Episode(
+            task=self.task,
+            target=self._target,
+            steps=self._steps,
+            hits=self._hits,
+            touching=self._touching,
+            air_time=self._air_time,
+            action=self._action / self._unit,
+        )
+
+    def _reset_worlds(self, which: np.ndarray) -> None:
+        """Respawn worlds ``which`` and leave their first record in physics step 0."""
+        for i in which:
+            rng, slot = self._rngs[i], self._slots[i]
+            placed = spawn.place(int(self.task[i]), spawn.draw(int(self.task[i]), rng))
+            factors = randomization.sample(self._level, len(slot.parts.robot_bodies), rng)
+            self._target[i] = slot.parts.target_origin + placed.target
+            self._defender_y[i] = placed.defender_y
+            for stored, drawn in zip(self._factors, factors, strict=True):
+                stored[i] = drawn
+            self._prepare_model(i)
+            self._spawn(i, placed)
+        self._steps[which] = 0
+        self._hits[which] = 0
+        self._touching[which] = False
+        self._air_time[which] = 0.0
+        self._returns[which] = 0.0
+        self._action[which] = 0.0
+        self._ended[which] = False
+        self._latest[which] = 0
+        self._torque[which, 0] = 0.0
+
+    def _spawn(self, i: int, placed: spawn.Spawn) -> None:
+        seat, slot = self._seat_of[i], self._slots[i]
+        mujoco.mj_resetData(slot.model, seat.data)
+        root = seat.data.qpos[slot.parts.root_qpos :]
+        seat.data.qpos[0:2] = placed.ball_xy
+        root[0:2] = placed.robot_xy
+        half = 0.5 * placed.robot_yaw
+        root[3:7] = (np.cos(half), 0.0, 0.0, np.sin(half))
+        root[7:] = 0.0
+        mujoco.mj_forward(slot.model, seat.data)
+        mujoco.mj_getState(slot.model, seat.data, slot.state, stepping.STATE)
+        parts = [np.zeros(2) if a is None else a for a in seat.sources]
+        self._record[i, 0] = np.concatenate(parts)
+
+    def _prepare_model(self, i: int) -> None:
+        """Write world ``i``'s defenders and randomized quantities into its model."""
+        slot = self._slots[i]
+        self._worlds.panel_pos[i, :, 1] = self._defender_y[i]
+        if len(slot.parts.defender_geoms):
+            slot.model.geom_pos[slot.parts.defender_geoms] = self._worlds.panel_pos[i]
+        if self._level != randomization.LEVELS[0]:
+            self._randomize_model(i)
+
+    def _randomize_model(self, i: int) -> None:
+        slot = self._slots[i]
+        parts, model, base = slot.parts, slot.model, slot.parts.model
+        f = randomization.Factors(*(values[i] for values in self._factors))
+        for bodies, factor in ((parts.robot_bodies, f.body_mass), (parts.ball_body, f.ball_mass)):
+            model.body_mass[bodies] = base.body_mass[bodies] * factor
+            model.body_inertia[bodies] = base.body_inertia[bodies] * np.asarray(factor)[..., None]
+        model.geom_friction[:, 0] = base.geom_friction[:, 0] * f.friction
+        # A contact takes the larger friction of its geoms unless one has priority.
+        for geoms, factor in (
+            (parts.foot_geoms, f.foot_friction),
+            (parts.ball_geom, f.ball_friction),
+        ):
+            model.geom_priority[geoms] = 1
+            model.geom_friction[geoms, 0] = base.geom_friction[geoms, 0] * f.friction * factor
+        joints = slice(-game.ACTION_SIZE, None)
+        model.dof_damping[joints] = base.dof_damping[joints] * f.damping
+        model.dof_frictionloss[joints] = base.dof_frictionloss[joints] * f.damping
+        mujoco.mj_setConst(model, self._seat_of[i].data)
+
+    # -- step --------------------------------------------------------------------------------
+
+    def scale_rewards(self, factors: Mapping[str, float]) -> None:
+        """Multiply weights of reward terms from now on; a term that is not named counts whole.
+
+        Not a part of :meth:`state`: who schedules the factors knows them.
+        """
+        self._weights = self._base_weights * [factors.get(term, 1.0) for term in self._terms]
+
+    def step(self, action: np.ndarray) -> StepResult:
+        """Advance one control step; see :class:`booster_ray.envs.contract.World`."""
+        action = self._checked(action)
+        self._advance(np.where(self._factors.action_delay[:, None] > 0, self._action, action))
+        verdict = self._rules.judge(
+            self._episode(), self._record, self._torque, action / self._unit, self._weights
+        )
+        self._remember(verdict.episode)
+        self._latest[:] = self._decimation - 1
+        self._action[:] = action
+        self._returns += verdict.reward
+        observation = self._noisy(verdict.observation, quiet=verdict.lost)
+        over = (verdict.terminated | verdict.truncated) & ~self._ended
+        episodes = self._episodes(verdict, over)
+        self._ended |= over
+        first = self._after(observation, over)
+        return StepResult(
+            first, observation, verdict.reward, verdict.terminated, verdict.truncated, episodes
+        )
+
+    def frame(self) -> Frame:
+        """What the rules saw of the last physics step, or of the reset; arrays (num_envs, ...)."""
+        rows = np.arange(self.num_envs), self._latest
+        last = self._record[rows], self._torque[rows]
+        return self._rules.frame(self._episode(), *last)._replace(ball_hits=self._hits.copy())
+
+    def kept(self) -> Clock:
+        """The gait clock (num_envs,) and the last actions (num_envs, 12), 0 after a reset."""
+        phase = appended.gait_phase(self._steps, self._gait_frequency)
+        return Clock(phase, self._action / self._unit)
+
+    def _remember(self, episode: Episode) -> None:
+        self._steps[:] = episode.steps
+        self._hits[:] = episode.hits
+        self._touching[:] = episode.touching
+        self._air_time[:] = episode.air_time
+
+    def _checked(self, action: np.ndarray) -> np.ndarray:
+        shape = (self.num_envs, self.action_size)
+        if np.shape(action) != shape:
+            raise ValueError(f"action has shape {np.shape(action)}; expected {shape}")
+        if np.asarray(action).dtype.kind not in "fiu":
+            raise ValueError(f"action has dtype {np.asarray(action).dtype}; expected float")
+        if not self._ready:
+            raise ValueError("step before reset; call reset(seed) first")
+        action = np.asarray(action, np.float64)
+        if not np.isfinite(action).all():
+            raise ValueError("action is not finite; expected numbers in [-1, 1]")
+        return np.clip(action, -self._unit, self._unit)
+
+    def _advance(self, action: np.ndarray) -> None:
+        """Run the physics of one control step in all worlds that have not ended."""
+        pd = self._mode == "pd"
+        # In newton_metres the factor is exactly 1: the physics gets the caller's bits.
+        limit = np.asarray(self._gains.torque_limit)
+        law = stepping.Law(
+            command=pd_target(action, self._gains) if pd else action * (limit / self._unit),
+            kp=self._gains.kp * self._factors.kp[:, None],
+            kd=self._gains.kd * self._factors.kd[:, None],
+            limit=limit,
+            pd=pd,
+        )
+        self._push()
+
+        def walk(worlds: np.ndarray, seats: stepping.Seats) -> None:
+            stepping.advance(
+                worlds[~self._ended[worlds]],
+                self._worlds,
+                seats,
+                law,
+                *self._keeper_tables,
+                self._torque,
+                self._record,
+            )
+
+        run = map if self._pool is None else self._pool.map
+        list(run(walk, self._chunks, self._seat_addresses))
+
+    def _push(self) -> None:
+        if not self._level.push_speed:
+            return
+        chance = self._decimation * game.TIMESTEP / self._level.push_interval
+        for slot, rng in zip(self._slots, self._rngs, strict=True):
+            hit, angle, size = rng.random(3)
+            if hit < chance:
+                speed = size * self._level.push_speed
+                direction = (np.cos(2 * np.pi * angle), np.sin(2 * np.pi * angle))
+                slot.qvel[slot.parts.root_qvel :][:2] += speed * np.array(direction)
+
+    def _episodes(self, verdict: Verdict, over: np.ndarray) -> list[dict[str, float]]:
+        return [
+            {
+                "env": int(i),
+                "task": int(self.task[i]),
+                "return": float(self._returns[i]),
+                "seconds": float(self._steps[i] * game.TIMESTEP),
+                "score": float(verdict.score[i]),
+                "fallen": float(verdict.fallen[i]),
+                "success": float(verdict.success[i]),
+                "touched": float(self._hits[i] > 0),
+            }
+            for i in np.flatnonzero(over & ~verdict.lost)
+        ]
+
+    def _after(self, observation: np.ndarray, over: np.ndarray) -> np.ndarray:
+        """Reset ended worlds; their first observation replaces the final one."""
+        which = np.flatnonzero(over)
+        if not self._auto_reset or not len(which):
+            return observation
+        self._reset_worlds(which)
+        result = observation.copy()
+        result[which] = self._noisy(self._first()[which])
+        return result
+
+    def _noisy(self, observation: np.ndarray, quiet: np.ndarray | None = None) -> np.ndarray:
+        """Add sensor noise, but not to the rows that ``quiet`` marks."""
+        sigma = self._level.observation_noise
+        if not sigma:
+            return observation
+        observation = observation.copy()
+        noise = self._noise.standard_normal((len(observation), len(self._measured)), np.float32)
+        if quiet is not None:
+            noise[quiet] = 0.0
+        observation[:, self._measured] += sigma * noise
+        return observation
+
+    # -- checkpoint --------------------------------------------------------------------------
+
+    def state(self) -> dict[str, Any]:
+        """Physics (with warm starts), counters, spawns, factors and generators."""
+        return {
+            "task": self.task.copy(),
+            "physics": self._state.copy(),
+            "factors": {k: v.copy() for k, v in self._factors._asdict().items()},
+            "counters": {name: getattr(self, f"_{name}").copy() for name in self._COUNTERS},
+            "generators": {
+                str(i): rng.bit_generator.state for i, rng in enumerate([*self._rngs, self._noise])
+            },
+        }
+
+    _COUNTERS = (
+        "target", "defender_y", "steps", "hits", "touching", "air_time", "returns", "action",
+        "ended",
+    )  # fmt: skip
+
+    def restore(self, state: dict[str, Any]) -> None:
+        """Go on where ``state`` was taken.
+
+        Raises:
+            ValueError: the state is of a world of another size or other tasks, or of no world.
+        """
+        missing = {"physics", "task", "factors", "counters", "generators"} - set(state)
+        if missing:
+            raise ValueError(f"world state lacks {sorted(missing)}")
+        shape = state["physics"].shape
+        if shape != self._state.shape:
+            raise ValueError(f"world state has shape {shape}; this world needs {self._state.shape}")
+        if not np.array_equal(state["task"], self.task):
+            raise ValueError(f"world state is of tasks {state['task']}; this world's: {self.task}")
+        self._factors = randomization.Factors(
+            **{k: np.array(v) for k, v in state["factors"].items()}
+        )
+        for name in self._COUNTERS:
+            getattr(self, f"_{name}")[:] = state["counters"][name]
+        self._state[:] = state["physics"]
+        for i, rng in enumerate([*self._rngs, self._noise]):
+            rng.bit_generator.state = state["generators"][str(i)]
+        for i in range(self.num_envs):
+            self._prepare_model(i)
+        self._ready = True
+
+    def close(self) -> None:
+        """Stop the physics threads."""
+        if self._pool is not None:
+            self._pool.shutdown()

@@ -1,0 +1,74 @@
+"""From a checkpoint to a package, by way of gate 2."""
+
+from __future__ import annotations
+
+import shutil
+from importlib import metadata
+from pathlib import Path
+
+from booster_ray.config import ConfigError
+from booster_ray.evaluate.target import find_checkpoint, load_actor
+from booster_ray.policy import package
+from booster_ray.policy.settings import settings_of
+from booster_ray.store.gates import digest, read, store, stored
+
+PACKAGE = "package"
+"""Folder of a trial's or sweep's package."""
+
+
+def export(checkpoint: Path, directory: Path) -> package.Package:
+    """Make the package of a checkpoint that passed gate 2; run the gate where it was not.
+
+    What the gates say is read from, and written to, ``gates.json`` beside the checkpoint.
+
+    Args:
+        checkpoint: of a run of the game.
+        directory: must not exist; appears only when the package is whole and plays.
+
+    Raises:
+        CheckpointError: the checkpoint is damaged, or its parts do not fit.
+        ConfigError: gate 2 failed, ``directory`` exists, or sai_rl would refuse the package.
+    """
+    if directory.exists():
+        raise ConfigError(str(directory), "exists, choose another folder with --output")
+    actor = load_actor(checkpoint)
+    passed = stored(checkpoint.parent, checkpoint, 2)
+    if passed is None:
+        from booster_ray.evaluate.gates.conversion import gate2
+
+        verdict = gate2(checkpoint)
+        store(checkpoint.parent, checkpoint, [verdict])
+        passed = verdict.passed
+    if not passed:
+        text = "did not pass gate 2 (the torch actor acts unlike the JAX actor): not exported"
+        raise ConfigError(str(checkpoint), text)
+    about = {
+        "checkpoint": str(checkpoint),
+        "checkpoint_digest": digest(checkpoint),
+        "config_digest": actor.config.digest(),
+        "config": actor.config.to_dict(),
+        "gates": (read(checkpoint.parent) or {}).get("gates", {}),
+        "versions": {name: metadata.version(name) for name in ("torch", "sai-mujoco", "mujoco")},
+    }
+    try:
+        return package.write(directory, actor.module, settings_of(actor.config), about)
+    except OSError as error:
+        raise ConfigError(str(directory), f"cannot be written: {error.strerror}") from None
+
+
+def export_best(trial_dir: Path, directory: Path | None = None) -> Path:
+    """The package of a trial's best checkpoint, in ``trial_dir/package`` unless said otherwise.
+
+    One that an earlier end of the same sweep left there is replaced.
+
+    Raises:
+        CheckpointError, ConfigError: see :func:`export`.
+    """
+    checkpoint = find_checkpoint(trial_dir)
+    directory = directory or trial_dir / PACKAGE
+    new = directory.with_name(f".{directory.name}.new")
+    shutil.rmtree(new, ignore_errors=True)
+    export(checkpoint, new)
+    shutil.rmtree(directory, ignore_errors=True)
+    new.rename(directory)
+    return directory

@@ -1,0 +1,178 @@
+"""Scores of a policy: the official ones in native worlds, returns in worlds of another kind."""
+
+from __future__ import annotations
+
+import logging
+import threading
+import time
+from collections.abc import Callable, Sequence
+
+import numpy as np
+
+from booster_ray.config import Config
+from booster_ray.envs.contract import StepResult, World
+from booster_ray.envs.make import gains, make_world, soccer_options
+from booster_ray.envs.native import NativeWorld
+from booster_ray.evaluate.behaviour import Behaviour
+from booster_ray.soccer import game
+
+_log = logging.getLogger(__name__)
+
+Policy = Callable[[np.ndarray], np.ndarray]
+"""Observations (n, obs) float32 to actions (n, act) in [-1, 1]."""
+
+TaskScores = dict[str, dict[str, float]]
+"""Task to its mean score, survival (s), fall_rate, success and touched."""
+
+RETURNS_SEED = 2**31
+"""Seed of evaluation episodes outside the game, beyond those that a run is likely to train on."""
+
+
+class Interrupted(Exception):
+    """An evaluation was cut short on request; it has no result."""
+
+
+class Evaluator:
+    """Plays whole official episodes, ``episodes`` a task on fixed seeds, at a randomization level.
+
+    The tasks are all three of the game, whatever a config trains on.
+    """
+
+    def __init__(self, config: Config, episodes: int, threads: int, level: int = 0) -> None:
+        self._seeds = [i // len(game.TASKS) for i in range(episodes * len(game.TASKS))]
+        self._world = NativeWorld(
+            game.TASKS,
+            len(self._seeds),
+            gains(config),
+            threads=threads,
+            auto_reset=False,
+            level=level,
+            **soccer_options(config),
+        )
+
+    def __call__(self, policy: Policy) -> TaskScores:
+        """Mean outcome per task over seeds 0, 1, …; a task without a record is left out."""
+        return self._play(policy)[0]
+
+    def metrics(self, policy: Policy, interrupt: threading.Event | None = None) -> dict[str, float]:
+        """:func:`flat_metrics` of the scores, how the policy moved, ``evaluation_seconds``.
+
+        Raises:
+            Interrupted: ``interrupt`` was set before the last episode had ended.
+        """
+        began = time.monotonic()
+        scores, behaviour = self._play(policy, interrupt)
+        return flat_metrics(scores) | behaviour.metrics() | _took(began)
+
+    def _play(
+        self, policy: Policy, interrupt: threading.Event | None = None
+    ) -> tuple[TaskScores, Behaviour]:
+        first = self._world.reset(0, env_seeds=self._seeds)
+        episodes, behaviour = _play(self._world, policy, first, interrupt)
+        played = {task: summarize(episodes, i) for i, task in enumerate(game.TASKS)}
+        return {task: scores for task, scores in played.items() if scores}, behaviour
+
+    def close(self) -> None:
+        """Stop the physics threads."""
+        self._world.close()
+
+
+class ReturnEvaluator:
+    """Plays ``episodes`` greedy episodes in a fresh copy of a config's own worlds.
+
+    ``score`` is their mean return, ``survival`` their mean length in s. Episodes that have not
+    ended after ``evaluation.max_steps`` are cut there and count as they are; ``cut`` is the share
+    of these.
+    """
+
+    def __init__(self, config: Config, episodes: int, threads: int) -> None:
+        self._kind = config.world.kind
+        self._max_steps, self._warned = config.evaluation.max_steps, False
+        self._world = make_world(config, threads, episodes, self._max_steps)
+
+    def __call__(self, policy: Policy) -> TaskScores:
+        """The means, under the name of the worlds' kind."""
+        return {self._kind: self._play(policy)[0]}
+
+    def metrics(self, policy: Policy, interrupt: threading.Event | None = None) -> dict[str, float]:
+        """The means, how the policy moved, and ``evaluation_seconds``.
+
+        Raises:
+            Interrupted: ``interrupt`` was set before the last episode had ended.
+        """
+        began = time.monotonic()
+        scores, behaviour = self._play(policy, interrupt)
+        return scores | behaviour.metrics() | _took(began)
+
+    def _play(
+        self, policy: Policy, interrupt: threading.Event | None = None
+    ) -> tuple[dict[str, float], Behaviour]:
+        first = self._world.reset(RETURNS_SEED)
+        episodes, behaviour = _play(self._world, policy, first, interrupt)
+        scores = summarize(episodes, task=0)
+        if scores.get("cut") and not self._warned:
+            self._warned = True
+            _log.warning(
+                "%s: evaluation episodes are cut after %d steps (evaluation.max_steps) and count "
+                "as they are then",
+                self._kind,
+                self._max_steps,
+            )
+        return scores, behaviour
+
+    def close(self) -> None:
+        """Free the worlds."""
+        self._world.close()
+
+
+def make_evaluator(config: Config, threads: int) -> Evaluator | ReturnEvaluator:
+    """What scores the policies of a config."""
+    kind = Evaluator if config.world.is_soccer else ReturnEvaluator
+    return kind(config, config.evaluation.episodes_per_task, threads)
+
+
+def _took(began: float) -> dict[str, float]:
+    return {"evaluation_seconds": round(time.monotonic() - began, 3)}
+
+
+def _play(
+    world: World,
+    policy: Policy,
+    observation: np.ndarray,
+    interrupt: threading.Event | None = None,
+) -> tuple[list[dict[str, float]], Behaviour]:
+    """The record of each world's first episode, and how the policy moved in them."""
+    episodes: list[dict[str, float]] = []
+    behaviour = Behaviour()
+    over = np.zeros(world.num_envs, bool)
+    # Not the number of records: an episode whose physics is lost leaves none.
+    while not over.all():
+        if interrupt is not None and interrupt.is_set():
+            raise Interrupted
+        action = policy(observation)
+        behaviour = behaviour.after(action, ~over)
+        result: StepResult = world.step(action)
+        observation = result.observation
+        episodes += [e for e in result.episodes if not over[int(e["env"])]]
+        over = over | result.terminated | result.truncated
+    return episodes, behaviour
+
+
+def summarize(episodes: Sequence[dict[str, float]], task: int) -> dict[str, float]:
+    """Means over the episodes of one task, of what their records hold; none of no episode."""
+    mine = [e for e in episodes if e["task"] == task]
+    names = {"score": "score", "survival": "seconds", "fall_rate": "fallen"}
+    names |= {"success": "success", "touched": "touched", "cut": "cut"}
+    told = mine[0] if mine else {}
+    return {n: float(np.mean([e[key] for e in mine])) for n, key in names.items() if key in told}
+
+
+def flat_metrics(scores: TaskScores) -> dict[str, float]:
+    """``score`` (mean over tasks, the competition's) and ``score/task``, ``survival/task``, …
+
+    A task of which no episode left a record has no numbers, and then there is no ``score``.
+    """
+    metrics = {f"{name}/{task}": v for task, s in scores.items() for name, v in s.items()}
+    if len(scores) == len(game.TASKS):
+        metrics["score"] = float(np.mean([s["score"] for s in scores.values()]))
+    return metrics

@@ -1,0 +1,9 @@
+"""``cluster/submit CONFIG [key=value …]``: a sweep on a running Ray cluster, from any machine."""
+
+import sys
+
+from booster_ray.cli import guarded
+from booster_ray.deploy.jobs.command import main
+
+if __name__ == "__main__":
+    sys.exit(guarded(lambda: main(sys.argv[1:])))

@@ -1,0 +1,165 @@
+"""A submission package on disk: written whole or not at all, and loaded as sai_rl loads it.
+
+``policy.pt`` the TorchScript module, ``preprocessor.py`` and ``action_function.py`` the text
+that sai_rl runs, ``policy.onnx`` the same module for other players, ``package.json`` where it
+comes from, how it is played and what the gates said.
+"""
+
+from __future__ import annotations
+
+import copy
+import hashlib
+import json
+import os
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import numpy as np
+
+from booster_ray.policy import sai
+from booster_ray.policy.preprocessor import render, render_action
+from booster_ray.policy.settings import Settings
+from booster_ray.soccer import game
+
+if TYPE_CHECKING:
+    from torch import nn
+
+MANIFEST, POLICY, ONNX = "package.json", "policy.pt", "policy.onnx"
+PREPROCESSOR, ACTION = "preprocessor.py", "action_function.py"
+FORMAT = "booster_ray-package/1"
+
+
+class Package(NamedTuple):
+    """A package, loaded."""
+
+    directory: Path
+    about: dict[str, Any]
+    """Of ``package.json``."""
+    make_player: Callable[..., sai.Player]
+    """A new player for each batch of episodes; of another module than policy.pt if given one."""
+
+
+def write(
+    directory: Path, actor: nn.Module, settings: Settings, about: dict[str, Any] | None = None
+) -> Package:
+    """Make the package of a policy; it appears under its name only when it is whole and plays.
+
+    Args:
+        directory: must not exist.
+        actor: observations (n, obs) float32 to actions (n, 12) in [-1, 1]; can be scripted.
+        settings: how it is played.
+        about: JSON that is kept in ``package.json``.
+
+    Raises:
+        sai.Rejected: the directory exists, or sai_rl would refuse the package or fail on it.
+        OSError: it cannot be written.
+    """
+    from booster_ray.policy.onnx_file import write_onnx
+    from booster_ray.policy.played import make_played, script
+
+    if os.path.lexists(directory):
+        raise sai.Rejected(f"{directory}: exists, choose another folder with --output")
+    directory.parent.mkdir(parents=True, exist_ok=True)
+    temp = directory.with_name(f".{directory.name}.tmp-{os.getpid()}")
+    shutil.rmtree(temp, ignore_errors=True)
+    temp.mkdir()
+    try:
+        played = make_played(actor, settings)
+        script(played).save(str(temp / POLICY))
+        (temp / PREPROCESSOR).write_text(render(settings), encoding="utf-8")
+        (temp / ACTION).write_text(render_action(), encoding="utf-8")
+        write_onnx(temp / ONNX, actor, settings)
+        manifest = {
+            "format": FORMAT,
+            "settings": settings.to_dict(),
+            "onnx_is_submittable": not settings.remembers,
+            **(about or {}),
+            "sha256": {name: sha256(temp / name) for name in (POLICY, PREPROCESSOR, ACTION, ONNX)},
+        }
+        (temp / MANIFEST).write_text(json.dumps(manifest, indent=2) + "\n", encoding="utf-8")
+        rehearse(load(temp))
+        temp.rename(directory)
+    finally:
+        shutil.rmtree(temp, ignore_errors=True)
+    return load(directory)
+
+
+def load(directory: Path) -> Package:
+    """A package whose parts sai_rl would load.
+
+    Raises:
+        sai.Rejected: a part is missing, damaged, or would be refused.
+    """
+    about = _read_manifest(directory / MANIFEST)
+    texts = {name: _read(directory / name) for name in (PREPROCESSOR, ACTION)}
+    module = sai.load_model(directory / POLICY)
+
+    def player(model: Any = None) -> sai.Player:
+        return sai.Player(
+            copy.deepcopy(module) if model is None else model,
+            sai.load_code(texts[PREPROCESSOR], "class", str(directory / PREPROCESSOR)),
+            sai.load_code(texts[ACTION], "function", str(directory / ACTION)),
+        )
+
+    player()  # what would be refused is refused here
+    return Package(directory, about, player)
+
+
+def rehearse(package: Package) -> None:
+    """Ask for an action in the first instants of each task, alone and in a batch.
+
+    Raises:
+        sai.Rejected: its code fails, or gives something that is no action.
+    """
+    from booster_ray.envs.native import NativeWorld
+    from booster_ray.envs.official_view import official_view
+    from booster_ray.evaluate.play import BadAction, checked
+
+    gains = Settings().gains()
+    for task in game.TASKS:
+        world = NativeWorld([task], 3, gains, mode="newton_metres", decimation=1)
+        world.reset(0)
+        player = package.make_player()
+        try:
+            for _ in range(2):
+                view = official_view(world.frame(), task)
+                world.step(checked(player(*view), np.ones(3, bool)))
+            # sai_rl also shows a single state, without a leading dimension in its infos.
+            observation, info = official_view(world.frame(), task)
+            single = {name: values[0] for name, values in info.items()}
+            alone = package.make_player()
+            checked(alone(np.zeros_like(observation[:1]), single), np.ones(1, bool))
+        except (sai.Rejected, BadAction) as error:
+            raise sai.Rejected(f"{package.directory}: {task}: {error}") from None
+        finally:
+            world.close()
+
+
+def _read_manifest(path: Path) -> dict[str, Any]:
+    try:
+        about = json.loads(_read(path))
+    except ValueError:
+        raise sai.Rejected(f"{path}: not JSON, or cut short") from None
+    if not isinstance(about, dict) or about.get("format") != FORMAT:
+        found = about.get("format") if isinstance(about, dict) else about
+        raise sai.Rejected(f"{path}: format is {found!r}, expected {FORMAT!r}")
+    return about
+
+
+def _read(path: Path) -> str:
+    try:
+        return path.read_text(encoding="utf-8")
+    except FileNotFoundError:
+        raise sai.Rejected(f"{path}: missing") from None
+    except OSError as error:
+        raise sai.Rejected(f"{path}: cannot be read: {error.strerror}") from None
+    except UnicodeDecodeError:
+        raise sai.Rejected(f"{path}: not text") from None
+
+
+def sha256(path: Path) -> str:
+    """Of a file's bytes, in hex."""
+    with path.open("rb") as stream:
+        return hashlib.file_digest(stream, "sha256").hexdigest()

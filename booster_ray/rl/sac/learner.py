@@ -1,0 +1,334 @@
+"""The SAC learner: one explicit state, pure jitted functions over it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+from jax.sharding import Mesh, NamedSharding, PartitionSpec
+
+from booster_ray.config import SAC
+from booster_ray.rl import normalizer
+from booster_ray.rl import symmetry as mirrors
+from booster_ray.rl.sac import losses, values
+from booster_ray.rl.sac.losses import Batch, Metrics, Params
+from booster_ray.rl.sac.networks import MLP, TwinCritic, split_head, squashed
+from booster_ray.rl.symmetry import Mirror, mirror_action, mirror_observation
+
+
+class SacState(NamedTuple):
+    """Everything that learning changes."""
+
+    actor: Params
+    critic: Params
+    target_critic: Params
+    log_alpha: jax.Array
+    actor_opt: optax.OptState
+    critic_opt: optax.OptState
+    alpha_opt: optax.OptState
+    normalizer: normalizer.Normalizer
+    key: jax.Array
+    updates: jax.Array
+    """() int32: gradient updates made."""
+    actor_metrics: Metrics | None = None
+    """Numbers of the actor's last update, where only every ``actor_every``-th update has one."""
+
+
+class _ActorSide(NamedTuple):
+    """What an update of the actor and of the temperature changes."""
+
+    actor: Params
+    actor_opt: optax.OptState
+    log_alpha: jax.Array
+    alpha_opt: optax.OptState
+    metrics: Metrics | None
+
+
+class _Noise(NamedTuple):
+    """Standard normal numbers of one update."""
+
+    critic: jax.Array
+    """(batch, act): of the actions that targets imagine."""
+    actor: jax.Array
+    """(batch, act): of those that the actor learns from."""
+
+
+class Sac:
+    """Networks, optimizers and jitted functions for one configuration; holds no state.
+
+    With ``config.devices`` above 1 the parameters stand on each of that many local devices, and
+    every batch is split among them (synchronous data parallelism): the compiler averages the
+    gradients, and the result is that of one device but for the order of sums.
+
+    Args:
+        config: hyperparameters.
+        observation_size: numbers in an observation.
+        action_size: numbers in an action, each in [-1, 1].
+        mirror: the task's symmetry, where ``config.symmetry`` wants one.
+
+    Raises:
+        ValueError: fewer local devices than the config wants, or a mirror that is missing or
+            does not fit.
+    """
+
+    def __init__(
+        self, config: SAC, observation_size: int, action_size: int, mirror: Mirror | None = None
+    ) -> None:
+        self.config = config
+        self._sizes = observation_size, action_size
+        self._mirror = _checked(mirror, self._sizes) if config.symmetry == "augment" else None
+        style = config.activation, config.layer_norm
+        atoms = config.num_atoms if config.critic == "c51" else None
+        self._actor = MLP(tuple(config.actor_hidden), 2 * action_size, *style, matmul=config.matmul)
+        self._critic = TwinCritic(tuple(config.critic_hidden), *style, atoms, config.matmul)
+        head = (
+            values.scalar(config.q_target)
+            if atoms is None
+            else values.c51(config.q_target, atoms, config.v_min, config.v_max)
+        )
+        self._nets: dict[str, Any] = {
+            "actor_fn": self._actor_fn, "critic_fn": self._critic.apply, "head": head
+        }  # fmt: skip
+        self._actor_tx = _optimizer(config, config.actor_lr)
+        self._critic_tx = _optimizer(config, config.critic_lr)
+        self._alpha_tx = optax.adam(config.alpha_lr, b1=config.adam_b1, b2=config.adam_b2)
+        compiled = _compiler(config.devices)
+        self.init = compiled(self._init, "all")
+        self.act = compiled(self._act, "all", "all")
+        self.act_mean = compiled(self._act_mean, "all", "all")
+        self.update = compiled(self._update, "all", "split", donate_argnums=0)
+        self.imitate = compiled(self._imitate, "all", "split", "all", donate_argnums=0)
+
+    def _init(self, seed: jax.Array) -> SacState:
+        key, actor_key, critic_key = jax.random.split(jax.random.key(seed), 3)
+        observation, action = (jnp.zeros((1, size)) for size in self._sizes)
+        actor = self._actor.init(actor_key, observation)
+        critic = self._critic.init(critic_key, observation, action)
+        log_alpha = jnp.log(jnp.float32(self.config.init_alpha))
+        delayed = self.config.actor_every > 1
+        return SacState(
+            actor=actor,
+            critic=critic,
+            target_critic=critic,
+            log_alpha=log_alpha,
+            actor_opt=self._actor_tx.init(actor),
+            critic_opt=self._critic_tx.init(critic),
+            alpha_opt=self._alpha_tx.init(log_alpha),
+            normalizer=normalizer.init(self._sizes[0]),
+            key=jax.random.key_data(key),
+            updates=jnp.int32(0),
+            actor_metrics={name: jnp.zeros(()) for name in ACTOR_METRICS} if delayed else None,
+        )
+
+    def _actor_fn(self, params: Params, observation: jax.Array) -> tuple[jax.Array, jax.Array]:
+        output: Any = self._actor.apply(params, observation)
+        return split_head(output, self.config.log_std_min, self.config.log_std_max)
+
+    def _normalize(self, state: SacState, observation: jax.Array) -> jax.Array:
+        if not self.config.normalize_observations:
+            return observation
+        return normalizer.normalize(state.normalizer, observation)
+
+    def _act(self, state: SacState, observation: jax.Array) -> tuple[SacState, jax.Array]:
+        """Explore: sample actions (n, act), and take the observations (n, obs) into account."""
+        state = state._replace(normalizer=normalizer.update(state.normalizer, observation))
+        key, use = jax.random.split(jax.random.wrap_key_data(state.key))
+        mean, log_std = self._actor_fn(state.actor, self._normalize(state, observation))
+        action, _ = squashed(mean, log_std, jax.random.normal(use, mean.shape))
+        return state._replace(key=jax.random.key_data(key)), action
+
+    def _act_mean(self, state: SacState, observation: jax.Array) -> jax.Array:
+        """Exploit: the squashed mean, (n, obs) → (n, act)."""
+        mean, _ = self._actor_fn(state.actor, self._normalize(state, observation))
+        return jnp.tanh(mean)
+
+    def _update(self, state: SacState, batches: Batch) -> tuple[SacState, Metrics]:
+        """One update for each of the stacked batches (updates, batch, ...); mean metrics."""
+        if self._mirror is not None:
+            batches = _with_mirror_images(batches, self._mirror)
+        batches = batches._replace(
+            observation=self._normalize(state, batches.observation),
+            next_observation=self._normalize(state, batches.next_observation),
+        )
+        state, noise = self._draw(state, batches.action.shape)
+        state, metrics = jax.lax.scan(self._update_once, state, (batches, noise))
+        return state, jax.tree.map(jnp.mean, metrics)
+
+    def _draw(self, state: SacState, shape: tuple[int, ...]) -> tuple[SacState, _Noise]:
+        """The noise of (updates, batch, act) actions, each update from keys of its own.
+
+        Ahead of the updates, because within them the compiler would draw it anew wherever it is
+        used.
+        """
+
+        def draw(key: jax.Array, _: None) -> tuple[jax.Array, _Noise]:
+            key, *uses = jax.random.split(key, 3)
+            return key, _Noise(*(jax.random.normal(use, shape[1:]) for use in uses))
+
+        key = jax.random.wrap_key_data(state.key)
+        key, noise = jax.lax.scan(draw, key, length=shape[0])
+        return state._replace(key=jax.random.key_data(key)), noise
+
+    def _imitate(self, state: SacState, batches: Batch, lr: jax.Array) -> tuple[SacState, Metrics]:
+        """Regress the actor's mean on the actions of stacked batches (updates, batch, ...).
+
+        ``lr``: learning rate in place of the config's. Critics and temperature stay as they are.
+        """
+        if self._mirror is not None:
+            batches = _with_mirror_images(batches, self._mirror)
+
+        def once(state: SacState, batch: Batch) -> tuple[SacState, Metrics]:
+            (loss, metrics), grads = jax.value_and_grad(losses.imitation_loss, has_aux=True)(
+                state.actor, self._normalize(state, batch.observation), batch.action,
+                actor_fn=self._actor_fn,
+            )  # fmt: skip
+            change, opt = self._actor_tx.update(grads, state.actor_opt, state.actor)
+            change = jax.tree.map(lambda part: part * (lr / self.config.actor_lr), change)
+            actor = optax.apply_updates(state.actor, change)
+            state = state._replace(actor=actor, actor_opt=opt, updates=state.updates + 1)
+            return state, metrics | {"actor_loss": loss}
+
+        state, metrics = jax.lax.scan(once, state, batches)
+        return state, jax.tree.map(jnp.mean, metrics)
+
+    def _update_once(
+        self, state: SacState, inputs: tuple[Batch, _Noise]
+    ) -> tuple[SacState, Metrics]:
+        batch, noise = inputs
+        alpha = jnp.exp(state.log_alpha)
+        critic, critic_opt, metrics = self._update_critic(state, alpha, batch, noise.critic)
+
+        def update_actor(before: _ActorSide) -> _ActorSide:
+            return self._update_actor(before, critic, alpha, batch, noise.actor)
+
+        after = _ActorSide(
+            state.actor, state.actor_opt, state.log_alpha, state.alpha_opt, state.actor_metrics
+        )
+        every = self.config.actor_every
+        if every == 1:
+            after = update_actor(after)
+        else:
+            # Delayed policy updates (Fujimoto et al. 2018, TD3): the first of every `every`.
+            after = jax.lax.cond(state.updates % every == 0, update_actor, lambda same: same, after)
+        new = state._replace(
+            actor=after.actor,
+            critic=critic,
+            target_critic=optax.incremental_update(critic, state.target_critic, self.config.tau),
+            log_alpha=after.log_alpha,
+            actor_opt=after.actor_opt,
+            critic_opt=critic_opt,
+            alpha_opt=after.alpha_opt,
+            updates=state.updates + 1,
+            actor_metrics=after.metrics if every > 1 else None,
+        )
+        return new, {**metrics, **(after.metrics or {}), "alpha": alpha}
+
+    def _update_critic(
+        self, state: SacState, alpha: jax.Array, batch: Batch, noise: jax.Array
+    ) -> tuple[Params, optax.OptState, Metrics]:
+        (loss, metrics), grads = jax.value_and_grad(losses.critic_loss, has_aux=True)(
+            state.critic, state.target_critic, state.actor, alpha, batch,
+            self.config.discount, noise, **self._nets,
+        )  # fmt: skip
+        change, opt = self._critic_tx.update(grads, state.critic_opt, state.critic)
+        metrics |= {"critic_loss": loss, "critic_grad_norm": _norm(grads)}
+        return optax.apply_updates(state.critic, change), opt, metrics
+
+    def _update_actor(
+        self, before: _ActorSide, critic: Params, alpha: jax.Array, batch: Batch, noise: jax.Array
+    ) -> _ActorSide:
+        (loss, metrics), grads = jax.value_and_grad(losses.actor_loss, has_aux=True)(
+            before.actor, critic, alpha, batch, noise, **self._nets
+        )
+        change, actor_opt = self._actor_tx.update(grads, before.actor_opt, before.actor)
+        actor = optax.apply_updates(before.actor, change)
+        metrics |= {"actor_loss": loss, "actor_grad_norm": _norm(grads)}
+
+        log_prob = -metrics["entropy"]
+        grad = jax.grad(losses.alpha_loss)(before.log_alpha, log_prob, self.config.target_entropy)
+        change, alpha_opt = self._alpha_tx.update(grad, before.alpha_opt, before.log_alpha)
+        log_alpha = optax.apply_updates(before.log_alpha, change)
+        return _ActorSide(actor, actor_opt, log_alpha, alpha_opt, metrics)
+
+
+ACTOR_METRICS = ("actor_loss", "actor_grad_norm", "entropy", "log_std")
+"""What an update of the actor reports."""
+
+
+def _optimizer(config: SAC, learning_rate: float) -> optax.GradientTransformation:
+    """AdamW (Loshchilov & Hutter 2019), behind a clip of the global gradient norm where asked."""
+    adam = optax.adamw(
+        learning_rate, b1=config.adam_b1, b2=config.adam_b2, weight_decay=config.weight_decay
+    )
+    if config.max_grad_norm is None:
+        return adam
+    # Pascanu et al. 2013, "On the Difficulty of Training Recurrent Neural Networks".
+    return optax.chain(optax.clip_by_global_norm(config.max_grad_norm), adam)
+
+
+def _norm(tree: Params) -> jax.Array:
+    """Euclidean norm over all leaves."""
+
+    def square(leaf: jax.Array) -> jax.Array:
+        # On a CPU XLA sums by product with ones five times as fast as by a reduction.
+        rows = (leaf**2).reshape(-1, leaf.shape[-1])
+        return jnp.sum(rows @ jnp.ones(leaf.shape[-1]))
+
+    return jnp.sqrt(sum(square(leaf) for leaf in jax.tree.leaves(tree)))
+
+
+def _checked(mirror: Mirror | None, sizes: tuple[int, int]) -> Mirror:
+    if mirror is None:
+        raise ValueError("symmetry is augment, but no mirror was given")
+    mirrors.check(mirror, *sizes)
+    return mirror
+
+
+def _with_mirror_images(batches: Batch, mirror: Mirror) -> Batch:
+    """Every transition of (updates, batch, ...), followed by its mirror image: twice the batch.
+
+    Mittal et al. 2024, "Symmetry Considerations for Learning Task Symmetric Robot Policies";
+    FastSAC does the same. Returns, endings and discounts are equal in the mirror.
+    """
+
+    def beside(part: jax.Array, image: jax.Array) -> jax.Array:
+        # Neighbours, not halves: each device mirrors its own part of a batch.
+        pair = jnp.stack([part, image], axis=2)
+        return pair.reshape(part.shape[0], -1, *part.shape[2:])
+
+    return Batch(
+        observation=beside(batches.observation, mirror_observation(mirror, batches.observation)),
+        action=beside(batches.action, mirror_action(mirror, batches.action)),
+        reward=beside(batches.reward, batches.reward),
+        next_observation=beside(
+            batches.next_observation, mirror_observation(mirror, batches.next_observation)
+        ),
+        terminated=beside(batches.terminated, batches.terminated),
+        discount=None if batches.discount is None else beside(batches.discount, batches.discount),
+    )
+
+
+def _compiler(devices: int) -> Callable[..., Any]:
+    """``jax.jit`` that spreads a call over local devices.
+
+    What it returns takes a function and, for each argument, ``all`` (every device holds the
+    whole) or ``split`` (axis 1, the batch, is divided); results are whole on every device.
+    """
+    if devices == 1:
+        return lambda function, *arguments, **options: jax.jit(function, **options)
+    local = jax.local_devices()
+    if len(local) < devices:
+        raise ValueError(f"devices is {devices}, but JAX sees {len(local)} here: {local}")
+    mesh = Mesh(np.array(local[:devices]), ("data",))
+    whole = NamedSharding(mesh, PartitionSpec())
+    place = {"all": whole, "split": NamedSharding(mesh, PartitionSpec(None, "data"))}
+
+    def compiled(function: Callable[..., Any], *arguments: str, **options: Any) -> Any:
+        inputs = tuple(place[kind] for kind in arguments)
+        return jax.jit(function, in_shardings=inputs, out_shardings=whole, **options)
+
+    return compiled

@@ -1,0 +1,1 @@
+"""Where runs live: checkpoints, records, remote storage; what names their files."""

@@ -1,0 +1,115 @@
+"""The checkpoints of one run: the newest that is whole, and how many to keep."""
+
+import os
+import re
+import shutil
+import warnings
+from collections.abc import Collection
+from pathlib import Path
+from typing import Any
+
+from booster_ray.store.checkpoint.errors import CheckpointError
+from booster_ray.store.checkpoint.leaves import Tree
+from booster_ray.store.checkpoint.log import SEGMENTS
+from booster_ray.store.checkpoint.store import MANIFEST, discard, load, segments, temp_name
+
+
+def load_newest(
+    directory: Path, pattern: str = "step_*"
+) -> tuple[Tree, dict[str, Any], Path] | None:
+    """Loads the newest checkpoint that is whole; returns (tree, metadata, path), or None if none.
+
+    Newest is the one with the largest (last) integer in its name. A damaged one is passed over
+    with a warning that names the bad file.
+
+    Raises:
+        CheckpointError: there are checkpoints, and every one is damaged.
+    """
+    candidates = _newest_first(directory, pattern)
+    for path in candidates:
+        try:
+            return *load(path), path
+        except CheckpointError as error:
+            last = error
+            warnings.warn(f"damaged checkpoint passed over: {error}", stacklevel=2)
+    if candidates:
+        text = f"all {len(candidates)} checkpoints are damaged; of the oldest, {last}"
+        raise CheckpointError(f"{directory}: {text}")
+    return None
+
+
+def prune(
+    directory: Path, keep: int, protect: Collection[Path] = (), pattern: str = "step_*"
+) -> None:
+    """Removes all checkpoints but the newest `keep` and those in `protect`, and unused segments.
+
+    Raises:
+        ValueError: `keep` is below 1.
+    """
+    if keep < 1:
+        raise ValueError(f"keep is {keep}, must be at least 1")
+    protected = {path.resolve() for path in protect}
+    for path in _newest_first(directory, pattern)[keep:]:
+        if path.resolve() not in protected:
+            discard(path)
+    drop_unused_segments(directory)
+
+
+def drop_unused_segments(directory: Path) -> None:
+    """Removes the segments that no checkpoint in `directory` lists."""
+    used = set()
+    for manifest in directory.glob(f"[!.]*/{MANIFEST}"):
+        try:
+            listed = segments(manifest.parent).values()
+        except CheckpointError as error:
+            if isinstance(error.__cause__, OSError):
+                return  # not damaged but out of reach: what it lists is not known
+            continue
+        used |= {segment["file"] for log in listed for segment in log}
+    for file in (directory / SEGMENTS).glob("*"):
+        if file.name not in used:
+            file.unlink(missing_ok=True)
+
+
+def clone(source: Path, target: Path) -> None:
+    """Copies a checkpoint to the new directory `target`, its segments to the folder beside it.
+
+    Segments are linked where the file system can, so a copy costs little.
+
+    Raises:
+        FileExistsError: `target` exists.
+        CheckpointError: `source` is no checkpoint.
+        OSError: a segment is gone, the disk is full, …
+    """
+    if os.path.lexists(target):
+        raise FileExistsError(f"checkpoint exists: {target}")
+    folder = target.parent / SEGMENTS
+    folder.mkdir(parents=True, exist_ok=True)
+    for name in {s["file"] for log in segments(source).values() for s in log}:
+        _link(source.parent / SEGMENTS / name, folder / name)
+    temp = temp_name(target)
+    shutil.copytree(source, temp)
+    os.rename(temp, target)
+
+
+def _link(source: Path, target: Path) -> None:
+    temp = temp_name(target)
+    temp.unlink(missing_ok=True)
+    try:
+        os.link(source, temp)
+    except FileNotFoundError:
+        raise
+    except OSError:
+        shutil.copyfile(source, temp)
+    os.replace(temp, target)
+
+
+def _newest_first(directory: Path, pattern: str) -> list[Path]:
+    numbered = [
+        (int(numbers[-1]), path.name, path)
+        for path in directory.glob(pattern)
+        if not path.name.startswith(".")
+        and (numbers := re.findall(r"\d+", path.name))
+        and path.is_dir()
+    ]
+    return [path for *_, path in sorted(numbered, reverse=True)]

@@ -1,0 +1,236 @@
+"""The folder of a sweep or run below its storage: begun once, resumed by name, never overwritten.
+
+A sweep keeps ``sweep.yaml`` (the checked config), ``study.db`` (the Optuna study),
+``trials/NNNN/`` (the runs), ``spent.json`` (its time so far) and at the end ``best/``,
+``package/``, ``leaderboard.md``, ``leaderboard.json`` and ``report.html``. A single run keeps what
+:mod:`booster_ray.train.run` says.
+
+On remote storage (``s3://``, ``gs://``, ``/Volumes/…``) the folder is a copy: the work is done in a
+folder of this machine, each run copies its own part, and what a fresh machine lacks it fetches.
+"""
+
+from __future__ import annotations
+
+import errno
+import fcntl
+import os
+import shutil
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import IO
+
+from booster_ray.config import Config, ConfigError, Sweep, load
+from booster_ray.config.errors import choices, hint
+from booster_ray.config.paths import storage_name
+from booster_ray.envs.make import check_world
+from booster_ray.runtime.memory import check_sweep, elsewhere
+from booster_ray.store.mirror import Mirror
+from booster_ray.store.remote import RemoteFolder, is_remote, local_path
+
+SWEEP = "sweep.yaml"
+"""What marks a sweep's folder, as ``run.CONFIG`` marks a single run's."""
+MIN_FREE_BYTES = 256 * 2**20
+"""Less free space than this is refused before anything starts."""
+
+FIXED = (
+    "name", "storage", "trainer.", "tune.", "tracking.", "models.", "monitor.", "runtime.",
+)  # fmt: skip
+"""Settings that hold for a whole sweep and cannot be searched."""
+
+
+def storage_path(storage: str) -> Path:
+    """The folder of the runs on this machine.
+
+    A relative one lies below the current folder; in a Ray job, whose current folder is a copy
+    that goes with the cluster, below the home folder. Of remote storage it is the folder that
+    runs work in, see :func:`booster_ray.store.remote.local_path`.
+    """
+    path = local_path(storage)
+    in_job = "RAY_JOB_CONFIG_JSON_ENV_VAR" in os.environ
+    return Path.home() / path if in_job else path
+
+
+def work_in(folder: str) -> None:
+    """In a worker: go where the command was typed, if this machine has that folder.
+
+    Environments open files there, and Ray's workers begin elsewhere. In a Ray job it is the job's
+    copy of its working folder, which workers begin in anyway.
+    """
+    with suppress(OSError):
+        os.chdir(folder)
+
+
+def mirror_of(config: Config, directory: Path, records: Sequence[str] = ()) -> Mirror | None:
+    """Where ``directory``, a run's or sweep's or one in it, is copied to; None: nowhere.
+
+    Raises:
+        StorageError: the storage cannot be reached.
+    """
+    if not is_remote(config.storage):
+        return None
+    # Below the sweep's name all machines agree, whatever their local folders are called.
+    parts = directory.absolute().parts
+    first = max((i for i, part in enumerate(parts) if part == config.name), default=len(parts) - 1)
+    return Mirror(RemoteFolder(config.storage).below("/".join(parts[first:])), records)
+
+
+def publish(config: Config, file: Path) -> None:
+    """Copy one file of a run's or sweep's folder to remote storage; local storage has it.
+
+    Raises:
+        StorageError: it cannot be written.
+    """
+    if mirror := mirror_of(config, file.parent):
+        mirror.push_file(file)
+
+
+def begin(sweep: Sweep, under_ray: bool = True) -> Path:
+    """Create the folder of a new sweep or run; the caller writes what marks it.
+
+    Args:
+        sweep: its checked config.
+        under_ray: whether Ray's workers train, perhaps on other machines, and not this process.
+
+    Raises:
+        ConfigError: the name is taken, the storage cannot be written or is full, the world
+            or the demonstrator cannot be made, the replay does not fit this machine, or the search
+            space holds a setting that must be the same for all trials.
+    """
+    for key in sweep.space:
+        if key.startswith(FIXED):
+            raise ConfigError(sweep.source, key, "is searched, expected one value for the sweep")
+    config = sweep.base()
+    sizes = check_world(config)
+    if not (under_ray and elsewhere()):
+        check_sweep(sweep, sizes)
+    if config.imitation.demonstrator is not None:
+        from booster_ray.policy.experts import load_demonstrator
+
+        load_demonstrator(config.imitation.demonstrator)
+    if config.start_from is not None:
+        from booster_ray.train.finetune_start import find
+
+        find(config)
+    _check_addresses(config)
+    storage = storage_path(config.storage)
+    root = storage / config.name
+    _check_storage(config.storage, sweep.source)
+    taken = is_remote(config.storage) and RemoteFolder(config.storage).names(config.name)
+    try:
+        if taken:
+            raise FileExistsError
+        root.mkdir()
+    except FileExistsError:
+        raise ConfigError(
+            sweep.source,
+            "name",
+            f"run '{config.name}' exists in {config.storage if taken else storage}; "
+            f"go on with --resume {config.name}, or choose another with name=…",
+        ) from None
+    except OSError as error:
+        raise ConfigError(
+            sweep.source, "storage", f"cannot write {root}: {error.strerror}"
+        ) from None
+    return root
+
+
+def _check_addresses(config: Config) -> None:
+    """Refuse a tracker's address with a variable that is not set, before a name is taken."""
+    if "mlflow" in config.tracking.listeners:
+        from booster_ray.track.registry_open import registry_uri
+        from booster_ray.track.where import mlflow_uri
+
+        registry_uri(config, mlflow_uri(config))
+
+
+def _check_storage(name: str, source: str) -> None:
+    if is_remote(name):
+        try:
+            RemoteFolder(name).probe()
+        except OSError as error:
+            text = str(error).splitlines()[0]  # names the storage
+            raise ConfigError(source, "storage", f"cannot write: {text}") from None
+    storage = storage_path(name)
+    try:
+        storage.mkdir(parents=True, exist_ok=True)
+        probe = storage / f".probe-{os.getpid()}"
+        probe.write_bytes(b"x")
+        probe.unlink()
+    except OSError as error:
+        text = os.strerror(error.errno or errno.EIO)
+        raise ConfigError(source, "storage", f"cannot write {storage}: {text}") from None
+    free = shutil.disk_usage(storage).free
+    if free < MIN_FREE_BYTES:
+        need = MIN_FREE_BYTES // 2**20
+        raise ConfigError(
+            source, "storage", f"{storage} has {free // 2**20} MiB free, expected at least {need}"
+        )
+
+
+def reopen(name: str, storage: str, marker: str) -> tuple[Sweep, Path]:
+    """The config and folder of an earlier sweep or run, which holds the file ``marker``.
+
+    The config's storage is the one that is given: folders of runs may be moved.
+
+    Raises:
+        ConfigError: there is none of that name; the message lists those there are.
+    """
+    try:
+        storage = storage_name(storage)
+    except ValueError as error:
+        raise ConfigError("command line", "--storage", str(error)) from None
+    folder = storage_path(storage)
+    root = folder / name
+    if not (root / marker).is_file() and not _fetched(storage, root, marker):
+        here = {path.parent.name for path in folder.glob(f"*/{marker}")}
+        names = sorted(here | (_remote_names(storage) if is_remote(storage) else set()))
+        found = f"expected {choices(names)}{hint(name, names)}" if names else "there are no runs"
+        where = storage if is_remote(storage) else folder
+        raise ConfigError("command line", "--resume", f"no run '{name}' in {where}, {found}")
+    sweep = in_storage(load(root / marker), storage)
+    _check_storage(storage, str(root / marker))
+    return sweep, root
+
+
+def in_storage(sweep: Sweep, storage: str) -> Sweep:
+    """The same sweep or run, kept in ``storage``."""
+    return Sweep.from_raw({**sweep.raw, "storage": storage}, sweep.source)
+
+
+def _fetched(storage: str, root: Path, marker: str) -> bool:
+    """Bring the file that marks a run from remote storage; returns whether it is there."""
+    if not is_remote(storage):
+        return False
+    with _reading(storage):
+        return Mirror(RemoteFolder(storage).below(root.name)).pull_file(marker, root / marker)
+
+
+def _remote_names(storage: str) -> set[str]:
+    with _reading(storage):
+        return {name for name, size in RemoteFolder(storage).names().items() if size is None}
+
+
+@contextmanager
+def _reading(storage: str) -> Iterator[None]:
+    try:
+        yield
+    except OSError as error:
+        text = str(error).splitlines()[0]
+        raise ConfigError("command line", "--storage", f"cannot read: {text}") from None
+
+
+def lock(root: Path) -> IO[str]:
+    """Hold a folder for this process; freed by closing, or by the process's death.
+
+    Raises:
+        ConfigError: another process holds it.
+    """
+    # Not the file that a run's writer locks: a single run has both in one folder.
+    held = (root / ".driver.lock").open("w")
+    try:
+        fcntl.flock(held, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError:
+        held.close()
+        raise ConfigError(str(root), "is being run by another process") from None
+    return held

@@ -1,0 +1,142 @@
+"""``python -m booster_ray.train CONFIG [key=value …]``: one run of one stage, no sweep."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable
+from contextlib import nullcontext, suppress
+from pathlib import Path
+from typing import Any
+
+from booster_ray.cli import (
+    config_or_resumed,
+    prepare_process,
+    resume_command,
+    run_parser,
+)
+from booster_ray.config import Config, ConfigError
+
+DESCRIPTION = "Train one policy with one config. A killed run goes on with --resume."
+
+
+def main(argv: list[str]) -> int:
+    """Train or resume; exit code 0 finished, 1 failed, 2 bad input, 130 stopped."""
+    from booster_ray.store import folder
+    from booster_ray.store.resuming import changed, changes
+    from booster_ray.train.ray_cluster import check_cluster, given_back
+    from booster_ray.train.run import CONFIG
+
+    args = run_parser("train", DESCRIPTION).parse_intermixed_args(argv)
+    overrides = changes(args)
+    sweep, root = config_or_resumed(args, CONFIG)
+    if sweep.space:
+        text = "is searched, expected one value; sweeps are run by booster_ray.tune"
+        raise ConfigError(sweep.source, next(iter(sweep.space)), text)
+    new, workers = root is None, sweep.base().trainer.workers > 0
+    if root is None:
+        if workers:
+            check_cluster()
+        root = folder.begin(sweep, under_ray=workers)
+    with folder.lock(root):
+        config = changed(sweep, root / CONFIG, overrides).base()
+        with given_back(root) if new else nullcontext():
+            _prepare(config)
+        return _train(config, root)
+
+
+def _prepare(config: Config) -> None:
+    """Set this process's environment; join or start Ray, where its workers train."""
+    workers = config.trainer.workers > 0
+    prepare_process(config, config.world.threads or config.trainer.cpus, under_ray=workers)
+    if workers:
+        from booster_ray.train.ray_cluster import cluster_address
+        from booster_ray.train.ray_train import connect
+
+        connect(config, cluster_address())
+
+
+def _train(config: Config, root: Path) -> int:
+    from booster_ray.runtime.signals import stop_signals
+    from booster_ray.runtime.versions import VersionError
+    from booster_ray.store.checkpoint import CheckpointError
+    from booster_ray.store.failure import forget_failure, text_of
+    from booster_ray.track.tracker import Tracker
+    from booster_ray.train.preemption import Preempted, train_preemptibly
+    from booster_ray.train.publish import publish_best
+    from booster_ray.train.run import STOP_FILE, read_progress
+
+    forget_failure(root)
+    stop_file = root / STOP_FILE
+    stop_file.unlink(missing_ok=True)
+
+    def stop(name: str) -> None:
+        stop_file.touch()
+        print(f"{name}: saving a checkpoint, then stopping. Again: stop at once.", flush=True)
+
+    def say(line: str) -> None:
+        print(line, flush=True)
+
+    failure: str | None = None
+    with Tracker(config, root, say) as tracker:
+        try:
+            with suppress(Preempted):
+                if config.trainer.workers:
+                    _fit_under_ray(config, root, stop_file, stop)
+                else:
+                    with stop_signals(stop):
+                        train_preemptibly(config, root, stop_file, lambda m: say(_line(config, m)))
+        except (ConfigError, CheckpointError, VersionError):
+            raise
+        except (Exception, SystemExit) as error:
+            failure = text_of(root, error)
+        reports = read_progress(root)
+        finished = bool(reports) and reports[-1]["env_steps"] >= config.training.env_steps
+        tracker.hurried = not finished and not failure
+    if failure:
+        print(f"error: {failure}", file=sys.stderr)
+        return 1
+    if finished:
+        publish_best(config, root, say)
+        print(f"Finished; checkpoints and progress.jsonl are in {root}")
+        return 0
+    print(f"Stopped. Go on with:\n  {resume_command('train', config)}")
+    return 130
+
+
+def _fit_under_ray(
+    config: Config, root: Path, stop_file: Path, stop: Callable[[str], None]
+) -> None:
+    import ray
+    from ray.train import UserCallback
+
+    from booster_ray.runtime.signals import stop_signals
+    from booster_ray.train.ray_retry import fit_surviving
+
+    class Progress(UserCallback):
+        def after_report(self, run_context: Any, metrics: list[Any], checkpoint: Any) -> None:
+            print(_line(config, metrics[0]), flush=True)
+
+    try:
+        with stop_signals(stop):  # not before: Ray would put its own handler in the place of ours
+            fit_surviving(config, root.resolve(), stop_file.resolve(), [Progress()])
+    finally:
+        ray.shutdown()
+
+
+def _line(config: Config, metrics: dict[str, Any]) -> str:
+    """One report: progress, rate, ETA, return and score."""
+    steps, budget = int(metrics["env_steps"]), config.training.env_steps
+    parts = [f"{steps:,}/{budget:,} env steps ({100 * steps // budget}%)"]
+    rate = metrics.get("env_steps_per_second")
+    if rate:
+        left = max(0.0, (budget - steps) / rate)
+        parts += [f"{rate:,.0f}/s", f"ETA {int(left // 60)}m{int(left % 60):02d}s"]
+    if "episode_return" in metrics:
+        parts.append(f"return {metrics['episode_return']:.1f}")
+        parts.append(f"episode {metrics['episode_seconds']:.1f} s")
+    if "score" in metrics:
+        official = "official score" if config.world.is_soccer else "score"
+        parts.append(f"{official} {metrics['score']:.3f}")
+    if "preemption_save_seconds" in metrics:
+        parts.append(f"saved {metrics['preemption_save_seconds']:.1f} s after the signal")
+    return "  ".join(parts)

@@ -1,1 +1,0 @@
-"""Things that step. The contract is in :mod:`booster_ray.worlds.contract`."""

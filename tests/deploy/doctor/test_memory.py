@@ -1,0 +1,82 @@
+"""The memory plan against what runs really take: both stages, several sizes."""
+
+from __future__ import annotations
+
+import subprocess
+import time
+from pathlib import Path
+
+import driving
+import pytest
+
+from booster_ray.config import Config, load
+from booster_ray.deploy.doctor.command import MEMORY, environment
+from booster_ray.deploy.doctor.findings import run_check
+from booster_ray.deploy.doctor.measure import as_measured, typical
+from booster_ray.deploy.doctor.memory import MB, plan_memory
+
+FULL = (
+    "training.env_steps=420_000", "training.report_every=50_000", "evaluation.every=1_000_000",
+    "checkpoint.every_env_steps=200_000", "control.decimation=1", "world.num_envs=66",
+)  # fmt: skip
+"""Short control steps, so that a replay is full in a minute or two."""
+CASES = {
+    "small": (),
+    "many randomized worlds": ("world.num_envs=99", "randomization.level=1"),
+    "a large replay": (*FULL, "sac.replay_size=400_000", "sac.learning_starts=400_000"),
+    "wide networks": (
+        "sac.critic_hidden=[1024, 1024]", "sac.actor_hidden=[1024]", "sac.batch_size=2048",
+        "sac.replay_size=4000", "world.num_envs=66", "training.env_steps=3000",
+        "evaluation.every=3000", "training.report_every=1000",
+    ),
+    "trackers": ("tracking.listeners=[wandb, mlflow]",),
+    "finetuning": (
+        "stage=finetune", "ddpg.replay_size=2048", "ddpg.critic_warmup=100",
+        "ddpg.learning_starts=64",
+    ),
+    "finetuning with a large replay": (
+        "stage=finetune", *FULL, "ddpg.replay_size=400_000", "ddpg.learning_starts=390_000",
+        "ddpg.critic_warmup=0", "ddpg.batch_size=64",
+    ),
+}  # fmt: skip
+
+
+def resolved(tmp_path: Path, overrides: tuple[str, ...]) -> Config:
+    fixed = ("randomization.level=0", "rewards.height=1.0", "sac.critic_lr=3e-4")
+    fixed += ("tracking.listeners=[]",)
+    fixed += (f"storage={tmp_path}", f"runtime.compilation_cache={tmp_path / 'cache'}")
+    return load("debug", [*fixed, *overrides]).base()
+
+
+def peak(config: Config, tmp_path: Path) -> float:
+    """MB: the most that the process of a run had in memory."""
+    file = tmp_path / "config.yaml"
+    file.write_text(config.to_yaml())
+    with (tmp_path / "log").open("w") as log:
+        run = subprocess.Popen(
+            driving.command(str(file), module="train"), cwd=driving.ROOT, stdout=log, stderr=log
+        )
+    most = 0
+    try:
+        while run.poll() is None:
+            lines = Path(f"/proc/{run.pid}/status").read_text().splitlines()
+            sizes = [int(line.split()[1]) for line in lines if line.startswith("VmHWM:")]
+            most = max([most, *sizes])
+            time.sleep(0.05)
+    finally:
+        run.kill()
+        run.wait()
+    assert run.returncode == 0, (tmp_path / "log").read_text()
+    return most * 1024 / MB
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", CASES)
+def test_the_plan_is_within_15_percent_of_the_peak(name: str, tmp_path: Path) -> None:
+    config = resolved(tmp_path, CASES[name])
+    (finding,) = run_check(MEMORY, config, environment(config))
+    plan = plan_memory(config, as_measured(finding), gpu=False)
+    used = peak(config, tmp_path)
+    quick = plan_memory(config, typical(config), gpu=False).host
+    print(f"{name}: planned {plan.host:.0f} MB (quick: {quick:.0f}), used {used:.0f} MB")
+    assert plan.host == pytest.approx(used, rel=0.15), (plan.parts, used)

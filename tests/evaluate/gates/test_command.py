@@ -1,0 +1,58 @@
+"""``python -m booster_ray.gates``: exit codes and what it leaves."""
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from booster_ray.cli import guarded
+from booster_ray.evaluate.gates import run as hook
+from booster_ray.evaluate.gates.command import main
+from booster_ray.store.gates import Verdict
+from policies import save_checkpoint, tiny_config
+
+
+@pytest.fixture
+def run(tmp_path: Path) -> Path:
+    save_checkpoint(tmp_path / "run" / "best_1", tiny_config())
+    return tmp_path / "run"
+
+
+def test_a_gate_that_passes(run: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main([str(run), "--gate", "2"]) == 0
+    shown = capsys.readouterr().out
+    assert "Gate 2 (conversion) passed" in shown and "< 1e-05" in shown
+    told = json.loads((run / "gates.json").read_text())
+    assert told["passed"] and told["checkpoint"] == "best_1"
+
+
+def test_a_gate_that_fails(
+    run: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    failed = Verdict(3, "transfer", False, {}, [("x", "1", "> 2", False)], ["do y"])
+    monkeypatch.setattr(hook, "run_gates", lambda *args, **options: [failed])
+    assert main([str(run), "--output", str(run / "elsewhere")]) == 1
+    shown = capsys.readouterr().out
+    assert "FAILED" in shown and "do y" in shown
+    assert not json.loads((run / "elsewhere" / "gates.json").read_text())["passed"]
+    assert not (run / "gates.json").exists()
+
+
+def test_bad_input_gets_one_line(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (tmp_path / "empty").mkdir()
+    for target, says in (("nowhere", "is not there"), ("empty", "holds no checkpoint")):
+        assert guarded(lambda target=target: main([str(tmp_path / target)])) == 2
+        line = capsys.readouterr().err
+        assert says in line and line.count("\n") == 1
+    with pytest.raises(SystemExit) as stopped:
+        main([str(tmp_path), "--gate", "4"])
+    assert stopped.value.code == 2
+
+
+def test_help_and_bad_input_load_nothing_heavy() -> None:
+    modules = ("evaluate.__main__", "gates.__main__", "export.__main__", "submit")
+    imports = "".join(f"import booster_ray.{name}\n" for name in modules)
+    code = f"{imports}import sys\nassert not {{'jax', 'torch', 'mujoco'}} & set(sys.modules)\n"
+    subprocess.run([sys.executable, "-c", code], check=True)

@@ -1,0 +1,37 @@
+"""What gates said is kept with the checkpoint that they said it of."""
+
+from pathlib import Path
+
+from booster_ray.store.gates import GATES, Verdict, label, read, store, stored
+from policies import save_checkpoint, tiny_config
+
+
+def verdict(gate: int, passed: bool) -> Verdict:
+    return Verdict(gate, "some", passed, {"x": 1.5}, [], [])
+
+
+def test_gates_add_up_on_one_checkpoint(tmp_path: Path) -> None:
+    path = save_checkpoint(tmp_path / "best_1", tiny_config())
+    assert read(tmp_path) is None and label(tmp_path) is None and stored(tmp_path, path, 2) is None
+    store(tmp_path, path, [verdict(2, True)])
+    told = store(tmp_path, path, [verdict(3, True)])
+    assert told == read(tmp_path) and set(told["gates"]) == {"2", "3"} and told["passed"]
+    assert label(tmp_path) == "pass" and stored(tmp_path, path, 2) is True
+    told = store(tmp_path, path, [verdict(3, False)])
+    assert not told["passed"] and label(tmp_path) == "fail 3"
+
+
+def test_another_checkpoint_begins_anew(tmp_path: Path) -> None:
+    old = save_checkpoint(tmp_path / "best_1", tiny_config())
+    store(tmp_path, old, [verdict(2, True)])
+    new = save_checkpoint(tmp_path / "best_2", tiny_config(actor_hidden=[8]))
+    assert stored(tmp_path, new, 2) is None
+    told = store(tmp_path, new, [verdict(3, True)])
+    assert set(told["gates"]) == {"3"} and told["checkpoint"] == "best_2"
+
+
+def test_a_file_cut_short_counts_as_none(tmp_path: Path) -> None:
+    (tmp_path / GATES).write_text('{"digest": "ab')
+    assert read(tmp_path) is None and label(tmp_path) is None
+    (tmp_path / GATES).write_text("[]")
+    assert read(tmp_path) is None

@@ -1,0 +1,310 @@
+"""Remote storage: copied whole, manifest last; fetched by a machine that has nothing."""
+
+import os
+import signal
+import sqlite3
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import fsspec
+import numpy as np
+import pytest
+from checkpoint import s3_server, volume
+from store.ring import Ring, expected
+from store.volume import Volume
+
+from booster_ray.store import remote as storage
+from booster_ray.store.checkpoint import (
+    Mirror,
+    RemoteFolder,
+    StorageError,
+    Writer,
+    load,
+    load_newest,
+)
+from booster_ray.store.checkpoint.log import SEGMENTS
+
+RECORDS = ("progress.jsonl", "error.txt")
+
+
+@pytest.fixture(scope="module")
+def server() -> Iterator[dict[str, str]]:
+    with s3_server.serving() as environment:
+        yield environment
+
+
+@pytest.fixture
+def s3(server: dict[str, str], monkeypatch: pytest.MonkeyPatch) -> str:
+    """An S3 server on loopback, and the environment that leads to it; its bucket."""
+    for name, value in server.items():
+        monkeypatch.setenv(name, value)
+    return s3_server.BUCKET
+
+
+@pytest.fixture(params=["s3", "volume", "path", "memory"])
+def url(request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> str:
+    """Storage of every kind, empty."""
+    kind, name = request.param, tmp_path.name
+    if kind == "s3":
+        return f"s3://{request.getfixturevalue('s3')}/{name}"
+    if kind == "volume":
+        fsspec.register_implementation("volume", Volume, clobber=True)
+        monkeypatch.setattr(Volume, "put_before_failing", None)
+        return f"volume://{tmp_path}/there"
+    if kind == "path":
+        volume.guard(tmp_path / "there")
+        monkeypatch.setattr(storage, "VOLUMES", (str(tmp_path),))
+        return f"{tmp_path}/there"
+    return f"memory://{name}"
+
+
+def mirror(url: str) -> Mirror:
+    return Mirror(RemoteFolder(url).below("run/trials/0001"), RECORDS)
+
+
+def run(directory: Path, url: str, steps: list[int], keep: int = 2) -> None:
+    """Saves at ``steps`` as a run does: reports first, then the checkpoint."""
+    there = mirror(url)
+    there.pull(directory)
+    directory.mkdir(exist_ok=True)
+    saver = Writer(directory, keep, there, RECORDS[:1])
+    found = saver.restore()
+    ring = Ring(found[0]["added"] if found else 0)
+    for step in steps:
+        ring.added = step
+        with (directory / RECORDS[0]).open("a") as stream:
+            stream.write(f"{step}\n")
+        saver.save(f"best_{step}", lambda: {"w": np.ones(2)}, {})
+        saver.save(f"step_{step}", ring.tree, {"env_steps": step})
+        saver.finish()
+    saver.close()
+
+
+def everything(folder: RemoteFolder, name: str = "") -> dict[str, int]:
+    found: dict[str, int] = {}
+    for entry, size in folder.names(name).items():
+        path = f"{name}/{entry}".lstrip("/")
+        found |= everything(folder, path) if size is None else {path: size}
+    return found
+
+
+def local(directory: Path) -> dict[str, int]:
+    return {
+        str(file.relative_to(directory)): file.stat().st_size
+        for file in directory.rglob("*")
+        if file.is_file() and not file.name.startswith(".")
+    }
+
+
+def test_the_copy_is_like_the_folder(url: str, tmp_path: Path) -> None:
+    here, there = tmp_path / "here", mirror(url).folder
+    run(here, url, [4, 7, 12])
+    copied, records = everything(there), {}
+    for name in ("step_7", "step_12", "best_12"):
+        records[f"{name}/progress.jsonl"] = copied[f"{name}/progress.jsonl"]
+    assert copied == local(here) | records
+    assert there.read("progress.jsonl") == b"4\n7\n12\n"
+    # What is dropped here is dropped there.
+    run(here, url, [30], keep=1)
+    assert sorted(there.names()) == ["best_30", "progress.jsonl", SEGMENTS, "step_30"]
+    assert sorted(there.names(SEGMENTS)) == sorted(f.name for f in (here / SEGMENTS).iterdir())
+
+
+def test_a_machine_that_has_nothing_goes_on(url: str, tmp_path: Path) -> None:
+    run(tmp_path / "one", url, [4, 7])
+    run(tmp_path / "two", url, [12])
+    assert (tmp_path / "two" / RECORDS[0]).read_text() == "4\n7\n12\n"
+    # The first again, which has fallen behind.
+    run(tmp_path / "one", url, [13])
+    assert (tmp_path / "one" / RECORDS[0]).read_text() == "4\n7\n12\n13\n"
+    tree, _ = load(tmp_path / "one" / "step_13")
+    np.testing.assert_array_equal(tree["log"], expected(3, 13))
+    load(tmp_path / "one" / "best_13")
+
+
+def test_what_is_here_is_not_fetched_over(url: str, tmp_path: Path) -> None:
+    """A checkpoint was written here, but not copied before the machine went down."""
+    run(tmp_path / "one", url, [4])
+    saver = Writer(tmp_path / "one", 2)
+    saver.restore()
+    saver.save("step_7", Ring(7).tree, {})
+    saver.close()
+    (tmp_path / "one" / RECORDS[0]).write_text("4\n7\n")
+    run(tmp_path / "one", url, [])
+    assert (tmp_path / "one" / RECORDS[0]).read_text() == "4\n7\n"
+    assert mirror(url).folder.names("step_7")  # and goes there now
+
+
+def test_only_what_is_new_is_sent(url: str, tmp_path: Path) -> None:
+    here = tmp_path / "here"
+    run(here, url, [4, 7])
+    sent = []
+
+    class Counting(RemoteFolder):
+        def put(self, file: Path, name: str) -> None:
+            sent.append(name)
+            super().put(file, name)
+
+    again = Mirror(Counting(f"{url}/run/trials/0001"), RECORDS)
+    again.push(here)
+    assert sent == ["progress.jsonl"]
+    saver = Writer(here, 2, again)
+    saver.restore()
+    saver.save("step_9", Ring(9).tree, {})
+    saver.finish()
+    saver.close()
+    assert sum(name.startswith(SEGMENTS) for name in sent) == 1
+
+
+def test_a_checkpoint_without_its_manifest_is_not_there(url: str, tmp_path: Path) -> None:
+    run(tmp_path / "one", url, [4, 7])
+    mirror(url).folder.remove("step_7/manifest.json")
+    run(tmp_path / "two", url, [])
+    assert [p.name for p in (tmp_path / "two").glob("step_*")] == ["step_4"]
+    assert (tmp_path / "two" / RECORDS[0]).read_text() == "4\n"
+    # Written again, it is whole again.
+    run(tmp_path / "two", url, [7])
+    run(tmp_path / "three", url, [])
+    np.testing.assert_array_equal(load(tmp_path / "three" / "step_7")[0]["log"], expected(0, 7))
+
+
+def test_a_damaged_copy_falls_back_and_is_mended(url: str, tmp_path: Path) -> None:
+    run(tmp_path / "one", url, [4, 7])
+    there = mirror(url).folder
+    (tmp_path / "bad").write_bytes(b"\0" * 208)
+    newest = max((tmp_path / "one" / SEGMENTS).iterdir(), key=lambda f: f.stat().st_mtime_ns)
+    there.put(tmp_path / "bad", f"{SEGMENTS}/{newest.name}")
+    there.remove("best_7/arrays.bin")
+    with pytest.warns(UserWarning, match=newest.name):
+        run(tmp_path / "two", url, [7])
+    run(tmp_path / "three", url, [])
+    np.testing.assert_array_equal(load(tmp_path / "three" / "step_7")[0]["log"], expected(0, 7))
+    load(tmp_path / "three" / "best_7")
+
+
+def test_a_copy_that_breaks_off_anywhere_is_made_up_for(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """In the middle of its 1st, 2nd, … file, which a volume then shows half."""
+    fsspec.register_implementation("volume", Volume, clobber=True)
+    sends = ["progress.jsonl", "segment", *2 * ["progress.jsonl", "arrays.bin", "manifest.json"]]
+    for done, name in enumerate(sends):
+        url = f"volume://{tmp_path}/there-{done}"
+        here, fresh = tmp_path / f"here-{done}", tmp_path / f"fresh-{done}"
+        monkeypatch.setattr(Volume, "put_before_failing", None)
+        run(here, url, [4, 7])
+        saver = Writer(here, 2)
+        saver.restore()
+        (here / RECORDS[0]).write_text("4\n7\n9\n")
+        saver.save("best_9", lambda: {"w": np.ones(2)}, {})
+        saver.save("step_9", Ring(9).tree, {"env_steps": 9})
+        saver.close()
+        monkeypatch.setattr(Volume, "put_before_failing", done)
+        with pytest.raises(StorageError, match="the connection broke"):
+            mirror(url).push(here)
+        half = [n for n, size in everything(mirror(url).folder).items() if size == 9]
+        assert len(half) == 1
+        assert half[0].endswith(name) or (name == "segment" and half[0].startswith(SEGMENTS))
+        monkeypatch.setattr(Volume, "put_before_failing", None)
+        mirror(url).pull(fresh)
+        found = load_newest(fresh)
+        assert found is not None
+        step = 9 if done > 4 else 7  # step_9 goes first
+        assert found[2].name == f"step_{step}"
+        np.testing.assert_array_equal(found[0]["log"], expected(0, step))
+        assert (fresh / RECORDS[0]).read_text().startswith("4\n7\n")
+        mirror(url).push(here)
+        mirror(url).pull(tmp_path / f"later-{done}")
+        load(tmp_path / f"later-{done}" / "step_9")
+        load(tmp_path / f"later-{done}" / "best_9")
+
+
+CHILD = """
+import sys
+from pathlib import Path
+sys.path.insert(0, sys.argv[3])
+from store.test_mirror import run
+print("ready", flush=True)
+for step in range(int(sys.argv[4]), 10_000):
+    run(Path(sys.argv[1]), sys.argv[2], [step])
+    print(step, flush=True)
+"""
+
+
+def test_killed_in_the_middle_of_a_copy_to_s3(s3: str, tmp_path: Path) -> None:
+    url, last = f"s3://{s3}/killed", 0
+    for attempt in range(4):
+        here = tmp_path / f"here-{attempt}"  # each on a fresh machine
+        command = [sys.executable, "-c", CHILD, here, url, Path(__file__).parents[1], str(last + 1)]
+        process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True, env=dict(os.environ))
+        assert process.stdout is not None
+        process.stdout.readline()
+        process.stdout.readline()
+        time.sleep(0.05 * attempt)
+        process.send_signal(signal.SIGKILL)
+        output, _ = process.communicate()
+        told = max([last, *map(int, output.split())])
+        fresh = tmp_path / f"fresh-{attempt}"
+        run(fresh, url, [])
+        newest = max(fresh.glob("step_*"), key=lambda p: int(p.name[5:]))
+        tree, _ = load(newest)
+        step = tree["added"]
+        np.testing.assert_array_equal(tree["log"], expected(max(0, step - 10), step))
+        assert told <= step
+        last = step
+    assert last >= 4
+
+
+def test_an_sqlite_database_is_copied_while_it_is_written(url: str, tmp_path: Path) -> None:
+    database = sqlite3.connect(tmp_path / "study.db")
+    database.execute("create table trials (number)")
+    database.execute("insert into trials values (1)")
+    database.commit()
+    database.execute("insert into trials values (2)")  # not committed
+    there = mirror(url)
+    there.push_database(tmp_path / "study.db")
+    database.commit()
+    assert there.pull_file("study.db", tmp_path / "copy" / "study.db")
+    copy = sqlite3.connect(tmp_path / "copy" / "study.db")
+    assert copy.execute("select number from trials").fetchall() == [(1,)]
+    assert not there.pull_file("other.db", tmp_path / "copy" / "other.db")
+    assert sorted(p.name for p in (tmp_path / "copy").iterdir()) == ["study.db"]
+
+
+def test_usable_storage_passes_the_probe_and_keeps_nothing_of_it(url: str) -> None:
+    RemoteFolder(url).probe()
+    assert RemoteFolder(url).names() == {}
+
+
+@pytest.mark.parametrize(
+    ("bad", "message"),
+    [
+        ("nonsense://somewhere", "nonsense"),
+        ("s3://no-such-bucket/runs", "s3://no-such-bucket/runs: .*bucket does not exist"),
+        ("/proc/Volumes/x", "/proc/Volumes/x: .*"),
+    ],
+)
+def test_unusable_storage_is_one_line(
+    bad: str, message: str, s3: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(storage, "VOLUMES", ("/proc/Volumes",))
+    assert storage.is_remote(bad)
+    with pytest.raises(StorageError, match=message) as error:
+        RemoteFolder(bad).probe()
+    assert "\n" not in str(error.value)
+
+
+def test_what_is_remote(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    for name in ("s3://b/x", "gs://b", "memory://x", "/Volumes/a/b/c"):
+        assert storage.is_remote(name)
+    for name in ("results", "/data/runs", "~/runs", "file:///data", "/VolumesX", "./Volumes/a"):
+        assert not storage.is_remote(name)
+    assert storage.local_path("file:///data/runs") == Path("/data/runs")
+    monkeypatch.setenv("TMPDIR", str(tmp_path))
+    one, other = storage.local_path("s3://b/x"), storage.local_path("s3://b_x")
+    assert one.parent == other.parent == tmp_path / "booster_ray" / "storage"
+    assert one != other
+    assert storage.local_path("s3://b/x/") == one

@@ -1,0 +1,156 @@
+"""A sweep on storage that only takes whole files: another machine knows what this one did."""
+
+from __future__ import annotations
+
+import fcntl
+import json
+from pathlib import Path
+
+import driving
+import pytest
+from optuna.trial import TrialState
+
+from booster_ray.config import Config, load
+from booster_ray.store import folder, sharing
+from booster_ray.store import remote as storage
+from booster_ray.store.attempts import add_attempt, read_attempts
+from booster_ray.store.collect import collect
+from booster_ray.store.sharing import Sharing, sweep_on_this_machine
+from booster_ray.train.run import ERROR, PROGRESS, STOP_FILE
+from booster_ray.tune.study import ask, open_study
+
+
+@pytest.fixture
+def volume(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> str:
+    """A mounted object store."""
+    path = tmp_path / "volume"
+    path.mkdir()
+    monkeypatch.setattr(storage, "VOLUMES", (f"{tmp_path}/volume",))
+    return str(path)
+
+
+class Machine:
+    """One machine's view of the sweep."""
+
+    def __init__(self, name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        self._scratch, self._patch = tmp_path / name, monkeypatch
+        self._scratch.mkdir()
+        self.enter()
+
+    def enter(self) -> None:
+        self._patch.setenv("TMPDIR", str(self._scratch))
+
+    def root(self, config: Config) -> Path:
+        self.enter()
+        path = folder.storage_path(config.storage) / config.name
+        path.mkdir(parents=True, exist_ok=True)
+        return path
+
+
+def record(directory: Path, env_steps: int) -> None:
+    directory.mkdir(parents=True, exist_ok=True)
+    (directory / PROGRESS).write_text(json.dumps({"env_steps": env_steps}) + "\n")
+
+
+def test_a_fresh_machine_drives_on(
+    tmp_path: Path, volume: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    sweep = load("debug", [f"storage={volume}"])
+    config = sweep.base()
+    first, second = (Machine(name, tmp_path, monkeypatch) for name in "ab")
+    root = first.root(config)
+    study = open_study(config, root)
+    ask(study, sweep.space, "random", 0)
+    Sharing(config, root).share()
+    other = second.root(config)
+    assert other != root
+    Sharing(config, other).fetch()
+    found = open_study(config, other).get_trials()
+    assert [t.state for t in found] == [TrialState.RUNNING]
+    assert found[0].params == study.get_trials()[0].params
+
+
+def test_records_of_a_trial_elsewhere_come_back_unless_ours_say_more(
+    tmp_path: Path, volume: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    config = load("debug", [f"storage={volume}"]).base()
+    here, there = (Machine(name, tmp_path, monkeypatch) for name in "ab")
+    away = there.root(config) / "trials" / "0000"
+    record(away, 300)
+    (away / ERROR).write_text("ValueError: x")
+    add_attempt(away, "preempted", "SIGTERM", 0.1)
+    for name in (PROGRESS, ERROR, "attempts.json"):
+        folder.publish(config, away / name)
+    root = here.root(config)
+    mine = root / "trials" / "0000"
+    record(mine, 150)
+    (mine / ERROR).write_text("of an attempt before")
+    Sharing(config, root).collect(mine)
+    assert json.loads((mine / PROGRESS).read_text())["env_steps"] == 300
+    assert (mine / ERROR).read_text() == "ValueError: x" and len(read_attempts(mine)) == 1
+    record(mine, 450)  # killed here before it was copied
+    Sharing(config, root).collect(mine)
+    assert json.loads((mine / PROGRESS).read_text())["env_steps"] == 450
+    assert {p.name for p in root.iterdir()} == {"trials"}
+
+
+def test_trackers_see_trials_elsewhere_and_leave_those_that_run_here_alone(
+    tmp_path: Path, volume: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    sweep = load("debug", [f"storage={volume}"])
+    config = sweep.base()
+    here, there = (Machine(name, tmp_path, monkeypatch) for name in "ab")
+    for number in range(2):
+        away = there.root(config) / "trials" / f"{number:04d}"
+        record(away, 300)
+        folder.publish(config, away / PROGRESS)
+    root = here.root(config)
+    collect(config, root)  # no sweep's folder yet
+    assert list(root.iterdir()) == []
+    (root / folder.SWEEP).write_text(sweep.complete().to_yaml())
+    ours = root / "trials" / "0001"
+    record(ours, 150)
+    with (ours / ".lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        collect(config, root)
+    known = [json.loads((root / "trials" / n / PROGRESS).read_text()) for n in ("0000", "0001")]
+    assert [row["env_steps"] for row in known] == [300, 150]
+    collect(config, root)
+    assert json.loads((ours / PROGRESS).read_text())["env_steps"] == 300
+
+
+def test_a_trial_elsewhere_reads_the_sweep_and_sees_its_stop(
+    tmp_path: Path, volume: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sharing, "POLL_SECONDS", 0.1)
+    sweep = load("debug", [f"storage={volume}"])
+    config = sweep.base()
+    driver, worker = (Machine(name, tmp_path, monkeypatch) for name in "ab")
+    root = driver.root(config)
+    (root / folder.SWEEP).write_text(sweep.complete().to_yaml())
+    folder.publish(config, root / folder.SWEEP)
+    worker.enter()
+    worker.root(config).joinpath(STOP_FILE).touch()  # of a stop long ago
+    found, there = sweep_on_this_machine(
+        {"root": str(root), "storage": volume, "name": config.name}
+    )
+    assert found.space == sweep.space and there != root
+    assert not (there / STOP_FILE).exists()
+    driver.enter()
+    (root / STOP_FILE).touch()
+    Sharing(config, root).stop(wanted=True)
+    driving.wait_for(lambda: (there / STOP_FILE).exists())
+    Sharing(config, root).stop(wanted=False)
+    assert STOP_FILE not in [p.name for p in (Path(volume) / config.name).iterdir()]
+
+
+def test_local_storage_is_left_alone(tmp_path: Path) -> None:
+    config = load("debug", [f"storage={tmp_path}"]).base()
+    root = tmp_path / "debug"
+    record(root / "trials" / "0000", 150)
+    shared = Sharing(config, root)
+    for act in (shared.fetch, shared.share, shared.share_results):
+        act()
+    shared.stop(wanted=True)
+    shared.collect(root / "trials" / "0000")
+    assert [p.name for p in root.rglob("*") if p.is_file()] == [PROGRESS]
