@@ -25,10 +25,11 @@ test: $(STAMP) ## the tests, without the slow ones, on two cores; ARGS go to pyt
 test-all: $(STAMP) ## every test
 	@$(BIN)/python -m pytest -q -m "" $(ARGS)
 
-lint: $(STAMP) ## ruff and mypy; changes nothing
+lint: $(STAMP) ## ruff, mypy and import-linter; changes nothing
 	@$(BIN)/ruff check .
 	@$(BIN)/ruff format --check .
 	@$(BIN)/mypy booster_ray
+	@$(BIN)/lint-imports
 
 format: $(STAMP) ## put the code into the house's format
 	@$(BIN)/ruff format .

@@ -11,6 +11,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from booster_ray.config import Config, ConfigError, Sweep, load
+from booster_ray.store.files import SWEEP
 
 
 def guarded(main: Callable[[], int], *, answers: bool = False) -> int:
@@ -73,14 +74,13 @@ def config_or_resumed(args: argparse.Namespace, marker: str) -> tuple[Sweep, Pat
     if args.config:
         from booster_ray.runtime.environment import check_platforms, restart_for_libraries
         from booster_ray.store.resuming import with_storage
-        from booster_ray.track.fetch import pinned
 
         sweep = load(args.config, with_storage(args))
         config = sweep.base()
         restart_for_libraries(config)  # before anything is begun
-        if not _on_a_cluster(marker == folder.SWEEP or config.trainer.workers > 0):
+        if not _on_a_cluster(marker == SWEEP or config.trainer.workers > 0):
             check_platforms(config, sweep.source)
-        return pinned(sweep), None
+        return sweep, None
     raise ConfigError("command line", "", "expected a config, or --resume NAME")
 
 

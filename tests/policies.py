@@ -11,9 +11,10 @@ import torch
 from booster_ray.config import Config
 from booster_ray.envs.make import sizes
 from booster_ray.rl.torch_actor import TorchActor
+from booster_ray.rl.tree import to_tree
 from booster_ray.soccer import features, game
 from booster_ray.store import checkpoint
-from booster_ray.train.learner import make_learner, to_tree
+from booster_ray.train.learner import make_learner
 
 
 def actor(names: tuple[str, ...] = (), seed: int = 0, reach: float = 30.0) -> TorchActor:

@@ -12,6 +12,8 @@ import pytest
 
 from booster_ray.config import ConfigError, load
 from booster_ray.store import folder
+from booster_ray.store.files import SWEEP
+from booster_ray.train import preflight
 
 HEAVY = {"jax", "torch", "ray", "mujoco", "flax", "optuna", "gymnasium"}
 
@@ -93,23 +95,23 @@ def test_full_storage_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     sweep = load(driving.ROOT / "tune_configs/debug.yaml", [f"storage={tmp_path}"])
     monkeypatch.setattr(folder.shutil, "disk_usage", lambda _: SimpleNamespace(free=2**20))
     with pytest.raises(ConfigError, match="has 1 MiB free, expected at least 256"):
-        folder.begin(sweep)
+        preflight.begin(sweep)
     assert not list(tmp_path.iterdir())
 
 
 def test_resume_lists_the_runs_there_are(tmp_path: Path) -> None:
     for name in ("first", "second"):
         (tmp_path / name).mkdir()
-        (tmp_path / name / folder.SWEEP).write_text("name: x\n")
+        (tmp_path / name / SWEEP).write_text("name: x\n")
     with pytest.raises(ConfigError, match="first or second; did you mean 'second'"):
-        folder.reopen("secnd", str(tmp_path), folder.SWEEP)
+        folder.reopen("secnd", str(tmp_path), SWEEP)
 
 
 def test_settings_of_the_whole_sweep_cannot_be_searched(tmp_path: Path) -> None:
     search = "tune.trials={search: int, low: 1, high: 3}"
     sweep = load(driving.ROOT / "tune_configs/debug.yaml", [f"storage={tmp_path}", search])
     with pytest.raises(ConfigError, match=r"tune\.trials: is searched"):
-        folder.begin(sweep)
+        preflight.begin(sweep)
     assert not list(tmp_path.iterdir())
 
 

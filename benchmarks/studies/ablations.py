@@ -27,7 +27,7 @@ ROOT = Path(__file__).parents[2]
 sys.path.insert(0, str(ROOT))
 
 from booster_ray.soccer import game
-from booster_ray.train.run import CONFIG, read_progress
+from booster_ray.store.files import CONFIG, read_progress
 
 CORES = 2
 EPISODES = 20

@@ -22,7 +22,7 @@ from pathlib import Path
 ROOT = Path(__file__).parents[2]
 sys.path.insert(0, str(ROOT))
 
-from booster_ray.train.run import CONFIG, read_progress
+from booster_ray.store.files import CONFIG, read_progress
 
 VARIANTS = {"": "thawing and annealing", "_plain": "neither"}
 """What a preset's name ends with."""

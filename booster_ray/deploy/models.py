@@ -108,7 +108,7 @@ def _list(config: Config, name: str | None, console: Console) -> int:
 def _show(config: Config, registry: Registry, version: Version, console: Console) -> int:
     from rich.markdown import Markdown
 
-    from booster_ray.policy.model import CARD
+    from booster_ray.store.model_folder import CARD
     from booster_ray.track.fetch import cache_of, fetch
     from booster_ray.track.show import versions_table
 
@@ -173,9 +173,9 @@ def _fetch(
 
 def _register(args: argparse.Namespace, console: Console) -> int:
     from booster_ray.config import load
+    from booster_ray.store.files import CONFIG, best_checkpoint
     from booster_ray.track.registry_open import open_registry
     from booster_ray.train.publish import located, register
-    from booster_ray.train.run import CONFIG, best_checkpoint
 
     if not (args.run / CONFIG).is_file() or (source := best_checkpoint(args.run)) is None:
         text = f"{args.run} holds no {CONFIG} and best_*/, expected the folder of a run or trial"

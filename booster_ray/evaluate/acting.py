@@ -13,8 +13,8 @@ from typing import Any, Protocol
 import numpy as np
 
 from booster_ray.config.errors import blame
-from booster_ray.evaluate.play import BadAction, shaped
 from booster_ray.policy import sai
+from booster_ray.policy.player import BadAction, shaped
 from booster_ray.policy.preprocessor import render
 from booster_ray.policy.settings import Settings
 from booster_ray.soccer import game
@@ -33,7 +33,7 @@ class Act(Protocol):
 
 
 class Acting:
-    """A player of one batch of episodes: see :class:`~booster_ray.evaluate.play.Player`.
+    """A player of one batch of episodes: see :class:`~booster_ray.policy.player.Player`.
 
     Args:
         act: the policy, new for each batch if it remembers.

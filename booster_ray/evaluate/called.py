@@ -13,7 +13,7 @@ import numpy as np
 
 from booster_ray.config import ConfigError
 from booster_ray.config.errors import blame
-from booster_ray.evaluate.play import BadAction, shaped
+from booster_ray.policy.player import BadAction, shaped
 from booster_ray.soccer import game
 
 

@@ -146,7 +146,8 @@ def play(
     Raises:
         ConfigError: the target fails, or gives something that is no action.
     """
-    from booster_ray.evaluate.play import BadAction, play_native, play_official
+    from booster_ray.evaluate.play import play_native, play_official
+    from booster_ray.policy.player import BadAction
     from booster_ray.policy.sai import Rejected, one_thread
 
     threads = os.cpu_count() or 1

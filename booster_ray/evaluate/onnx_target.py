@@ -16,10 +16,10 @@ import numpy as np
 
 from booster_ray.config import Config, ConfigError, load
 from booster_ray.evaluate.acting import JOINTS, Acting, fitting
-from booster_ray.evaluate.play import BadAction, shaped
 from booster_ray.evaluate.target import Target, load_actor
 from booster_ray.policy import package, sai
 from booster_ray.policy.actor_files import ABOUT, ONNX
+from booster_ray.policy.player import BadAction, shaped
 from booster_ray.policy.settings import Settings, settings_of
 
 if TYPE_CHECKING:

@@ -12,7 +12,7 @@ from rich.table import Table
 
 from booster_ray.evaluate.play import Episode
 from booster_ray.soccer import game
-from booster_ray.train.run import replace_text
+from booster_ray.store.durable import replace_text
 
 BLANK = "–"
 

@@ -11,8 +11,8 @@ from pydantic import ValidationError
 
 from booster_ray.config import Config, ConfigError
 from booster_ray.evaluate.called import import_object, makes_players
-from booster_ray.evaluate.play import Player
 from booster_ray.policy import package, sai
+from booster_ray.policy.player import Player
 from booster_ray.policy.preprocessor import render, render_action
 from booster_ray.policy.settings import Settings, settings_of
 from booster_ray.store import checkpoint

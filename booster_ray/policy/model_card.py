@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from booster_ray.config import Config
-from booster_ray.train.run import read_progress
+from booster_ray.store.files import read_progress
 
 TASKS = ("goalie", "obstacle", "kick_to_target")
 ROWS = (

@@ -115,7 +115,7 @@ def rehearse(package: Package) -> None:
     """
     from booster_ray.envs.native import NativeWorld
     from booster_ray.envs.official_view import official_view
-    from booster_ray.evaluate.play import BadAction, checked
+    from booster_ray.policy.player import BadAction, checked
 
     gains = Settings().gains()
     for task in game.TASKS:

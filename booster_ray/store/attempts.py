@@ -7,7 +7,8 @@ import time
 from pathlib import Path
 from typing import Any, Literal, TypedDict
 
-from booster_ray.train.run import read_progress, replace_text
+from booster_ray.store.durable import replace_text
+from booster_ray.store.files import read_progress
 
 ATTEMPTS = "attempts.json"
 

@@ -9,7 +9,7 @@ import time
 from pathlib import Path
 
 from booster_ray.config import Config
-from booster_ray.store.folder import SWEEP
+from booster_ray.store.files import SWEEP
 from booster_ray.store.remote import RemoteFolder, StorageError, is_remote
 
 EVERY_SECONDS = 30.0

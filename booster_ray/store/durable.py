@@ -43,3 +43,10 @@ def sync_folder(folder: Path) -> bool:
     finally:
         os.close(descriptor)
     return True
+
+
+def replace_text(path: Path, text: str) -> None:
+    """Write a small text file so that readers see the old or the new one, never half."""
+    temp = path.with_name(f".{path.name}.tmp")
+    temp.write_text(text, encoding="utf-8")
+    temp.replace(path)

@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import NamedTuple, TypeVar
 
 from booster_ray.config.errors import blame
+from booster_ray.store.durable import replace_text
 from booster_ray.store.remote import StorageError
 
 ERROR = "error.txt"
@@ -165,10 +166,3 @@ def _ours(error: BaseException) -> bool:
 def _encodable(text: str) -> str:
     """Without what UTF-8 cannot say: half of a pair, as in names of files."""
     return text.encode("utf-8", "backslashreplace").decode("utf-8")
-
-
-def replace_text(path: Path, text: str) -> None:
-    """Write a small text file so that readers see the old or the new one, never half."""
-    temp = path.with_name(f".{path.name}.tmp")
-    temp.write_text(text, encoding="utf-8")
-    temp.replace(path)

@@ -23,20 +23,11 @@ from typing import IO
 from booster_ray.config import Config, ConfigError, Sweep, load
 from booster_ray.config.errors import choices, hint
 from booster_ray.config.paths import storage_name
-from booster_ray.envs.make import check_world
-from booster_ray.runtime.memory import check_sweep, elsewhere
 from booster_ray.store.mirror import Mirror
 from booster_ray.store.remote import RemoteFolder, is_remote, local_path
 
-SWEEP = "sweep.yaml"
-"""What marks a sweep's folder, as ``run.CONFIG`` marks a single run's."""
 MIN_FREE_BYTES = 256 * 2**20
 """Less free space than this is refused before anything starts."""
-
-FIXED = (
-    "name", "storage", "trainer.", "tune.", "tracking.", "models.", "monitor.", "runtime.",
-)  # fmt: skip
-"""Settings that hold for a whole sweep and cannot be searched."""
 
 
 def storage_path(storage: str) -> Path:
@@ -85,34 +76,13 @@ def publish(config: Config, file: Path) -> None:
         mirror.push_file(file)
 
 
-def begin(sweep: Sweep, under_ray: bool = True) -> Path:
+def begin(sweep: Sweep) -> Path:
     """Create the folder of a new sweep or run; the caller writes what marks it.
 
-    Args:
-        sweep: its checked config.
-        under_ray: whether Ray's workers train, perhaps on other machines, and not this process.
-
     Raises:
-        ConfigError: the name is taken, the storage cannot be written or is full, the world
-            or the demonstrator cannot be made, the replay does not fit this machine, or the search
-            space holds a setting that must be the same for all trials.
+        ConfigError: the name is taken, or the storage cannot be written or is full.
     """
-    for key in sweep.space:
-        if key.startswith(FIXED):
-            raise ConfigError(sweep.source, key, "is searched, expected one value for the sweep")
     config = sweep.base()
-    sizes = check_world(config)
-    if not (under_ray and elsewhere()):
-        check_sweep(sweep, sizes)
-    if config.imitation.demonstrator is not None:
-        from booster_ray.policy.experts import load_demonstrator
-
-        load_demonstrator(config.imitation.demonstrator)
-    if config.start_from is not None:
-        from booster_ray.train.finetune_start import find
-
-        find(config)
-    _check_addresses(config)
     storage = storage_path(config.storage)
     root = storage / config.name
     _check_storage(config.storage, sweep.source)
@@ -133,15 +103,6 @@ def begin(sweep: Sweep, under_ray: bool = True) -> Path:
             sweep.source, "storage", f"cannot write {root}: {error.strerror}"
         ) from None
     return root
-
-
-def _check_addresses(config: Config) -> None:
-    """Refuse a tracker's address with a variable that is not set, before a name is taken."""
-    if "mlflow" in config.tracking.listeners:
-        from booster_ray.track.registry_open import registry_uri
-        from booster_ray.track.where import mlflow_uri
-
-        registry_uri(config, mlflow_uri(config))
 
 
 def _check_storage(name: str, source: str) -> None:

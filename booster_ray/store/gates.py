@@ -7,7 +7,7 @@ import json
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from booster_ray.train.run import replace_text
+from booster_ray.store.durable import replace_text
 
 GATES = "gates.json"
 """Beside a trial's checkpoints: what the gates said of one of them."""

@@ -17,7 +17,7 @@ from contextlib import suppress
 from pathlib import Path
 
 from booster_ray.config import Config
-from booster_ray.store.failure import replace_text
+from booster_ray.store.durable import replace_text
 from booster_ray.store.folder import publish
 
 NOTES = "stderr-*.json"

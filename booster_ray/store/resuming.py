@@ -9,8 +9,8 @@ from pathlib import Path
 
 from booster_ray.config import ConfigError, Sweep, load, yaml12
 from booster_ray.config.errors import choices, show
+from booster_ray.store.durable import replace_text
 from booster_ray.store.folder import in_storage
-from booster_ray.train.run import replace_text
 
 CHANGEABLE = (
     "tune.trials", "tune.max_", "tune.price_per_hour",

@@ -16,14 +16,20 @@ from typing import Any
 from booster_ray.config import Config, Sweep, load
 from booster_ray.store.attempts import ATTEMPTS, last_env_steps
 from booster_ray.store.failure import FILES
-from booster_ray.store.folder import SWEEP, mirror_of, storage_path
+from booster_ray.store.files import (
+    CONFIG,
+    PROGRESS,
+    ROBUSTNESS,
+    SPENT,
+    STOP_FILE,
+    STUDY,
+    SWEEP,
+    SYSTEM,
+)
+from booster_ray.store.folder import mirror_of, storage_path
 from booster_ray.store.identity import RUN_ID
 from booster_ray.store.last_words import NOTES
 from booster_ray.store.mirror import Mirror
-from booster_ray.train.run import CONFIG, PROGRESS, STOP_FILE, SYSTEM
-from booster_ray.tune.budget import SPENT
-from booster_ray.tune.robustness import ROBUSTNESS
-from booster_ray.tune.study import STUDY
 
 POLL_SECONDS = 5.0
 """How late a trial on another machine may see that the sweep stops."""

@@ -47,9 +47,9 @@ def main(argv: list[str]) -> int:
 def _opened(name: str, storage: str) -> tuple[Config, Path]:
     """The config and folder of a sweep, or else of a run by itself."""
     from booster_ray.config.errors import choices, hint
-    from booster_ray.store.folder import SWEEP, reopen, storage_path
+    from booster_ray.store.files import CONFIG, SWEEP
+    from booster_ray.store.folder import reopen, storage_path
     from booster_ray.store.identity import RUN_ID
-    from booster_ray.train.run import CONFIG
 
     for marker in (SWEEP, CONFIG):
         with suppress(ConfigError):
@@ -81,10 +81,9 @@ def _send(config: Config, root: Path, lock: IO[str]) -> int:
 def _follow(name: str, storage: str) -> int:
     """Beside a sweep or run, with what its processes leave of the CPU."""
     from booster_ray.store.collect import keep_collecting
-    from booster_ray.store.folder import SWEEP
+    from booster_ray.store.files import CONFIG, SWEEP
     from booster_ray.track.feed import wait_for
     from booster_ray.track.films import Films
-    from booster_ray.train.run import CONFIG
 
     os.setpriority(os.PRIO_PROCESS, 0, 19)
     # It ends when its parent says so or is gone, not before with the signals that both get.

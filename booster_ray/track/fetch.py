@@ -10,8 +10,8 @@ from pathlib import Path
 from typing import Any
 
 from booster_ray.config import Config, Sweep
-from booster_ray.policy.model import CHECKPOINT, verify
 from booster_ray.store.checkpoint import CheckpointError
+from booster_ray.store.model_folder import CHECKPOINT, verify
 from booster_ray.track.registry import (
     SHA256,
     Reference,

@@ -14,7 +14,7 @@ import os
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from booster_ray.train.run import PROGRESS, SYSTEM
+from booster_ray.store.files import PROGRESS, SYSTEM
 
 VIDEOS = "videos"
 """Folder of films, ``ENV_STEPS-NAME.mp4``."""

@@ -91,7 +91,7 @@ class Registry(Protocol):
         ...
 
     def add(self, name: str, directory: Path, about: Mapping[str, Any]) -> int:
-        """Keep a packed model (see :mod:`booster_ray.policy.model`); returns its number."""
+        """Keep a packed model (see :mod:`booster_ray.store.model_folder`); returns its number."""
         ...
 
     def download(self, version: Version, folder: Path) -> Path:

@@ -8,8 +8,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from booster_ray.policy.model import CHECKPOINT
 from booster_ray.store import gates as verdict
+from booster_ray.store.model_folder import CHECKPOINT
 from booster_ray.track.best import CHAMPION
 from booster_ray.track.registry import PROMOTED, Registry, RegistryError, Version
 

@@ -17,9 +17,9 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit, urlunsplit
 
-from booster_ray.policy.model import ONNX, checksum, tags
 from booster_ray.policy.model_card import summary
 from booster_ray.store.database import SQLITE, sqlite_path
+from booster_ray.store.model_folder import ONNX, checksum, tags
 from booster_ray.track.best import LATEST
 from booster_ray.track.mlflow_client import mlflow_client
 from booster_ray.track.registry import Version, plainly, with_latest

@@ -8,8 +8,8 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from booster_ray.policy.model import checksum, tags
 from booster_ray.policy.model_card import summary
+from booster_ray.store.model_folder import checksum, tags
 from booster_ray.track.best import LATEST
 from booster_ray.track.registry import Version, plainly, with_latest
 

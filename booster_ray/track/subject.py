@@ -12,12 +12,13 @@ from pathlib import Path
 from typing import Any, Literal
 
 from booster_ray.config import Config, Sweep, load
-from booster_ray.policy.model import git_commit
 from booster_ray.store import gates as verdict
-from booster_ray.store.folder import SWEEP
+from booster_ray.store.durable import replace_text
+from booster_ray.store.failure import ERROR
+from booster_ray.store.files import CONFIG, PROGRESS, STOP_FILE, SWEEP, SYSTEM
 from booster_ray.store.identity import RUN_ID, run_id
+from booster_ray.store.model_folder import git_commit
 from booster_ray.track.ledger import Tail
-from booster_ray.train.run import CONFIG, ERROR, PROGRESS, STOP_FILE, SYSTEM, replace_text
 
 STATUSES = "statuses.json"
 """In a sweep's folder: trial -> its status, as of the leaderboard."""

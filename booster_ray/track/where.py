@@ -9,10 +9,10 @@ from pathlib import Path
 from booster_ray.config import Config
 from booster_ray.config.paths import expanded
 from booster_ray.store.database import sqlite_url
+from booster_ray.store.durable import replace_text
 from booster_ray.store.folder import storage_path
 from booster_ray.store.identity import run_id
 from booster_ray.store.remote import is_remote
-from booster_ray.train.run import replace_text
 
 DATABASE = "mlflow.db"
 """MLflow's runs, beside the runs of a storage folder."""

@@ -19,8 +19,9 @@ from booster_ray.envs.contract import Scalable, StepResult, World
 from booster_ray.rl.replay import Replay
 from booster_ray.rl.sac.learner import Sac, SacState
 from booster_ray.rl.sac.losses import Batch
+from booster_ray.rl.tree import from_tree, to_tree
 from booster_ray.runtime.memory import check_run
-from booster_ray.train.learner import from_tree, learning_starts, task_shares, to_tree
+from booster_ray.train.learner import learning_starts, task_shares
 from booster_ray.train.report import TrainingDiverged, Tree, check_given
 
 EPISODES_AVERAGED = 50

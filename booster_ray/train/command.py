@@ -22,9 +22,11 @@ DESCRIPTION = "Train one policy with one config. A killed run goes on with --res
 def main(argv: list[str]) -> int:
     """Train or resume; exit code 0 finished, 1 failed, 2 bad input, 130 stopped."""
     from booster_ray.store import folder
+    from booster_ray.store.files import CONFIG
     from booster_ray.store.resuming import changed, changes
+    from booster_ray.track.fetch import pinned
+    from booster_ray.train import preflight
     from booster_ray.train.ray_cluster import check_cluster, given_back
-    from booster_ray.train.run import CONFIG
 
     args = run_parser("train", DESCRIPTION).parse_intermixed_args(argv)
     overrides = changes(args)
@@ -34,9 +36,10 @@ def main(argv: list[str]) -> int:
         raise ConfigError(sweep.source, next(iter(sweep.space)), text)
     new, workers = root is None, sweep.base().trainer.workers > 0
     if root is None:
+        sweep = pinned(sweep)
         if workers:
             check_cluster()
-        root = folder.begin(sweep, under_ray=workers)
+        root = preflight.begin(sweep, under_ray=workers)
     with folder.lock(root):
         config = changed(sweep, root / CONFIG, overrides).base()
         with given_back(root) if new else nullcontext():
@@ -60,10 +63,10 @@ def _train(config: Config, root: Path) -> int:
     from booster_ray.runtime.versions import VersionError
     from booster_ray.store.checkpoint import CheckpointError
     from booster_ray.store.failure import forget_failure, text_of
+    from booster_ray.store.files import STOP_FILE, read_progress
     from booster_ray.track.tracker import Tracker
     from booster_ray.train.preemption import Preempted, train_preemptibly
     from booster_ray.train.publish import publish_best
-    from booster_ray.train.run import STOP_FILE, read_progress
 
     forget_failure(root)
     stop_file = root / STOP_FILE

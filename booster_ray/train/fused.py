@@ -22,10 +22,11 @@ from booster_ray.rl.replay import FORMAT_1
 from booster_ray.rl.sac.device_replay import DeviceReplay, Rings, Step
 from booster_ray.rl.sac.learner import Sac, SacState
 from booster_ray.rl.sac.losses import Batch
+from booster_ray.rl.tree import from_tree, to_tree
 from booster_ray.runtime.memory import check_run
 from booster_ray.store.checkpoint import CheckpointError
 from booster_ray.train.collect import EPISODES_AVERAGED
-from booster_ray.train.learner import from_tree, learning_starts, task_shares, to_tree
+from booster_ray.train.learner import learning_starts, task_shares
 from booster_ray.train.report import Tree
 
 AVERAGED = ("return", "seconds")

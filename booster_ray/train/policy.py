@@ -10,8 +10,9 @@ import numpy as np
 from booster_ray.config import Config
 from booster_ray.envs.make import sizes
 from booster_ray.evaluate.scores import Policy
+from booster_ray.rl.tree import from_tree, to_tree
 from booster_ray.store import checkpoint
-from booster_ray.train.learner import from_tree, make_learner, to_tree
+from booster_ray.train.learner import make_learner
 
 if TYPE_CHECKING:
     from booster_ray.rl.torch_actor import TorchActor

@@ -12,17 +12,18 @@ from pathlib import Path
 from typing import Any
 
 from booster_ray.config import Config, ConfigError
-from booster_ray.policy.model import pack, scores
+from booster_ray.policy.model import pack
 from booster_ray.store import checkpoint
 from booster_ray.store import gates as verdict
 from booster_ray.store.attempts import last_env_steps
 from booster_ray.store.checkpoint import CheckpointError
+from booster_ray.store.files import best_checkpoint
+from booster_ray.store.model_folder import scores
 from booster_ray.store.remote import is_remote
 from booster_ray.track import best
 from booster_ray.track.registry import Registry, RegistryError
 from booster_ray.track.registry_open import model_name, open_registry
 from booster_ray.track.where import tracked
-from booster_ray.train.run import best_checkpoint
 
 LOG = "models.log"
 """In a run's folder: what was said of versions made while it trained."""

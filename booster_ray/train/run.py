@@ -23,30 +23,18 @@ from booster_ray.config.models import value
 from booster_ray.store import checkpoint
 from booster_ray.store.checkpoint import CheckpointError, Mirror, StorageError, Writer
 from booster_ray.store.checkpoint.store import discard
+from booster_ray.store.durable import replace_text
 from booster_ray.store.failure import (
-    ERROR,
-    FAILURE,
-    TRACEBACK,
     apart,
     forget_failure,
     record_failure,
     recorded,
-    replace_text,
     storing,
 )
+from booster_ray.store.files import CONFIG, PROGRESS, RECORDS, best_checkpoint, read_progress
 from booster_ray.store.folder import mirror_of
-from booster_ray.store.identity import RUN_ID, keep_run_id
+from booster_ray.store.identity import keep_run_id
 from booster_ray.train.report import Report, TrainingDiverged
-
-PROGRESS = "progress.jsonl"
-CONFIG = "config.yaml"
-SYSTEM = "system.jsonl"
-"""Readings of the machine beside a run, and alerts: ``env_steps`` and what was read, a line."""
-STOP_FILE = "stop-requested"
-"""While this file stands in a run's or sweep's folder, runs save a checkpoint and end early."""
-
-RECORDS = (CONFIG, PROGRESS, ERROR, FAILURE, TRACEBACK, RUN_ID, SYSTEM, "attempts.json")
-"""What is copied to remote storage beside the checkpoints."""
 
 _POLL_SECONDS = 0.5
 
@@ -267,23 +255,3 @@ def train_reporting(
                 report({**metrics, "finished": spent and not run.interrupted})
     finally:
         ended.set()
-
-
-def read_progress(directory: Path) -> list[dict[str, float]]:
-    """The reports recorded in a run directory; a line cut short by a kill is left out."""
-    try:
-        lines = (directory / PROGRESS).read_text(encoding="utf-8").splitlines()
-    except FileNotFoundError:
-        return []
-    reports = []
-    for line in lines:
-        try:
-            reports.append(json.loads(line))
-        except ValueError:
-            break
-    return reports
-
-
-def best_checkpoint(directory: Path) -> Path | None:
-    """The run's ``best_N`` directory, or None before the first evaluation."""
-    return max(directory.glob("best_*"), default=None)

@@ -11,10 +11,10 @@ from typing import Any, Self
 
 from booster_ray.config import Config
 from booster_ray.store.attempts import read_attempts
+from booster_ray.store.files import SYSTEM
 from booster_ray.track.metrics import RayMetrics
 from booster_ray.track.monitor import Monitor
 from booster_ray.train.publish import Publisher
-from booster_ray.train.run import SYSTEM
 
 _log = logging.getLogger(__name__)
 

@@ -9,9 +9,9 @@ from contextlib import suppress
 from pathlib import Path
 
 from booster_ray.config import Tune
-from booster_ray.train.run import replace_text
+from booster_ray.store.durable import replace_text
+from booster_ray.store.files import SPENT
 
-SPENT = "spent.json"
 SAVE_SECONDS = 5.0
 """What a killed driver may leave uncounted."""
 

@@ -14,6 +14,7 @@ from booster_ray.cli import (
     run_parser,
 )
 from booster_ray.config import Config, Sweep
+from booster_ray.store.files import SWEEP
 
 DESCRIPTION = (
     "Sweep reward weights, randomization levels and learning settings. Trials are checkpointed; "
@@ -24,8 +25,9 @@ DESCRIPTION = (
 def main(argv: list[str]) -> int:
     """Run or resume a sweep; exit code 0 complete, 1 failed, 2 bad input, 130 stopped."""
     from booster_ray.store import folder
+    from booster_ray.store.durable import replace_text
     from booster_ray.store.resuming import changed, changes
-    from booster_ray.train.run import replace_text
+    from booster_ray.track.fetch import pinned
 
     parser = run_parser("tune", DESCRIPTION)
     parser.add_argument(
@@ -33,22 +35,23 @@ def main(argv: list[str]) -> int:
     )
     args = parser.parse_intermixed_args(argv)
     overrides = changes(args)
-    sweep, root = config_or_resumed(args, folder.SWEEP)
+    sweep, root = config_or_resumed(args, SWEEP)
+    sweep = pinned(sweep) if root is None else sweep
     if args.dry_run:
         return _plan(sweep, root)
     new = root is None
     if root is None:
         root = _begin(sweep)
-        replace_text(root / folder.SWEEP, sweep.complete().to_yaml())
+        replace_text(root / SWEEP, sweep.complete().to_yaml())
     with folder.lock(root):
-        sweep = changed(sweep, root / folder.SWEEP, overrides)
+        sweep = changed(sweep, root / SWEEP, overrides)
         _prepare(sweep.base(), root, new)
-        folder.publish(sweep.base(), root / folder.SWEEP)
+        folder.publish(sweep.base(), root / SWEEP)
         return _drive(sweep, root)
 
 
 def _begin(sweep: Sweep) -> Path:
-    from booster_ray.store import folder
+    from booster_ray.train import preflight
     from booster_ray.train.ray_cluster import check_cluster
     from booster_ray.tune.searchable import check_space
 
@@ -59,7 +62,7 @@ def _begin(sweep: Sweep) -> Path:
         from booster_ray.tune.study import refuse_taken
 
         refuse_taken(config, sweep.source)
-    root = folder.begin(sweep)
+    root = preflight.begin(sweep)
     if crowd := _crowd(sweep):
         print(f"warning: {crowd}", file=sys.stderr)
     return root

@@ -16,7 +16,8 @@ from rich.console import Console
 
 from booster_ray.evaluate.scores import ReturnEvaluator, TaskScores, summarize
 from booster_ray.soccer import game
-from booster_ray.store.failure import forget_failure, recorded, replace_text, text_of
+from booster_ray.store.durable import replace_text
+from booster_ray.store.failure import forget_failure, recorded, text_of
 from booster_ray.train.policy import first_actor, load_policy
 from booster_ray.train.publish import publish_best
 from booster_ray.tune.leaderboard import (

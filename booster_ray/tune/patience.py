@@ -10,7 +10,7 @@ from typing import TypeVar
 import sqlalchemy.exc
 from optuna.exceptions import StorageInternalError
 
-from booster_ray.store.folder import SWEEP
+from booster_ray.store.files import SWEEP
 
 PATIENCE_SECONDS = 600.0
 """Trials go on meanwhile, or wait in their own turn; then the sweep stops and can be resumed."""

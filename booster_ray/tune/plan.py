@@ -11,8 +11,8 @@ from statistics import median
 from rich.console import Console
 
 from booster_ray.config import Config, ConfigError, Sweep, load
+from booster_ray.store.files import CONFIG, read_progress
 from booster_ray.store.folder import storage_path
-from booster_ray.train.run import CONFIG, read_progress
 from booster_ray.tune.budget import read_spent
 from booster_ray.tune.live import duration
 

@@ -20,10 +20,11 @@ from optuna.trial import TrialState
 
 from booster_ray.config import Choice, Distribution, IntRange, Sweep
 from booster_ray.store.attempts import ATTEMPTS
-from booster_ray.store.failure import FILES, replace_text
+from booster_ray.store.durable import replace_text
+from booster_ray.store.failure import FILES
+from booster_ray.store.files import CONFIG, PROGRESS, SYSTEM, read_progress
 from booster_ray.store.identity import RUN_ID
 from booster_ray.store.sharing import Sharing
-from booster_ray.train.run import CONFIG, PROGRESS, SYSTEM, read_progress
 from booster_ray.tune.records import finite
 from booster_ray.tune.search import RetryingSearch, Score
 from booster_ray.tune.stop import Stop

@@ -8,7 +8,8 @@ from itertools import takewhile
 from pathlib import Path
 
 from booster_ray.store.attempts import Attempt, How, add_attempt, read_attempts
-from booster_ray.store.failure import ERROR, forget_failure, read_failure, replace_text
+from booster_ray.store.durable import replace_text
+from booster_ray.store.failure import ERROR, forget_failure, read_failure
 from booster_ray.store.last_words import forget_stderr, last_words
 from booster_ray.tune.trial import trial_directory
 

@@ -7,10 +7,10 @@ from pathlib import Path
 
 from booster_ray.config import Config
 from booster_ray.evaluate.scores import Evaluator, flat_metrics
+from booster_ray.store.durable import replace_text
+from booster_ray.store.files import ROBUSTNESS, best_checkpoint
 from booster_ray.train.policy import load_policy
-from booster_ray.train.run import best_checkpoint, replace_text
 
-ROBUSTNESS = "robustness.json"
 LEVEL = 3
 """Of randomization."""
 EPISODES = 4

@@ -12,8 +12,9 @@ from optuna.trial import TrialState
 from ray.tune.search import Searcher
 
 from booster_ray.config import Sweep
+from booster_ray.store.durable import replace_text
+from booster_ray.store.failure import ERROR
 from booster_ray.store.sharing import Sharing
-from booster_ray.train.run import ERROR, replace_text
 from booster_ray.tune.patience import patiently, reachable
 from booster_ray.tune.retry import Retries
 from booster_ray.tune.stop import Stop

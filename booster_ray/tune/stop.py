@@ -6,7 +6,7 @@ from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
 
-from booster_ray.train.run import STOP_FILE
+from booster_ray.store.files import STOP_FILE
 
 
 class Stop:

@@ -20,9 +20,8 @@ from optuna.trial import FrozenTrial, TrialState
 from booster_ray.config import Choice, Config, ConfigError, Distribution, IntRange
 from booster_ray.config.paths import expanded
 from booster_ray.store.database import sqlite_url
+from booster_ray.store.files import STUDY
 
-STUDY = "study.db"
-"""The SQLite file in a sweep's folder; `optuna-dashboard sqlite:///…/study.db` shows it."""
 LOCK_SECONDS = 60
 """How long a writer waits for another's lock on the SQLite file."""
 

@@ -20,13 +20,15 @@ from rich.console import Console
 from booster_ray import __version__
 from booster_ray.config import Config, Sweep
 from booster_ray.runtime.signals import keep_listening, stop_signals
+from booster_ray.store.durable import replace_text
+from booster_ray.store.failure import ERROR
+from booster_ray.store.files import best_checkpoint, read_progress
 from booster_ray.store.gates import label
 from booster_ray.store.sharing import Sharing
 from booster_ray.track.subject import write_statuses
 from booster_ray.train.preemption import Watch
 from booster_ray.train.ray_cluster import cluster_address
 from booster_ray.train.ray_train import available_cpus, connect, resources
-from booster_ray.train.run import ERROR, best_checkpoint, read_progress, replace_text
 from booster_ray.tune.budget import Budget
 from booster_ray.tune.live import LiveTable
 from booster_ray.tune.patience import StorageLost, patiently

@@ -14,11 +14,12 @@ from booster_ray.config import Config
 from booster_ray.runtime.environment import settle
 from booster_ray.runtime.signals import forward_signals
 from booster_ray.store.attempts import last_env_steps
+from booster_ray.store.durable import replace_text
 from booster_ray.store.failure import FILES, recorded
+from booster_ray.store.files import CONFIG, STOP_FILE
 from booster_ray.store.folder import publish, work_in
 from booster_ray.store.last_words import WAITING, note_stderr
 from booster_ray.train.preemption import train_preemptibly
-from booster_ray.train.run import CONFIG, STOP_FILE, replace_text
 
 
 def trial_directory(root: Path, number: int) -> Path:
@@ -61,7 +62,8 @@ def run_trial(config: dict[str, Any]) -> None:
         train_preemptibly(resolved, directory, root / STOP_FILE, tune.report)
     finished = last_env_steps(directory) >= resolved.training.env_steps
     if finished and "robustness" in resolved.tune.objectives:
-        from booster_ray.tune.robustness import ROBUSTNESS, measure_robustness
+        from booster_ray.store.files import ROBUSTNESS
+        from booster_ray.tune.robustness import measure_robustness
 
         with _recorded(resolved, directory):
             measure_robustness(resolved, directory)

@@ -10,9 +10,10 @@ from track.made import judge, run_folder, variant
 
 from booster_ray.cli import guarded
 from booster_ray.deploy.models import main
-from booster_ray.policy.model import CHECKPOINT, checksum, pack, verify
+from booster_ray.policy.model import pack
 from booster_ray.store import gates as verdict
 from booster_ray.store.checkpoint import load as load_checkpoint
+from booster_ray.store.model_folder import CHECKPOINT, checksum, verify
 from booster_ray.track.best import CHAMPION
 from booster_ray.track.registry import Version
 from booster_ray.track.registry_mlflow import MlflowRegistry

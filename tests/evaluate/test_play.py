@@ -5,16 +5,9 @@ from typing import Any
 import numpy as np
 import pytest
 
-from booster_ray.evaluate.play import (
-    BadAction,
-    Episode,
-    Instant,
-    Measures,
-    Player,
-    play_native,
-    play_official,
-)
+from booster_ray.evaluate.play import Episode, Instant, Measures, play_native, play_official
 from booster_ray.evaluate.target import actor_target
+from booster_ray.policy.player import BadAction, Player
 from booster_ray.policy.settings import Settings
 from booster_ray.soccer import game
 from policies import actor

@@ -22,9 +22,9 @@ from booster_ray.policy.convert import ConversionError, load_actor, save_actor, 
 from booster_ray.rl import normalizer
 from booster_ray.rl.sac.learner import Sac, SacState
 from booster_ray.rl.torch_actor import TorchActor
+from booster_ray.rl.tree import from_tree, to_tree
 from booster_ray.soccer import features, game
 from booster_ray.store.checkpoint import CheckpointError
-from booster_ray.train.learner import from_tree, to_tree
 
 TOLERANCE = 1e-5
 OPTIONS = list(itertools.product(["silu", "relu", "elu"], [True, False], [True, False]))

@@ -13,7 +13,7 @@ from booster_ray.rl.replay import Replay
 from booster_ray.rl.sac.learner import Sac, SacState, _optimizer
 from booster_ray.rl.sac.losses import Batch, critic_loss
 from booster_ray.rl.symmetry import Mirror, mirror_action, mirror_observation
-from booster_ray.train.learner import from_tree, to_tree
+from booster_ray.rl.tree import from_tree, to_tree
 
 LANES, HORIZON = 16, 10
 BASE: dict[str, Any] = {

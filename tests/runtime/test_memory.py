@@ -15,7 +15,7 @@ from booster_ray.envs.make import check_world
 from booster_ray.rl.ddpg.replay import AnnealedReplay
 from booster_ray.rl.replay import Replay
 from booster_ray.runtime import memory as room
-from booster_ray.store import folder
+from booster_ray.train import preflight
 from booster_ray.train.run import Run
 
 DEFAULT = Path(__file__).parents[2] / "tune_configs/default.yaml"
@@ -71,7 +71,7 @@ def test_images_need_more_than_there_is(
     limited(tmp_path, monkeypatch, 23 * GIB)
     overrides = [*camera, f"stage={stage}"]
     with pytest.raises(ConfigError) as caught:
-        folder.begin(load(DEFAULT, overrides))
+        preflight.begin(load(DEFAULT, overrides))
     told = re.fullmatch(
         rf".*default\.yaml: {key}\.replay_size: 262,144 transitions of 221 kB take 54 GiB, this "
         r"machine has [0-9.]+ GiB free; expected at most ([0-9,]+)",
@@ -82,7 +82,7 @@ def test_images_need_more_than_there_is(
     fitting = int(told[1].replace(",", ""))
     assert fitting * room.FLOAT * 2 * NUMBERS > 0.4 * min(23 * GIB, room.free_bytes())
     # What the line says is then accepted.
-    assert folder.begin(load(DEFAULT, [*overrides, f"{key}.replay_size={fitting}"])).is_dir()
+    assert preflight.begin(load(DEFAULT, [*overrides, f"{key}.replay_size={fitting}"])).is_dir()
 
 
 def test_what_is_planned_is_what_replays_take() -> None:
@@ -109,12 +109,12 @@ def test_on_a_cluster_only_the_worker_knows(
 ) -> None:
     limited(tmp_path, monkeypatch, GIB)
     monkeypatch.setenv("RAY_ADDRESS", "10.0.0.1:6379")
-    assert folder.begin(load(DEFAULT, [*camera, "name=there"])).is_dir()
+    assert preflight.begin(load(DEFAULT, [*camera, "name=there"])).is_dir()
     with pytest.raises(ConfigError, match="GiB free"):
-        folder.begin(load(DEFAULT, [*camera, "name=here"]), under_ray=False)
+        preflight.begin(load(DEFAULT, [*camera, "name=here"]), under_ray=False)
     monkeypatch.setenv("RAY_ADDRESS", "local")
     with pytest.raises(ConfigError, match="GiB free"):
-        folder.begin(load(DEFAULT, [*camera, "name=here"]))
+        preflight.begin(load(DEFAULT, [*camera, "name=here"]))
 
 
 @pytest.mark.parametrize("stage", ["pretrain", "finetune"])

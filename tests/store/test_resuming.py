@@ -9,7 +9,7 @@ import pytest
 
 from booster_ray.cli import config_or_resumed, resume_command, run_parser
 from booster_ray.config import ConfigError, load
-from booster_ray.store import folder
+from booster_ray.store.files import SWEEP
 from booster_ray.store.resuming import changed, changes
 
 
@@ -64,7 +64,7 @@ def run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     root = tmp_path / "moved here" / "x"
     root.mkdir(parents=True)
     debug = Path(__file__).parents[2] / "tune_configs/debug.yaml"
-    (root / folder.SWEEP).write_text(load(debug, ["name=x"]).complete().to_yaml())
+    (root / SWEEP).write_text(load(debug, ["name=x"]).complete().to_yaml())
     return root
 
 
@@ -82,11 +82,11 @@ def test_storage_says_where_the_run_is(arguments: list[str], run: Path) -> None:
     args = parsed("--resume", "x", *arguments)
     left = changes(args)
     assert left == [text for text in arguments if text.startswith("tune.")]
-    sweep, root = config_or_resumed(args, folder.SWEEP)
+    sweep, root = config_or_resumed(args, SWEEP)
     assert root == Path("moved here/x")
-    after = changed(sweep, root / folder.SWEEP, left).base()
-    assert after.storage == load(run / folder.SWEEP).base().storage == "moved here"
-    assert after.tune.trials == (9 if left else load(run / folder.SWEEP).base().tune.trials)
+    after = changed(sweep, root / SWEEP, left).base()
+    assert after.storage == load(run / SWEEP).base().storage == "moved here"
+    assert after.tune.trials == (9 if left else load(run / SWEEP).base().tune.trials)
     assert resume_command("tune", after).endswith("--resume x --storage 'moved here'")
 
 
@@ -96,12 +96,12 @@ def test_variables_in_storage_are_replaced_as_in_a_config(
     monkeypatch.setenv("HERE", "moved here")
     args = parsed("--resume", "x", "storage=$HERE")
     assert changes(args) == []
-    assert config_or_resumed(args, folder.SWEEP)[0].base().storage == "moved here"
+    assert config_or_resumed(args, SWEEP)[0].base().storage == "moved here"
     monkeypatch.delenv("HERE")
     with pytest.raises(
         ConfigError, match=r"^command line: --storage: names \$HERE, expected a var"
     ):
-        config_or_resumed(args, folder.SWEEP)
+        config_or_resumed(args, SWEEP)
 
 
 @pytest.mark.parametrize(
@@ -118,13 +118,13 @@ def test_two_storages_or_none_are_one_line(arguments: list[str], says: str) -> N
     args = parsed(*arguments)
     with pytest.raises(ConfigError, match="command line: storage: ") as caught:
         changes(args)
-        config_or_resumed(args, folder.SWEEP)
+        config_or_resumed(args, SWEEP)
     assert says in str(caught.value)
 
 
 @pytest.mark.parametrize("typed", ["a", "1e3", "true", "{a: b}", "s3://bucket/runs", "a 'b' \"c\""])
 def test_storage_of_a_new_run_may_be_an_option(typed: str) -> None:
-    sweep, root = config_or_resumed(parsed("debug", "--storage", typed, "seed=3"), folder.SWEEP)
+    sweep, root = config_or_resumed(parsed("debug", "--storage", typed, "seed=3"), SWEEP)
     assert root is None and sweep.base().storage == typed and sweep.base().seed == 3
-    again, _ = config_or_resumed(parsed("debug", "--storage", "a", "storage=a"), folder.SWEEP)
+    again, _ = config_or_resumed(parsed("debug", "--storage", "a", "storage=a"), SWEEP)
     assert again.base().storage == "a"

@@ -15,8 +15,9 @@ from booster_ray.store import folder, sharing
 from booster_ray.store import remote as storage
 from booster_ray.store.attempts import add_attempt, read_attempts
 from booster_ray.store.collect import collect
+from booster_ray.store.failure import ERROR
+from booster_ray.store.files import PROGRESS, STOP_FILE, SWEEP
 from booster_ray.store.sharing import Sharing, sweep_on_this_machine
-from booster_ray.train.run import ERROR, PROGRESS, STOP_FILE
 from booster_ray.tune.study import ask, open_study
 
 
@@ -107,7 +108,7 @@ def test_trackers_see_trials_elsewhere_and_leave_those_that_run_here_alone(
     root = here.root(config)
     collect(config, root)  # no sweep's folder yet
     assert list(root.iterdir()) == []
-    (root / folder.SWEEP).write_text(sweep.complete().to_yaml())
+    (root / SWEEP).write_text(sweep.complete().to_yaml())
     ours = root / "trials" / "0001"
     record(ours, 150)
     with (ours / ".lock").open("w") as lock:
@@ -127,8 +128,8 @@ def test_a_trial_elsewhere_reads_the_sweep_and_sees_its_stop(
     config = sweep.base()
     driver, worker = (Machine(name, tmp_path, monkeypatch) for name in "ab")
     root = driver.root(config)
-    (root / folder.SWEEP).write_text(sweep.complete().to_yaml())
-    folder.publish(config, root / folder.SWEEP)
+    (root / SWEEP).write_text(sweep.complete().to_yaml())
+    folder.publish(config, root / SWEEP)
     worker.enter()
     worker.root(config).joinpath(STOP_FILE).touch()  # of a stop long ago
     found, there = sweep_on_this_machine(

@@ -9,9 +9,9 @@ from pathlib import Path
 from typing import Any
 
 from booster_ray.config import Config
-from booster_ray.policy.model import MODEL, seal
 from booster_ray.store import checkpoint
 from booster_ray.store.gates import GATES, Verdict, store
+from booster_ray.store.model_folder import MODEL, seal
 from policies import save_checkpoint, tiny_config
 
 SCORES = {"score": 1.5, "score/goalie": 2.0, "score/obstacle": 1.0, "score/kick_to_target": 1.5,

@@ -11,7 +11,8 @@ from track.fake_wandb import Server
 from track.made import judge, run_folder, variant
 
 from booster_ray.config import Config, Sweep, load
-from booster_ray.policy.model import CHECKPOINT, pack
+from booster_ray.policy.model import pack
+from booster_ray.store.model_folder import CHECKPOINT
 from booster_ray.track.best import BEST, CHAMPION
 from booster_ray.track.fetch import cached, fetch, pinned, start_path
 from booster_ray.track.registry import Reference, RegistryError, find, parse

@@ -8,8 +8,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from track.told import add, report, reports, rewind
 
+from booster_ray.store.files import PROGRESS, SYSTEM
 from booster_ray.track.ledger import VIDEOS, Ledger
-from booster_ray.train.run import PROGRESS, SYSTEM
 
 
 def steps(rows: list) -> list[int]:

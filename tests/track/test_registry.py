@@ -12,9 +12,10 @@ import pytest
 from track.made import SCORES, judge, run_folder, variant
 
 from booster_ray.config import Config
-from booster_ray.policy.model import CHECKPOINT, MODEL, checksum, pack, verify
+from booster_ray.policy.model import pack
 from booster_ray.store import gates as verdict
 from booster_ray.store.checkpoint import CheckpointError
+from booster_ray.store.model_folder import CHECKPOINT, MODEL, checksum, verify
 from booster_ray.track.best import BEST, CHAMPION, LATEST
 from booster_ray.track.fetch import fetch
 from booster_ray.track.registry import Reference, RegistryError, Version, find, parse

@@ -9,12 +9,12 @@ import driving
 import pytest
 from track.told import EVERY, add, make_run, make_sweep, reports, wandb_history, wandb_run
 
+from booster_ray.store.failure import ERROR
 from booster_ray.store.identity import run_id
 from booster_ray.track.ledger import Ledger
 from booster_ray.track.subject import Board
 from booster_ray.track.wandb_file import last_step, records
 from booster_ray.track.wandb_listener import WandbListener
-from booster_ray.train.run import ERROR
 
 
 @pytest.fixture(autouse=True)

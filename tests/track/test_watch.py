@@ -10,9 +10,9 @@ import pytest
 from track.made import run_folder
 
 from booster_ray.config import Config, load
+from booster_ray.store.files import SYSTEM
 from booster_ray.track.registry_mlflow import MlflowRegistry
 from booster_ray.train.publish import LOG, Publisher, located, publish_best, wanted
-from booster_ray.train.run import SYSTEM
 from booster_ray.train.watch import Watching
 
 

@@ -16,13 +16,15 @@ from booster_ray.config.finetune import value_at
 from booster_ray.envs.make import make_world
 from booster_ray.policy.actor_files import torch_policy
 from booster_ray.policy.convert import to_torch
+from booster_ray.rl.tree import from_tree
 from booster_ray.soccer import game
 from booster_ray.store import checkpoint
+from booster_ray.store.files import best_checkpoint, read_progress
 from booster_ray.train.finetune import VELOCIMETER, DdpgEngine, Finetuning, make_engine
-from booster_ray.train.learner import from_tree, make_learner
+from booster_ray.train.learner import make_learner
 from booster_ray.train.policy import load_policy
 from booster_ray.train.report import Report, TrainingDiverged, Tree
-from booster_ray.train.run import Run, best_checkpoint, read_progress
+from booster_ray.train.run import Run
 
 DEBUG = Path(__file__).parents[2] / "tune_configs/debug.yaml"
 SHORT = [

@@ -12,11 +12,12 @@ import pytest
 from booster_ray.config import Config, ConfigError, load
 from booster_ray.policy.actor_files import torch_policy
 from booster_ray.policy.convert import save_actor, to_torch
+from booster_ray.rl.tree import to_tree
 from booster_ray.soccer import features
 from booster_ray.store import checkpoint
 from booster_ray.store.checkpoint import CheckpointError
 from booster_ray.train.finetune_start import begin, find, grown
-from booster_ray.train.learner import make_learner, to_tree
+from booster_ray.train.learner import make_learner
 
 DEFAULT = Path(__file__).parents[2] / "tune_configs/default.yaml"
 SMALL = ["sac.actor_hidden=[16, 8]", "sac.critic_hidden=[8]"]

@@ -14,7 +14,7 @@ from booster_ray.policy.experts import DemonstratorError, actions, load_demonstr
 from booster_ray.policy.experts.stander import POSE, Stander
 from booster_ray.soccer.features import Clock
 from booster_ray.soccer.frame import Frame
-from booster_ray.store import folder
+from booster_ray.train import preflight
 from booster_ray.train.imitation import ImitationEngine
 from booster_ray.train.pretrain import Pretraining
 
@@ -185,7 +185,7 @@ def test_nothing_is_begun_for_who_cannot_be_asked(
 ) -> None:
     monkeypatch.delenv("BOOSTER_GYM_T1_WALK", raising=False)
     with pytest.raises(ConfigError, match="BOOSTER_GYM_T1_WALK is not set"):
-        folder.begin(load("striker", [f"storage={tmp_path / 'runs'}"]))
+        preflight.begin(load("striker", [f"storage={tmp_path / 'runs'}"]))
     assert list(tmp_path.rglob("*")) == []
 
 

@@ -17,7 +17,8 @@ import pytest
 from booster_ray.config import Config, load
 from booster_ray.evaluate import scores as evaluation
 from booster_ray.store import checkpoint
-from booster_ray.train.run import Run, read_progress, train_reporting
+from booster_ray.store.files import read_progress
+from booster_ray.train.run import Run, train_reporting
 
 SETTINGS = (
     "world=gym:train.slow_env:Slow-v0", "world.num_envs=3", "training.env_steps=360",

@@ -17,9 +17,9 @@ import pytest
 from booster_ray.config import Config, Trainer, load
 from booster_ray.store import checkpoint
 from booster_ray.store.attempts import read_attempts
+from booster_ray.store.files import read_progress
 from booster_ray.train import preemption
 from booster_ray.train.preemption import GoogleMetadata, Notice, NoticeFile, Preempted, Watch
-from booster_ray.train.run import read_progress
 
 LONG = ("training.env_steps=100_000", "checkpoint.every_env_steps=100_000")
 SEEDED = ("randomization.level=0", "rewards.height=1.0", "sac.critic_lr=3e-4")

@@ -14,10 +14,10 @@ from train.trees import differing, leaves, numbers
 
 from booster_ray.config import SAC, Config, load
 from booster_ray.rl.sac.learner import Sac
+from booster_ray.rl.tree import from_tree
 from booster_ray.store import checkpoint
 from booster_ray.train import pretrain
 from booster_ray.train.collect import HostEngine
-from booster_ray.train.learner import from_tree
 from booster_ray.train.pretrain import Pretraining
 from booster_ray.train.report import Report, TrainingDiverged, Tree, check_given
 

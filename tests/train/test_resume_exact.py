@@ -21,7 +21,8 @@ from train.trees import CLOCKS, differing, leaves
 from booster_ray.config import Config, load
 from booster_ray.store import checkpoint
 from booster_ray.store.checkpoint.log import SEGMENTS
-from booster_ray.train.run import Run, read_progress
+from booster_ray.store.files import read_progress
+from booster_ray.train.run import Run
 
 DEBUG = Path(__file__).parents[2] / "tune_configs/debug.yaml"
 KILLS = 10

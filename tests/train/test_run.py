@@ -23,9 +23,10 @@ from booster_ray.rl.sac.learner import Sac
 from booster_ray.store import checkpoint
 from booster_ray.store.checkpoint import CheckpointError, RemoteFolder, store, writer
 from booster_ray.store.checkpoint.leaves import flatten
-from booster_ray.store.failure import read_failure
+from booster_ray.store.failure import ERROR, read_failure
+from booster_ray.store.files import CONFIG, PROGRESS, best_checkpoint, read_progress
 from booster_ray.train import pretrain
-from booster_ray.train.run import CONFIG, ERROR, PROGRESS, Run, best_checkpoint, read_progress
+from booster_ray.train.run import Run
 
 DEBUG = Path(__file__).parents[2] / "tune_configs/debug.yaml"
 OVERRIDES = [

@@ -15,11 +15,12 @@ from train.trees import differing, numbers
 
 from booster_ray.config import Config, ConfigError, load
 from booster_ray.store import checkpoint
-from booster_ray.store.folder import begin
+from booster_ray.store.files import best_checkpoint
 from booster_ray.train.policy import load_policy
+from booster_ray.train.preflight import begin
 from booster_ray.train.pretrain import Pretraining
 from booster_ray.train.report import Tree
-from booster_ray.train.run import Run, best_checkpoint
+from booster_ray.train.run import Run
 
 DEBUG = Path(__file__).parents[2] / "tune_configs/debug.yaml"
 

@@ -5,7 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 
 from booster_ray.config import Tune
-from booster_ray.tune.budget import SPENT, Budget
+from booster_ray.store.files import SPENT
+from booster_ray.tune.budget import Budget
 
 
 class Clock:

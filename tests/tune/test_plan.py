@@ -9,8 +9,7 @@ import driving
 import pytest
 
 from booster_ray.config import load
-from booster_ray.train.run import CONFIG, PROGRESS
-from booster_ray.tune.budget import SPENT
+from booster_ray.store.files import CONFIG, PROGRESS, SPENT
 from booster_ray.tune.plan import lines, plan
 
 LIMITS = ("tune.price_per_hour=2", "tune.max_hours=1", "tune.max_cost=100", "tune.trials=4")

@@ -11,8 +11,8 @@ import pytest
 
 from booster_ray.store.attempts import add_attempt, read_attempts
 from booster_ray.store.failure import ERROR, record_failure, storing
+from booster_ray.store.files import PROGRESS
 from booster_ray.store.last_words import meaningful
-from booster_ray.train.run import PROGRESS
 from booster_ray.tune.retry import Retries, Verdict, reason
 
 

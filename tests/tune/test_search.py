@@ -14,8 +14,9 @@ from optuna.trial import TrialState
 from ray.tune.search import Searcher
 
 from booster_ray.config import Sweep, load
+from booster_ray.store.failure import ERROR
+from booster_ray.store.files import PROGRESS
 from booster_ray.store.sharing import Sharing
-from booster_ray.train.run import ERROR, PROGRESS
 from booster_ray.tune.search import StudySearch
 from booster_ray.tune.stop import Stop
 from booster_ray.tune.study import open_study

@@ -9,6 +9,7 @@ import pytest
 from optuna.trial import TrialState
 
 from booster_ray.config import Choice, Config, ConfigError, FloatRange, IntRange, load
+from booster_ray.store.files import STUDY
 from booster_ray.tune import study as studies
 
 SPACE = {
@@ -76,7 +77,7 @@ def test_another_database_by_url(tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     studies.refuse_taken(shared, "x.yaml")
     studies.ask(studies.open_study(shared, tmp_path), SPACE, "random", seed=1)
     assert optuna.get_all_study_names(f"sqlite:///{tmp_path / 'shared.db'}") == ["s"]
-    assert not (tmp_path / studies.STUDY).exists()
+    assert not (tmp_path / STUDY).exists()
     with pytest.raises(ConfigError, match=r"x\.yaml: name: study 's' exists at tune\.study_url"):
         studies.refuse_taken(shared, "x.yaml")
 

@@ -8,8 +8,8 @@ from pathlib import Path
 from booster_ray.evaluate.gates.conversion import gate2
 from booster_ray.evaluate.target import load_actor
 from booster_ray.policy.actor_files import save_actor
-from booster_ray.policy.model import CHECKPOINT
 from booster_ray.store.gates import read, store, stored
+from booster_ray.store.model_folder import CHECKPOINT
 
 
 def convert(files: Path, folder: Path, say: Callable[[str], object]) -> bool:

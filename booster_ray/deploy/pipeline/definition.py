@@ -11,9 +11,10 @@ from typing import Any
 
 from booster_ray.config import PRESETS, Config, ConfigError, Sweep, load
 from booster_ray.config.errors import choices, hint
-from booster_ray.store.folder import SWEEP, mirror_of, storage_path
+from booster_ray.store.durable import replace_text
+from booster_ray.store.files import CONFIG, SWEEP
+from booster_ray.store.folder import mirror_of, storage_path
 from booster_ray.store.remote import RemoteFolder, is_remote
-from booster_ray.train.run import CONFIG, replace_text
 
 PIPELINES = PRESETS / "pipelines"
 """Folder, under the current one, where bare names of pipelines are looked up."""

@@ -14,14 +14,14 @@ from booster_ray.deploy.pipeline.definition import Folder
 from booster_ray.evaluate.export import PACKAGE, export
 from booster_ray.evaluate.submit import KEY, command
 from booster_ray.evaluate.submit import submit as hand_over
-from booster_ray.policy.model import CHECKPOINT
 from booster_ray.policy.package import MANIFEST
+from booster_ray.store.durable import replace_text
 from booster_ray.store.gates import digest, read
+from booster_ray.store.model_folder import CHECKPOINT
 from booster_ray.track.best import value
 from booster_ray.track.registry import Registry, Version
 from booster_ray.track.registry_champion import champion, check_gate
 from booster_ray.track.registry_champion import promote as make_champion
-from booster_ray.train.run import replace_text
 
 RECORD = "submission"
 INTENT = "submitting.json"

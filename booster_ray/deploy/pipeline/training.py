@@ -10,8 +10,8 @@ from typing import Any, NamedTuple
 
 from booster_ray.config import Config, ConfigError, Sweep
 from booster_ray.store import folder as runs
+from booster_ray.store.files import CONFIG, SWEEP, best_checkpoint, read_progress
 from booster_ray.store.remote import RemoteFolder, is_remote
-from booster_ray.train.run import CONFIG, best_checkpoint, read_progress
 
 Say = Callable[[str], object]
 
@@ -65,7 +65,7 @@ def _ended(sweep: Sweep) -> bool:
 
 def begun(sweep: Sweep) -> bool:
     """Whether the sweep or run can be resumed; what a killed beginning left is cleared away."""
-    config, marker = sweep.base(), runs.SWEEP if sweep.space else CONFIG
+    config, marker = sweep.base(), SWEEP if sweep.space else CONFIG
     root = runs.storage_path(config.storage) / config.name
     there = RemoteFolder(config.storage) if is_remote(config.storage) else None
     if (root / marker).is_file() or (there and marker in there.names(config.name)):

@@ -78,13 +78,14 @@ def jax_policy(actor: Actor) -> Policy:
     """
     from booster_ray.envs.make import sizes
     from booster_ray.policy.convert import to_jax
+    from booster_ray.rl.sac.learner import Sac
+    from booster_ray.rl.tree import from_tree, to_tree
     from booster_ray.store.checkpoint import CheckpointError
-    from booster_ray.train.learner import from_tree, make_learner, to_tree
 
-    sac = actor.config.sac.model_copy(update={"matmul": "float32", "devices": 1})
-    config = actor.config.model_copy(update={"sac": sac})
-    learner = make_learner(config, *sizes(config))
-    state = learner.init(config.seed)
+    # Its mirror is for updates alone, which are not made here.
+    plain = {"matmul": "float32", "devices": 1, "symmetry": "none"}
+    learner = Sac(actor.config.sac.model_copy(update=plain), *sizes(actor.config))
+    state = learner.init(actor.config.seed)
     try:
         tree = to_tree(state)
         # Only what acts: other optimizers' states do not matter here.

@@ -24,6 +24,10 @@ if TYPE_CHECKING:
     from booster_ray.envs.native import NativeWorld
 
 
+OLD_PLACE = "booster_ray.demonstrators"
+"""Where the experts of this package were until release 0.1."""
+
+
 class DemonstratorError(Exception):
     """A demonstrator raised, or gave no joint targets: one line that names it."""
 
@@ -84,6 +88,8 @@ def load_demonstrator(path: str) -> Demonstrator:
         ConfigError: there is none, or it cannot be made.
     """
     module, _, name = path.partition(":")
+    if module.startswith(OLD_PLACE):  # as configs of earlier releases, and their checkpoints, say
+        module = __name__ + module.removeprefix(OLD_PLACE)
     try:
         made: Any = getattr(importlib.import_module(module), name)()
     except (Exception, SystemExit) as error:  # whatever its module or its constructor raises

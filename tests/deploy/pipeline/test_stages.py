@@ -17,9 +17,9 @@ from booster_ray.deploy.pipeline import submission, training
 from booster_ray.deploy.pipeline.command import main
 from booster_ray.deploy.pipeline.definition import Folder, read
 from booster_ray.deploy.pipeline.stages import Job, run_stage
+from booster_ray.store.files import best_checkpoint
 from booster_ray.store.gates import digest
 from booster_ray.track.registry_open import open_registry
-from booster_ray.train.run import best_checkpoint
 
 ROOT = Path(__file__).parents[3]
 
