@@ -30,6 +30,7 @@ from booster_ray.rl.replay import Replay
 from booster_ray.rl.sac.losses import Batch
 from booster_ray.store import checkpoint
 from booster_ray.store.checkpoint.leaves import flatten, unflatten
+from booster_ray.store.writer import Writer
 from booster_ray.train.run import Run
 
 FEW = 10_000
@@ -103,7 +104,7 @@ def grown(config: Config, directory: Path, new: int) -> dict[str, float]:
     )
     for _ in range(config.sac.replay_size // lanes):
         replay.add(batch)
-    writer = checkpoint.Writer(directory, keep=2)
+    writer = Writer(directory, keep=2)
     writer.save("step_1", lambda: {"replay": replay.state()}, {})
     writer.finish()
     for _ in range(new // lanes):

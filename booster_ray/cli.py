@@ -26,7 +26,8 @@ def guarded(main: Callable[[], int], *, answers: bool = False) -> int:
     from booster_ray.runtime.environment import keep_numerics
     from booster_ray.runtime.streams import forgive_streams, lost_output
     from booster_ray.runtime.versions import VersionError
-    from booster_ray.store.checkpoint import CheckpointError, StorageError
+    from booster_ray.store.checkpoint import CheckpointError
+    from booster_ray.store.remote import StorageError
 
     forgive_streams(quiet=answers)
     for undone in keep_numerics():

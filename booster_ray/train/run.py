@@ -21,7 +21,7 @@ from typing import IO, Any
 from booster_ray.config import Config, ConfigError, load
 from booster_ray.config.models import value
 from booster_ray.store import checkpoint
-from booster_ray.store.checkpoint import CheckpointError, Mirror, StorageError, Writer
+from booster_ray.store.checkpoint import CheckpointError
 from booster_ray.store.checkpoint.store import discard
 from booster_ray.store.durable import replace_text
 from booster_ray.store.failure import (
@@ -34,6 +34,9 @@ from booster_ray.store.failure import (
 from booster_ray.store.files import CONFIG, PROGRESS, RECORDS, best_checkpoint, read_progress
 from booster_ray.store.folder import mirror_of
 from booster_ray.store.identity import keep_run_id
+from booster_ray.store.mirror import Mirror
+from booster_ray.store.remote import StorageError
+from booster_ray.store.writer import Writer
 from booster_ray.train.report import Report, TrainingDiverged
 
 _POLL_SECONDS = 0.5

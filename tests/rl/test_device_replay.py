@@ -12,8 +12,9 @@ from booster_ray.rl.replay import Replay
 from booster_ray.rl.sac import device_replay
 from booster_ray.rl.sac.device_replay import DeviceReplay, Rings, Step
 from booster_ray.rl.sac.losses import Batch
-from booster_ray.store.checkpoint import Writer, load
+from booster_ray.store.checkpoint import load
 from booster_ray.store.checkpoint.store import segments
+from booster_ray.store.writer import Writer
 
 OBS, ACT, LANES, GAMMA = 3, 2, 6, 0.9
 

@@ -7,8 +7,9 @@ import pytest
 from booster_ray.rl.ddpg.replay import AnnealedReplay
 from booster_ray.rl.replay import Replay, newest
 from booster_ray.rl.sac.losses import Batch
-from booster_ray.store.checkpoint import CheckpointError, Writer, load
+from booster_ray.store.checkpoint import CheckpointError, load
 from booster_ray.store.checkpoint.store import segments
+from booster_ray.store.writer import Writer
 
 OBS, ACT = 3, 2
 TASK = np.array([0, 1, 2, 0, 1])

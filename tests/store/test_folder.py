@@ -10,8 +10,8 @@ from checkpoint import s3_server
 
 from booster_ray.config import ConfigError, load
 from booster_ray.store import folder
-from booster_ray.store.checkpoint import RemoteFolder
 from booster_ray.store.files import CONFIG
+from booster_ray.store.remote import RemoteFolder
 
 DEBUG = Path(__file__).parents[2] / "tune_configs/debug.yaml"
 

@@ -17,15 +17,11 @@ from store.ring import Ring, expected
 from store.volume import Volume
 
 from booster_ray.store import remote as storage
-from booster_ray.store.checkpoint import (
-    Mirror,
-    RemoteFolder,
-    StorageError,
-    Writer,
-    load,
-    load_newest,
-)
+from booster_ray.store.checkpoint import load, load_newest
 from booster_ray.store.checkpoint.log import SEGMENTS
+from booster_ray.store.mirror import Mirror
+from booster_ray.store.remote import RemoteFolder, StorageError
+from booster_ray.store.writer import Writer
 
 RECORDS = ("progress.jsonl", "error.txt")
 

@@ -11,9 +11,11 @@ import pytest
 from store.ring import Ring, expected
 from store.unsynced import without_folder_sync
 
-from booster_ray.store.checkpoint import StorageError, Writer, load, save, store, writer
+from booster_ray.store.checkpoint import load, save, store, writer
 from booster_ray.store.checkpoint.log import SEGMENTS
 from booster_ray.store.checkpoint.store import segments
+from booster_ray.store.remote import StorageError
+from booster_ray.store.writer import Writer
 
 FULL = OSError(errno.ENOSPC, "No space left on device")
 

@@ -10,7 +10,7 @@ import driving
 import pytest
 from checkpoint import s3_server
 
-from booster_ray.store.checkpoint import RemoteFolder
+from booster_ray.store.remote import RemoteFolder
 
 OVERRIDES = ("name=far", "randomization.level=0", "rewards.height=1.0", "sac.critic_lr=3e-4",
              "training.env_steps=1200")  # fmt: skip

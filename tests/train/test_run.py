@@ -21,10 +21,11 @@ from train.trees import differing
 from booster_ray.config import SAC, Config, ConfigError, load
 from booster_ray.rl.sac.learner import Sac
 from booster_ray.store import checkpoint
-from booster_ray.store.checkpoint import CheckpointError, RemoteFolder, store, writer
+from booster_ray.store.checkpoint import CheckpointError, store, writer
 from booster_ray.store.checkpoint.leaves import flatten
 from booster_ray.store.failure import ERROR, read_failure
 from booster_ray.store.files import CONFIG, PROGRESS, best_checkpoint, read_progress
+from booster_ray.store.remote import RemoteFolder
 from booster_ray.train import pretrain
 from booster_ray.train.run import Run
 
