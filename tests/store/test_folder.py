@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from checkpoint import s3_server
+from store import s3_server
 
 from booster_ray.config import ConfigError, load
 from booster_ray.store import folder

@@ -12,7 +12,7 @@ from pathlib import Path
 import fsspec
 import numpy as np
 import pytest
-from checkpoint import s3_server, volume
+from store import s3_server, volume
 from store.ring import Ring, expected
 from store.volume import Volume
 

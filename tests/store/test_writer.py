@@ -11,7 +11,8 @@ import pytest
 from store.ring import Ring, expected
 from store.unsynced import without_folder_sync
 
-from booster_ray.store.checkpoint import load, save, store, writer
+from booster_ray.store import writer
+from booster_ray.store.checkpoint import load, save, store
 from booster_ray.store.checkpoint.log import SEGMENTS
 from booster_ray.store.checkpoint.store import segments
 from booster_ray.store.remote import StorageError

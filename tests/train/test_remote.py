@@ -8,7 +8,7 @@ from pathlib import Path
 
 import driving
 import pytest
-from checkpoint import s3_server
+from store import s3_server
 
 from booster_ray.store.remote import RemoteFolder
 

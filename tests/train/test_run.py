@@ -20,8 +20,8 @@ from train.trees import differing
 
 from booster_ray.config import SAC, Config, ConfigError, load
 from booster_ray.rl.sac.learner import Sac
-from booster_ray.store import checkpoint
-from booster_ray.store.checkpoint import CheckpointError, store, writer
+from booster_ray.store import checkpoint, writer
+from booster_ray.store.checkpoint import CheckpointError, store
 from booster_ray.store.checkpoint.leaves import flatten
 from booster_ray.store.failure import ERROR, read_failure
 from booster_ray.store.files import CONFIG, PROGRESS, best_checkpoint, read_progress
