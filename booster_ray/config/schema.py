@@ -14,7 +14,7 @@ from booster_ray.config import yaml12
 from booster_ray.config.errors import hint
 from booster_ray.config.finetune import DDPG, FINETUNING_RULES, Schedule
 from booster_ray.config.imitation import Imitation
-from booster_ray.config.kinds import SOCCER, check_kind
+from booster_ray.config.kinds import SOCCER, check_kind, kind_of
 from booster_ray.config.models import Models, Monitor
 from booster_ray.config.section import (
     REPLAY_RULES,
@@ -64,7 +64,7 @@ class World(Section):
     @property
     def is_soccer(self) -> bool:
         """Whether tasks, rewards, control and randomization mean anything here."""
-        return self.kind in SOCCER
+        return kind_of(self.kind)[0].soccer
 
     @property
     def on_device(self) -> bool:
@@ -73,7 +73,7 @@ class World(Section):
 
 
 def _on_device(kind: str) -> bool:
-    return kind == "mjx" or kind.startswith("brax:")
+    return kind_of(kind)[0].on_device
 
 
 class Control(Section):

@@ -11,6 +11,8 @@ from brax import envs
 from brax.envs.base import State
 from flax import serialization
 
+from booster_ray.config import Config
+from booster_ray.config.kinds import kind_of
 from booster_ray.envs.mjx import Outcome
 
 EPISODE_STEPS = 1000
@@ -42,6 +44,11 @@ class BraxDynamics:
     Raises:
         ValueError: Brax refuses the backend.
     """
+
+    @classmethod
+    def from_config(cls, config: Config, num_envs: int) -> BraxDynamics:
+        """The environments that a config names."""
+        return cls(kind_of(config.world.kind)[1], num_envs)
 
     def __init__(self, name: str, num_envs: int, episode_steps: int = EPISODE_STEPS) -> None:
         env_name, _, backend = name.partition("/")

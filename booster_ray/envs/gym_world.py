@@ -11,7 +11,9 @@ import gymnasium
 import numpy as np
 from gymnasium.spaces import Box
 
+from booster_ray.config import Config, ConfigError
 from booster_ray.config.errors import blame, show
+from booster_ray.config.kinds import kind_of
 from booster_ray.envs import gym_state
 from booster_ray.envs.contract import StepResult, WorldError
 
@@ -43,6 +45,16 @@ class GymWorld:
             observations or actions are not what a Gaussian policy can serve: a Box of at least
             one number, bounded in the case of actions.
     """
+
+    @classmethod
+    def from_config(
+        cls, config: Config, num_envs: int, *, max_steps: int | None, **_: Any
+    ) -> GymWorld:
+        """The environments that a config names. Raises ConfigError: they cannot be made."""
+        try:
+            return cls(kind_of(config.world.kind)[1], num_envs, max_steps)
+        except ValueError as error:
+            raise ConfigError("world.kind", str(error)) from None
 
     def __init__(self, env_id: str, num_envs: int, max_steps: int | None = None) -> None:
         self._name, self._max_steps = env_id, max_steps

@@ -1,114 +1,62 @@
-"""The worlds of a config: the one place that knows which setting goes to which simulator."""
+"""The environments of a config, by the registry of kinds (:mod:`booster_ray.config.kinds`)."""
 
 from __future__ import annotations
 
+from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from booster_ray.config import Config, ConfigError
-from booster_ray.config.curriculum import scheduled_terms
+from booster_ray.config.kinds import kind_of
 from booster_ray.soccer import features, game
-from booster_ray.soccer.control import Gains, leg_gains
 
 if TYPE_CHECKING:
     from booster_ray.envs.contract import World
     from booster_ray.envs.device import Dynamics
 
-# Each simulator is imported by the config that wants it.
-
-
-def gains(config: Config) -> Gains:
-    """The PD gains of a config, both legs alike. Shapes: (12,)."""
-    control = config.control
-    return leg_gains(
-        control.default_pose, control.action_scale, control.kp, control.kd, control.action_bounds
-    )
-
-
-def soccer_options(config: Config) -> dict[str, Any]:
-    """What every simulator of the game is told alike, in training and in evaluation."""
-    return {
-        "mode": config.control.mode,
-        "decimation": config.control.decimation,
-        "features": config.observation.features,
-        "gait_frequency": config.observation.gait_frequency,
-    }
-
-
-def _training_options(config: Config) -> dict[str, Any]:
-    return {
-        "weights": config.rewards.model_dump(),
-        "level": config.randomization.level,
-        "episode_steps": round(config.world.episode_seconds / game.TIMESTEP),
-    }
-
 
 def make_world(
     config: Config, threads: int, num_envs: int | None = None, max_steps: int | None = None
 ) -> World:
-    """The training world of a config, stepped from the host.
+    """The training environments of a config, stepped from the host.
 
     Args:
         config: a resolved config.
         threads: physics threads, where the simulator has some.
-        num_envs: worlds in the batch; None: as configured.
+        num_envs: environments in the batch; None: as configured.
         max_steps: control steps that an episode may last where the environment itself sets no
             limit (gym); None: any number.
 
     Raises:
         ConfigError: the environment cannot be made, or not be served by a Gaussian policy.
-        ValueError: the config's MJX worlds, which only :func:`make_dynamics` serves.
     """
-    n = num_envs or config.world.num_envs
-    family, _, name = config.world.kind.partition(":")
-    if family == "gym":
-        from booster_ray.envs.gym_world import GymWorld
-
-        try:
-            return GymWorld(name, n, max_steps)
-        except ValueError as error:
-            raise ConfigError("world.kind", str(error)) from None
-    if family == "brax":
+    if config.world.on_device:
         from booster_ray.envs.device import DeviceWorld
 
-        return DeviceWorld(make_dynamics(config, n))
-    if family == "official":
-        from booster_ray.envs.official_world import OfficialWorld
-
-        options = soccer_options(config) | _training_options(config)
-        return OfficialWorld(config.tasks, n, gains(config), **options)
-    if family != "native":
-        raise ValueError(f"worlds of kind {family} are not stepped from the host")
-    from booster_ray.envs.native import NativeWorld
-
-    options = soccer_options(config) | _training_options(config)
-    return NativeWorld(config.tasks, n, gains(config), threads=threads, **options)
+        return DeviceWorld(make_dynamics(config, num_envs))
+    n = num_envs or config.world.num_envs
+    made: World = _env(config).from_config(config, n, threads=threads, max_steps=max_steps)
+    return made
 
 
 def make_dynamics(config: Config, num_envs: int | None = None) -> Dynamics[Any]:
-    """The training worlds of a config that step on the device.
+    """The training environments of a config that step on the device.
 
     Raises:
         ConfigError: what the config asks for is not installed here.
-        ValueError: the config's worlds step on the host.
+        ValueError: the config's environments step on the host.
     """
-    n = num_envs or config.world.num_envs
-    family, _, name = config.world.kind.partition(":")
-    if family == "brax":
-        from booster_ray.envs.brax_world import BraxDynamics
+    if not config.world.on_device:
+        raise ValueError(f"environments of kind {config.world.kind} do not step on the device")
+    made: Dynamics[Any] = _env(config).from_config(config, num_envs or config.world.num_envs)
+    return made
 
-        return BraxDynamics(name, n)
-    if family != "mjx":
-        raise ValueError(f"worlds of kind {family} do not step on the device")
-    from booster_ray.envs.mjx_world import MjxDynamics
 
-    options = soccer_options(config) | _training_options(config)
-    options["scaled_terms"] = scheduled_terms(config)
-    try:
-        return MjxDynamics(config.tasks, n, gains(config), impl=config.world.impl, **options)
-    except ValueError as error:
-        raise ConfigError("world.impl", str(error)) from None
+def _env(config: Config) -> Any:
+    """The class of a config's kind; its simulator loads here."""
+    module, _, name = kind_of(config.world.kind)[0].env.partition(":")
+    return getattr(import_module(f"booster_ray.envs.{module}"), name)
 
 
 def check_world(config: Config) -> tuple[int, int] | None:

@@ -9,6 +9,8 @@ from typing import Any
 import jax
 from brax.envs.base import State
 
+from booster_ray.config import Config, ConfigError
+from booster_ray.config.curriculum import scheduled_terms
 from booster_ray.envs.mjx import (
     AutoReset,
     Outcome,
@@ -18,6 +20,8 @@ from booster_ray.envs.mjx import (
     scale_rewards,
     state_tree,
 )
+from booster_ray.envs.options import gains as gains_of
+from booster_ray.envs.options import training_options
 from booster_ray.soccer import game
 from booster_ray.soccer.control import Gains
 
@@ -42,6 +46,15 @@ class MjxDynamics:
     Raises:
         ValueError: the options are refused, or ``warp`` is not installed.
     """
+
+    @classmethod
+    def from_config(cls, config: Config, num_envs: int) -> MjxDynamics:
+        """The training worlds of a config. Raises ConfigError: warp is not installed."""
+        options = training_options(config) | {"scaled_terms": scheduled_terms(config)}
+        try:
+            return cls(config.tasks, num_envs, gains_of(config), config.world.impl, **options)
+        except ValueError as error:
+            raise ConfigError("world.impl", str(error)) from None
 
     def __init__(
         self, tasks: Sequence[str], num_envs: int, gains: Gains, impl: str = "auto", **options: Any

@@ -15,10 +15,13 @@ from typing import Any, NamedTuple
 import mujoco
 import numpy as np
 
+from booster_ray.config import Config
 from booster_ray.envs import stepping
 from booster_ray.envs.compiled import log_warnings
 from booster_ray.envs.contract import StepResult, check_arguments
 from booster_ray.envs.model import SoccerModel, soccer_model
+from booster_ray.envs.options import gains as gains_of
+from booster_ray.envs.options import training_options
 from booster_ray.envs.verdict import SENSORS, Episode, Verdict, compiled_rules
 from booster_ray.soccer import features as appended
 from booster_ray.soccer import game, randomization, spawn
@@ -133,6 +136,12 @@ class NativeWorld:
     """
 
     action_size = game.ACTION_SIZE
+
+    @classmethod
+    def from_config(cls, config: Config, num_envs: int, *, threads: int, **_: Any) -> NativeWorld:
+        """The training worlds of a config."""
+        options = training_options(config)
+        return cls(config.tasks, num_envs, gains_of(config), threads=threads, **options)
 
     def __init__(
         self,

@@ -12,9 +12,12 @@ from typing import Any
 
 import numpy as np
 
+from booster_ray.config import Config
 from booster_ray.envs.contract import StepResult
 from booster_ray.envs.native import NativeWorld
 from booster_ray.envs.official import make_official, observe_official, score_official
+from booster_ray.envs.options import gains as gains_of
+from booster_ray.envs.options import training_options
 from booster_ray.soccer import game
 from booster_ray.soccer.control import Gains, pd_target, pd_torque
 
@@ -45,6 +48,11 @@ class OfficialWorld:
     """
 
     action_size = game.ACTION_SIZE
+
+    @classmethod
+    def from_config(cls, config: Config, num_envs: int, **_: Any) -> OfficialWorld:
+        """The training worlds of a config."""
+        return cls(config.tasks, num_envs, gains_of(config), **training_options(config))
 
     def __init__(
         self,

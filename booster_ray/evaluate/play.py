@@ -14,10 +14,10 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from booster_ray.config import Config
-from booster_ray.envs.make import gains
 from booster_ray.envs.native import NativeWorld
 from booster_ray.envs.official import make_official
 from booster_ray.envs.official_view import official_view
+from booster_ray.envs.options import gains
 from booster_ray.policy.player import Player, checked
 from booster_ray.soccer import game
 from booster_ray.soccer.frame import Frame

@@ -11,8 +11,9 @@ import numpy as np
 
 from booster_ray.config import Config
 from booster_ray.envs.contract import StepResult, World
-from booster_ray.envs.make import gains, make_world, soccer_options
+from booster_ray.envs.make import make_world
 from booster_ray.envs.native import NativeWorld
+from booster_ray.envs.options import gains, soccer_options
 from booster_ray.evaluate.behaviour import Behaviour
 from booster_ray.soccer import game
 

@@ -7,8 +7,8 @@ import numpy as np
 from booster_ray.config import Config
 from booster_ray.config.finetune import value_at
 from booster_ray.envs.contract import World
-from booster_ray.envs.make import gains
 from booster_ray.envs.native import NativeWorld
+from booster_ray.envs.options import gains
 from booster_ray.policy.experts import actions, load_demonstrator
 
 GOLDEN = 0.5 * (5**0.5 - 1)

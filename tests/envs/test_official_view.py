@@ -6,10 +6,10 @@ import numpy as np
 import pytest
 
 from booster_ray.config import Config
-from booster_ray.envs.make import gains
 from booster_ray.envs.native import NativeWorld
 from booster_ray.envs.official import make_official
 from booster_ray.envs.official_view import official_view
+from booster_ray.envs.options import gains
 from booster_ray.soccer import game
 
 SEED, STEPS = 3, 80

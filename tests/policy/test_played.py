@@ -7,9 +7,9 @@ import pytest
 import torch
 
 from booster_ray.config import Config
-from booster_ray.envs.make import gains
 from booster_ray.envs.native import NativeWorld
 from booster_ray.envs.official_view import official_view
+from booster_ray.envs.options import gains
 from booster_ray.evaluate.target import actor_target
 from booster_ray.policy.played import Played, Remembering, make_played, script
 from booster_ray.policy.settings import Settings, settings_of

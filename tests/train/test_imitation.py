@@ -170,8 +170,8 @@ def test_a_demonstrator_that_fails_at_the_door_is_one_line(
     ],
 )
 def test_what_is_no_answer_is_blamed_on_the_demonstrator(targets: Any, said: str) -> None:
-    from booster_ray.envs.make import gains
     from booster_ray.envs.native import NativeWorld
+    from booster_ray.envs.options import gains
 
     world = NativeWorld(("goalie",), 3, gains(configured()))
     world.reset(0)
@@ -205,8 +205,8 @@ def test_configs_that_cannot_be(overrides: list[str]) -> None:
 
 
 def test_the_stander_stands() -> None:
-    from booster_ray.envs.make import gains
     from booster_ray.envs.native import NativeWorld
+    from booster_ray.envs.options import gains
 
     config = configured()
     world = NativeWorld(config.tasks, 3, gains(config), auto_reset=False)

@@ -8,8 +8,8 @@ from pathlib import Path
 import numpy as np
 
 from booster_ray.config import Config
-from booster_ray.envs.make import gains, soccer_options
 from booster_ray.envs.native import NativeWorld
+from booster_ray.envs.options import gains, soccer_options
 from booster_ray.evaluate.target import Actor, load_actor
 from booster_ray.soccer import game
 from booster_ray.store.gates import Verdict

@@ -10,9 +10,9 @@ import jax.numpy as jnp
 import numpy as np
 
 from booster_ray.config import Config
-from booster_ray.envs.make import gains, soccer_options
 from booster_ray.envs.mjx import SoccerEnv
 from booster_ray.envs.mjx_world import resolved_impl
+from booster_ray.envs.options import gains, soccer_options
 from booster_ray.evaluate.play import Episode, Instant, Measures, Progress, silent
 from booster_ray.soccer import game
 
