@@ -15,7 +15,7 @@ from booster_ray.soccer.randomization import Factors
 
 def draw_factors(level: randomization.Level, bodies: int, rng: jax.Array) -> Factors:
     """One world's factors, as ``randomization.sample`` draws them, from a JAX key."""
-    keys = iter(jax.random.split(rng, 9))
+    keys = iter(jax.random.split(rng, len(randomization.DRAWS)))
 
     def factor(half_width: float, *shape: int) -> jax.Array:
         return 1.0 + jax.random.uniform(next(keys), shape, minval=-half_width, maxval=half_width)

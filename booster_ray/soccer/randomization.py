@@ -1,14 +1,14 @@
-"""Domain randomization, levels 0-3, as data.
+"""Domain randomization, levels 0-3, as data: a row of :class:`Factors` is a randomized quantity.
 
-A level gives half-widths: a quantity is multiplied by 1 + U(-w, w), drawn at every reset. The
-contact friction that counts is MuJoCo's element-wise maximum over the two geoms, so a friction
-factor must reach every geom of the pair; the world sees to that.
+A row gives a half-width for each level: the quantity is multiplied by 1 + U(-w, w), drawn at every
+reset. The contact friction that counts is MuJoCo's element-wise maximum over the two geoms, so a
+friction factor must reach every geom of the pair; the world sees to that.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import NamedTuple
+from collections.abc import Callable, Mapping
+from typing import Annotated, Literal, NamedTuple, get_type_hints
 
 import numpy as np
 
@@ -16,68 +16,69 @@ from booster_ray.soccer import game
 from booster_ray.soccer.frame import Array
 
 
-class Level(NamedTuple):
-    """Half-widths of one level; 0 leaves the quantity as it is."""
+class Draw(NamedTuple):
+    """How a quantity is drawn."""
 
-    mass: float = 0.0
-    """Mass and inertia of each robot body."""
-    friction: float = 0.0
-    """Sliding friction of all contacts."""
-    damping: float = 0.0
-    """Joint damping and dry friction (the official joints have frictionloss 0.1, damping 0)."""
-    observation_noise: float = 0.0
-    """Standard deviation of Gaussian noise added to the observation (not a factor)."""
-    ball_mass: float = 0.0
-    ball_friction: float = 0.0
+    widths: tuple[float, float, float, float]
+    """By level: half-widths of the factor; of a whole number its largest value."""
+    each: Literal["world", "body", "joint"] = "world"
+    """What has a factor of its own."""
+    whole: bool = False
+    """A whole number from 0 on, in place of a factor around 1."""
+
+
+class Factors(NamedTuple):
+    """One reset's draw for a batch of worlds, in this order; every factor is 1 at level 0."""
+
+    body_mass: Annotated[Array, Draw((0.0, 0.05, 0.10, 0.20), each="body")]
+    """Mass and inertia of each robot body. (..., bodies)."""
+    friction: Annotated[Array, Draw((0.0, 0.10, 0.30, 0.50))]
+    """Sliding friction of all contacts. (...)."""
+    ball_friction: Annotated[Array, Draw((0.0, 0.0, 0.0, 0.30))]
     """Sliding friction of the ball's contacts, on top of ``friction``."""
-    foot_friction: float = 0.0
+    foot_friction: Annotated[Array, Draw((0.0, 0.0, 0.0, 0.50))]
     """Sliding friction of the feet's contacts, on top of ``friction``."""
-    gains: float = 0.0
-    """PD gains kp and kd, one factor each."""
+    damping: Annotated[Array, Draw((0.0, 0.05, 0.15, 0.20), each="joint")]
+    """Joint damping and dry friction (the official joints have frictionloss 0.1, damping 0).
+    (..., 12)."""
+    ball_mass: Annotated[Array, Draw((0.0, 0.0, 0.0, 0.20))]
+    kp: Annotated[Array, Draw((0.0, 0.0, 0.0, 0.10))]
+    """PD stiffness."""
+    kd: Annotated[Array, Draw((0.0, 0.0, 0.0, 0.10))]
+    """PD damping."""
+    action_delay: Annotated[Array, Draw((0, 0, 0, 1), whole=True)]
+    """int (...): control steps by which actions come late."""
+
+
+DRAWS: dict[str, Draw] = {
+    name: hint.__metadata__[0]
+    for name, hint in get_type_hints(Factors, include_extras=True).items()
+}
+"""The rows of :class:`Factors` by name."""
+
+
+class Level(NamedTuple):
+    """What one level randomizes; a quantity that is not named stays as it is."""
+
+    widths: Mapping[str, float] = {}
+    """See :class:`Draw`, by the names of :class:`Factors`."""
+    observation_noise: float = 0.0
+    """Standard deviation of Gaussian noise added to the observation."""
     push_speed: float = 0.0
     """Largest horizontal velocity step (m/s) given to the trunk, U(0, push_speed)."""
     push_interval: float = 5.0
     """Mean seconds between pushes."""
-    action_delay: int = 0
-    """Largest whole number of control steps by which actions come late."""
 
 
-LEVELS = (
-    Level(),
-    Level(mass=0.05, friction=0.10, damping=0.05, observation_noise=0.005),
-    Level(mass=0.10, friction=0.30, damping=0.15, observation_noise=0.02),
+_NOISE, _PUSH = (0.0, 0.005, 0.02, 0.03), (0.0, 0.0, 0.0, 0.5)
+
+LEVELS = tuple(
     Level(
-        mass=0.20,
-        friction=0.50,
-        damping=0.20,
-        observation_noise=0.03,
-        ball_mass=0.20,
-        ball_friction=0.30,
-        foot_friction=0.50,
-        gains=0.10,
-        push_speed=0.5,
-        action_delay=1,
-    ),
+        {name: row.widths[i] for name, row in DRAWS.items() if row.widths[i]}, _NOISE[i], _PUSH[i]
+    )
+    for i in range(4)
 )
 """SPEC section 3; push size and interval are ours (mujoco_playground pushes at 0.1-2 m/s)."""
-
-
-class Factors(NamedTuple):
-    """One reset's draw for a batch of worlds; every factor is 1 at level 0."""
-
-    body_mass: Array
-    """(..., bodies)."""
-    friction: Array
-    """(...)."""
-    ball_friction: Array
-    foot_friction: Array
-    damping: Array
-    """(..., 12)."""
-    ball_mass: Array
-    kp: Array
-    kd: Array
-    action_delay: Array
-    """int (...), control steps."""
 
 
 def sample(level: Level, bodies: int, rng: np.random.Generator) -> Factors:
@@ -100,14 +101,9 @@ def draw(
     ``factor(half_width, *shape)`` gives 1 + U(-half_width, half_width); ``below(end)`` an integer
     in [0, end).
     """
-    return Factors(
-        body_mass=factor(level.mass, bodies),
-        friction=factor(level.friction),
-        ball_friction=factor(level.ball_friction),
-        foot_friction=factor(level.foot_friction),
-        damping=factor(level.damping, game.ACTION_SIZE),
-        ball_mass=factor(level.ball_mass),
-        kp=factor(level.gains),
-        kd=factor(level.gains),
-        action_delay=below(level.action_delay + 1),
-    )
+    shapes = {"world": (), "body": (bodies,), "joint": (game.ACTION_SIZE,)}
+    drawn = []
+    for name, row in DRAWS.items():
+        width = level.widths.get(name, 0.0)
+        drawn.append(below(int(width) + 1) if row.whole else factor(width, *shapes[row.each]))
+    return Factors(*drawn)

@@ -15,7 +15,7 @@ from booster_ray.envs.native import NativeWorld
 from booster_ray.evaluate.scores import gains
 from booster_ray.soccer import features, game, randomization
 from booster_ray.soccer.control import pd_target, pd_torque
-from booster_ray.soccer.randomization import LEVELS, Level
+from booster_ray.soccer.randomization import DRAWS, LEVELS, Level
 from booster_ray.store import checkpoint
 
 GAINS = gains(Config())
@@ -352,7 +352,7 @@ def test_level_zero_is_the_official_model() -> None:
 def test_factors_reach_the_model(level: int) -> None:
     w = world(KICK, 12, level=level)
     w.reset(0)
-    widths, b = LEVELS[level], base(w)
+    widths, b = {**dict.fromkeys(DRAWS, 0.0), **LEVELS[level].widths}, base(w)
     parts = w._slots[0].parts
     robot, joints = parts.robot_bodies, slice(-12, None)
 
@@ -366,18 +366,18 @@ def test_factors_reach_the_model(level: int) -> None:
         assert len(np.unique(values)) > 1 or not width
 
     f = w._factors
-    spread(f.body_mass, widths.mass)
+    spread(f.body_mass, widths["body_mass"])
     np.testing.assert_allclose(ratio("body_mass", robot), f.body_mass)
     np.testing.assert_allclose(
         ratio("body_inertia", robot), np.repeat(f.body_mass[..., None], 3, axis=-1)
     )
-    spread(f.ball_mass, widths.ball_mass)
+    spread(f.ball_mass, widths["ball_mass"])
     np.testing.assert_allclose(ratio("body_mass", parts.ball_body), f.ball_mass)
-    spread(f.damping, widths.damping)
+    spread(f.damping, widths["damping"])
     assert (b.dof_frictionloss[joints] == 0.1).all()
     np.testing.assert_allclose(ratio("dof_frictionloss", joints), f.damping)
     for quantity in ("friction", "ball_friction", "foot_friction"):
-        spread(getattr(f, quantity), getattr(widths, quantity))
+        spread(getattr(f, quantity), widths[quantity])
     # What does not belong to the robot or the ball keeps its mass.
     others = np.setdiff1d(np.flatnonzero(b.body_mass), [*robot, parts.ball_body])
     assert (ratio("body_mass", others) == 1).all()
@@ -413,15 +413,15 @@ def test_friction_reaches_the_contacts(level: int) -> None:
 
 
 ONE_AT_A_TIME = {
-    "mass": Level(mass=0.2),
-    "friction": Level(friction=0.5),
-    "damping": Level(damping=0.2),
-    "ball_mass": Level(ball_mass=0.2),
-    "ball_friction": Level(ball_friction=0.3),
-    "foot_friction": Level(foot_friction=0.5),
-    "gains": Level(gains=0.1),
+    "mass": Level({"body_mass": 0.2}),
+    "friction": Level({"friction": 0.5}),
+    "damping": Level({"damping": 0.2}),
+    "ball_mass": Level({"ball_mass": 0.2}),
+    "ball_friction": Level({"ball_friction": 0.3}),
+    "foot_friction": Level({"foot_friction": 0.5}),
+    "gains": Level({"kp": 0.1, "kd": 0.1}),
     "push_speed": Level(push_speed=0.5, push_interval=0.05),
-    "action_delay": Level(action_delay=1),
+    "action_delay": Level({"action_delay": 1}),
 }
 
 
@@ -450,8 +450,8 @@ IDLE = Level(push_interval=1.0)
 
 
 def test_quantities_cover_the_level() -> None:
-    seen_elsewhere = {"observation_noise", "push_interval"}
-    assert set(ONE_AT_A_TIME) | seen_elsewhere == set(Level._fields)
+    alone = {"body_mass" if name == "mass" else name for name in ONE_AT_A_TIME}
+    assert alone - {"gains", "push_speed"} | {"kp", "kd"} == set(DRAWS)
 
 
 def test_noise_blurs_what_is_measured_only(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -493,7 +493,7 @@ def test_pushes(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_a_delayed_action_is_the_one_before(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(randomization, "LEVELS", (Level(), Level(action_delay=1), IDLE))
+    monkeypatch.setattr(randomization, "LEVELS", (Level(), Level({"action_delay": 1}), IDLE))
     late = world(KICK, 8, level=1)
     late.reset(0)
     delayed = late._factors.action_delay == 1
