@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from booster_ray.config.finetune import value_at
-from booster_ray.config.schema import COSTS, Config, Lesson
+from booster_ray.config.schema import COSTS, Config, RewardSchedule
 
 
 def scheduled_terms(config: Config) -> tuple[str, ...]:
@@ -27,7 +27,7 @@ def reward_factors(config: Config, env_steps: int) -> dict[str, float]:
     return factors
 
 
-def _lessons(config: Config, term: str) -> list[Lesson]:
+def _lessons(config: Config, term: str) -> list[RewardSchedule]:
     cost = getattr(config.rewards, term) < 0
     return [
         lesson

@@ -50,7 +50,7 @@ def _ascending(schedule: Sequence[Sequence[float]], budget: int) -> bool:
     return all(a < b for a, b in pairwise(moments))
 
 
-class Thaw(Section):
+class ThawingStage(Section):
     """From when on how much of the actor learns."""
 
     start: Natural = 0
@@ -72,10 +72,10 @@ class DDPG(Section):
     """Critics' learning rate."""
     critic_warmup: Natural = 10_000
     """Env steps in which the critics learn alone."""
-    thawing: Annotated[tuple[Thaw, ...], Field(min_length=1), Listed] = (
-        Thaw(start=0, layers=1, lr=1e-4),
-        Thaw(start=20_000, layers=2, lr=1e-4),
-        Thaw(start=50_000, layers=None, lr=1e-4),
+    thawing: Annotated[tuple[ThawingStage, ...], Field(min_length=1), Listed] = (
+        ThawingStage(start=0, layers=1, lr=1e-4),
+        ThawingStage(start=20_000, layers=2, lr=1e-4),
+        ThawingStage(start=50_000, layers=None, lr=1e-4),
     )
     """Stages in which the actor learns, one after the other."""
     dense: Schedule = ((0.0, 1.0), (1.0, 0.1))
@@ -133,7 +133,7 @@ class DDPG(Section):
         ),
     )
 
-    def stage_at(self, env_steps: int) -> Thaw | None:
+    def stage_at(self, env_steps: int) -> ThawingStage | None:
         """The stage that holds after ``env_steps``; None: the actor does not learn."""
         begun = [s for s in self.thawing if env_steps >= self.critic_warmup + s.start]
         return begun[-1] if begun else None

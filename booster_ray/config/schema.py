@@ -171,7 +171,7 @@ def _term(name: str) -> str:
     return name
 
 
-class Lesson(Section):
+class RewardSchedule(Section):
     """What some rewards weigh in the course of training."""
 
     terms: Annotated[
@@ -476,7 +476,7 @@ class Config(Section):
     """What the policy sees."""
     rewards: Rewards = Rewards()
     """Weights of the dense reward terms."""
-    curriculum: Annotated[tuple[Lesson, ...], Listed] = ()
+    curriculum: Annotated[tuple[RewardSchedule, ...], Listed] = ()
     """Rewards whose weights change in the course of training."""
     randomization: Randomization = Randomization()
     """Domain randomization."""

@@ -83,7 +83,7 @@ def main(argv: list[str]) -> int:
     prepare(video=args.video)
     from rich.console import Console
 
-    from booster_ray.evaluate.report import table, told, write
+    from booster_ray.evaluate.output import table, told, write
     from booster_ray.evaluate.summary import summarize
     from booster_ray.evaluate.target import load_target
 
@@ -173,7 +173,7 @@ def bar(console: Console, text: str) -> Iterator[Progress]:
 
 
 def _films(directory: Path, episodes: list[Episode], console: Console) -> None:
-    from booster_ray.evaluate.report import extremes
+    from booster_ray.evaluate.output import extremes
     from booster_ray.evaluate.video import NoRenderer, check_renderer, film
 
     try:

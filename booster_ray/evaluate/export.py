@@ -7,10 +7,10 @@ from importlib import metadata
 from pathlib import Path
 
 from booster_ray.config import ConfigError
-from booster_ray.evaluate.target import find_checkpoint, load_actor
+from booster_ray.evaluate.target import checkpoint_actor, find_checkpoint
 from booster_ray.policy import package
 from booster_ray.policy.settings import settings_of
-from booster_ray.store.gates import digest, read, store, stored
+from booster_ray.store.gate_results import digest, read, store, stored
 
 PACKAGE = "package"
 """Folder of a trial's or sweep's package."""
@@ -31,7 +31,7 @@ def export(checkpoint: Path, directory: Path) -> package.Package:
     """
     if directory.exists():
         raise ConfigError(str(directory), "exists, choose another folder with --output")
-    actor = load_actor(checkpoint)
+    actor = checkpoint_actor(checkpoint)
     passed = stored(checkpoint.parent, checkpoint, 2)
     if passed is None:
         from booster_ray.evaluate.gates.conversion import gate2

@@ -16,7 +16,7 @@ import numpy as np
 
 from booster_ray.config import Config, ConfigError, load
 from booster_ray.evaluate.acting import JOINTS, Acting, fitting
-from booster_ray.evaluate.target import Target, load_actor
+from booster_ray.evaluate.target import Target, checkpoint_actor
 from booster_ray.policy import package, sai
 from booster_ray.policy.actor_files import ABOUT, ONNX
 from booster_ray.policy.player import BadAction, shaped
@@ -77,7 +77,7 @@ def _expected(network: Network, settings: Settings) -> str:
 def _settings_beside(path: Path) -> Settings | None:
     """How a converted actor or a registered model acts, if the file is part of one."""
     if path.name == ONNX and (path.parent / ABOUT).is_file():
-        return settings_of(load_actor(path.parent).config)
+        return settings_of(checkpoint_actor(path.parent).config)
     if (path.parent / MODEL).is_file() and (path.parent / CONFIG).is_file():
         return settings_of(load(path.parent / CONFIG).base())
     return None

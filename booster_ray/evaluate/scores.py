@@ -70,7 +70,7 @@ class Evaluator:
     ) -> tuple[TaskScores, Behaviour]:
         first = self._world.reset(0, env_seeds=self._seeds)
         episodes, behaviour = _play(self._world, policy, first, interrupt)
-        played = {task: summarize(episodes, i) for i, task in enumerate(game.TASKS)}
+        played = {task: task_means(episodes, i) for i, task in enumerate(game.TASKS)}
         return {task: scores for task, scores in played.items() if scores}, behaviour
 
     def close(self) -> None:
@@ -110,7 +110,7 @@ class ReturnEvaluator:
     ) -> tuple[dict[str, float], Behaviour]:
         first = self._world.reset(RETURNS_SEED)
         episodes, behaviour = _play(self._world, policy, first, interrupt)
-        scores = summarize(episodes, task=0)
+        scores = task_means(episodes, task=0)
         if scores.get("cut") and not self._warned:
             self._warned = True
             _log.warning(
@@ -159,7 +159,7 @@ def _play(
     return episodes, behaviour
 
 
-def summarize(episodes: Sequence[dict[str, float]], task: int) -> dict[str, float]:
+def task_means(episodes: Sequence[dict[str, float]], task: int) -> dict[str, float]:
     """Means over the episodes of one task, of what their records hold; none of no episode."""
     mine = [e for e in episodes if e["task"] == task]
     names = {"score": "score", "survival": "seconds", "fall_rate": "fallen"}

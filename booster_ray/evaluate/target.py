@@ -106,7 +106,7 @@ def find_checkpoint(path: Path) -> Path:
     )
 
 
-def load_actor(path: Path) -> Actor:
+def checkpoint_actor(path: Path) -> Actor:
     """The policy of a checkpoint, whichever stage wrote it.
 
     Raises:
@@ -150,7 +150,7 @@ def _config(file: Path, metadata: dict[str, Any]) -> Config:
 
 def checkpoint_target(path: Path) -> Target:
     """A checkpoint, played as the package that would be made of it."""
-    actor = load_actor(path)
+    actor = checkpoint_actor(path)
     return actor_target(str(path), actor.module, settings_of(actor.config), path)
 
 

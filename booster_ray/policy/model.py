@@ -12,8 +12,7 @@ from pydantic import ValidationError
 
 from booster_ray import __version__
 from booster_ray.config import Config
-from booster_ray.store import checkpoint
-from booster_ray.store import gates as verdict
+from booster_ray.store import checkpoint, gate_results
 from booster_ray.store.checkpoint import CheckpointError
 from booster_ray.store.checkpoint.store import segments
 from booster_ray.store.model_folder import (
@@ -58,10 +57,10 @@ def pack(
     (folder / "actor" / ACTOR_ONNX).rename(folder / ONNX)
     shutil.rmtree(folder / "actor")
     (folder / CONFIG).write_text(config.to_yaml(), encoding="utf-8")
-    told = verdict.read(run)
-    gates = told["gates"] if told and told["digest"] == verdict.digest(kept) else {}
+    told = gate_results.read(run)
+    gates = told["gates"] if told and told["digest"] == gate_results.digest(kept) else {}
     if gates:
-        shutil.copy(run / verdict.GATES, folder / verdict.GATES)
+        shutil.copy(run / gate_results.GATES, folder / gate_results.GATES)
     facts = {
         "created": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
         "run": config.name,
@@ -72,7 +71,7 @@ def pack(
         "observation_size": actor.observation_size,
         "action_size": actor.action_size,
         "bytes": sum(f.stat().st_size for f in kept.rglob("*") if f.is_file()),
-        "policy": verdict.digest(kept),
+        "policy": gate_results.digest(kept),
         "parent": config.start_from,
         "config": config.digest(),
         "randomization_level": config.randomization.level,

@@ -7,9 +7,9 @@ from pathlib import Path
 from typing import Any
 
 from booster_ray.config import Config
+from booster_ray.soccer.game import TASKS
 from booster_ray.store.files import read_progress
 
-TASKS = ("goalie", "obstacle", "kick_to_target")
 ROWS = (
     ("score", "official score", "{:.3f}"),
     ("success", "success rate", "{:.0%}"),

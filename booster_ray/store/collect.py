@@ -40,9 +40,9 @@ def collect(config: Config, root: Path) -> None:
     """
     if not is_remote(config.storage) or not (root / SWEEP).is_file():
         return
-    from booster_ray.store.sharing import Sharing
+    from booster_ray.store.sharing import SweepMirror
 
-    sharing = Sharing(config, root)
+    sharing = SweepMirror(config, root)
     for name in RemoteFolder(config.storage).below(config.name).names("trials"):
         directory = root / "trials" / name
         directory.mkdir(parents=True, exist_ok=True)

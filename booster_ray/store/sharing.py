@@ -36,7 +36,7 @@ POLL_SECONDS = 5.0
 RESULTS = ("leaderboard.md", "leaderboard.json", "report.html", "best/scores.json")
 
 
-class Sharing:
+class SweepMirror:
     """The driver's side.
 
     Args:

@@ -16,7 +16,7 @@ CANDIDATES = {"pretrain": "candidate-pretrain", "finetune": "candidate-finetuned
 ALIASES = (LATEST, BEST, *CANDIDATES.values(), CHAMPION)
 
 
-class Kept(NamedTuple):
+class Standing(NamedTuple):
     """What counts of a version."""
 
     version: int
@@ -52,7 +52,7 @@ def due(before: int, now: int, cadence: int, every: int) -> bool:
 
 
 def refusal(
-    settings: Models, scores: Mapping[str, float], digest: str, kept: Iterable[Kept]
+    settings: Models, scores: Mapping[str, float], digest: str, kept: Iterable[Standing]
 ) -> str | None:
     """Why a policy does not become a version; None: it does."""
     for one in kept:
@@ -71,7 +71,7 @@ def refusal(
     return None
 
 
-def changes(settings: Models, kept: Sequence[Kept]) -> Changes:
+def changes(settings: Models, kept: Sequence[Standing]) -> Changes:
     """Aliases and removals for a registry's versions, the newest among them."""
     aliases = {LATEST: max(one.version for one in kept)} if kept else {}
     for alias, stage in ((BEST, None), *((a, s) for s, a in CANDIDATES.items())):
@@ -84,7 +84,7 @@ def changes(settings: Models, kept: Sequence[Kept]) -> Changes:
     return Changes(aliases, sorted(remove))
 
 
-def _best(kept: Sequence[Kept], metric: str) -> int | None:
+def _best(kept: Sequence[Standing], metric: str) -> int | None:
     """The version of the highest value, the earliest of equals."""
     known = [(found, one) for one in kept if (found := value(one.scores, metric)) is not None]
     if not known:

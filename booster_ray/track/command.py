@@ -114,12 +114,14 @@ def _follow(name: str, storage: str) -> int:
 def _feeds(config: Config, root: Path) -> list[Feed]:
     from booster_ray.track.feed import Feed
     from booster_ray.track.listener import make_listener
-    from booster_ray.track.subject import Board
+    from booster_ray.track.subject import TrackedFolder
 
     names = [n for n in config.tracking.listeners
              if n != "wandb" or config.tracking.wandb.mode != "disabled"]  # fmt: skip
     make = partial(make_listener, config=config, root=root, say=_say)
-    return [Feed(name, partial(make, name), Board(root), _say) for name in (CONSOLE, *names)]
+    return [
+        Feed(name, partial(make, name), TrackedFolder(root), _say) for name in (CONSOLE, *names)
+    ]
 
 
 def _part(feeds: list[Feed], config: Config, root: Path) -> int:

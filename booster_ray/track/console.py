@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 from booster_ray.track.ledger import Row
 from booster_ray.track.listener import Say
-from booster_ray.track.subject import State, Subject
+from booster_ray.track.subject import State, TrackedRun
 
 
 class ConsoleListener:
@@ -18,14 +18,14 @@ class ConsoleListener:
         self._say = say
         self._told: dict[str, set[str]] = {}
 
-    def open(self, subject: Subject, newest: int) -> int:
+    def open(self, subject: TrackedRun, newest: int) -> int:
         """See :class:`Listener`."""
         return newest
 
-    def send(self, subject: Subject, rows: Sequence[Row]) -> None:
+    def send(self, subject: TrackedRun, rows: Sequence[Row]) -> None:
         """Others show reports."""
 
-    def update(self, subject: Subject, state: State) -> None:
+    def update(self, subject: TrackedRun, state: State) -> None:
         """See :class:`Listener`."""
         told = self._told.setdefault(subject.id, set(state.alerts))
         for line in state.alerts:
@@ -33,7 +33,7 @@ class ConsoleListener:
                 self._say(f"{subject.name}: {line}")
         told.update(state.alerts)
 
-    def close(self, subject: Subject, state: State) -> None:
+    def close(self, subject: TrackedRun, state: State) -> None:
         """There is nothing to keep."""
 
     def farewell(self) -> str:

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from booster_ray.store.failure import one_line
 from booster_ray.track.ledger import Ledger
 from booster_ray.track.listener import Listener, Reopen, Say
-from booster_ray.track.subject import Board, State, Subject
+from booster_ray.track.subject import State, TrackedFolder, TrackedRun
 
 POLL_SECONDS = 2.0
 """How late a report may be told."""
@@ -30,7 +30,7 @@ _log = logging.getLogger(__name__)
 class _Stream:
     """What one run's rows have come to."""
 
-    subject: Subject
+    subject: TrackedRun
     ledger: Ledger | None = None
     """None: to be opened."""
     sent: int = -1
@@ -52,7 +52,9 @@ class Feed:
         say: told once when it cannot be reached.
     """
 
-    def __init__(self, name: str, make: Callable[[], Listener], board: Board, say: Say) -> None:
+    def __init__(
+        self, name: str, make: Callable[[], Listener], board: TrackedFolder, say: Say
+    ) -> None:
         self.name, self._make, self._board, self._say = name, make, board, say
         self._listener: Listener | None = None
         self._streams: dict[str, _Stream] = {}
@@ -172,7 +174,7 @@ class Feed:
         stream.sent = listener.open(stream.subject, whole.given)
         return Ledger(stream.subject.directory, stream.sent)
 
-    def _with_best(self, subject: Subject, state: State) -> State:
+    def _with_best(self, subject: TrackedRun, state: State) -> State:
         """For a sweep: the best score of its trials too."""
         scores = [s.best_score for s in self._streams.values() if s.best_score is not None]
         if subject.kind != "sweep" or not scores:

@@ -14,7 +14,7 @@ from booster_ray.config import Config
 from booster_ray.store.files import best_checkpoint
 from booster_ray.track.ledger import VIDEOS, Ledger
 from booster_ray.track.listener import Say
-from booster_ray.track.subject import Board
+from booster_ray.track.subject import TrackedFolder
 
 LONGEST_SECONDS = 1800.0
 """With what training leaves of the CPU, a film may take long."""
@@ -53,7 +53,7 @@ class Films:
 
     def _run(self) -> None:
         assert self._minutes is not None
-        board = Board(self._root)
+        board = TrackedFolder(self._root)
         while not self._closing.wait(60 * self._minutes):
             try:
                 best = _best(board)
@@ -94,7 +94,7 @@ class Films:
                 temp.rename(folder / f"{steps:012d}-{film.stem.removesuffix(KIND)}.mp4")
 
 
-def _best(board: Board) -> Path | None:
+def _best(board: TrackedFolder) -> Path | None:
     """The best checkpoint of the run with the best score."""
     found: list[tuple[float, Path]] = []
     for subject in board.subjects():

@@ -8,7 +8,7 @@ from typing import Protocol
 
 from booster_ray.config import Config
 from booster_ray.track.ledger import Row
-from booster_ray.track.subject import State, Subject
+from booster_ray.track.subject import State, TrackedRun
 
 Say = Callable[[str], object]
 """Shows one line to the user."""
@@ -26,7 +26,7 @@ class Listener(Protocol):
     where: str
     """To whom reports go, for people."""
 
-    def open(self, subject: Subject, newest: int) -> int:
+    def open(self, subject: TrackedRun, newest: int) -> int:
         """Begin a run, or go on with it.
 
         Args:
@@ -38,15 +38,15 @@ class Listener(Protocol):
         """
         ...
 
-    def send(self, subject: Subject, rows: Sequence[Row]) -> None:
+    def send(self, subject: TrackedRun, rows: Sequence[Row]) -> None:
         """Take rows, in order. Where it raises, ``open`` says how many were taken."""
         ...
 
-    def update(self, subject: Subject, state: State) -> None:
+    def update(self, subject: TrackedRun, state: State) -> None:
         """Take how it goes now."""
         ...
 
-    def close(self, subject: Subject, state: State) -> None:
+    def close(self, subject: TrackedRun, state: State) -> None:
         """It has ended, or this process ends; what was taken is kept for good."""
         ...
 

@@ -19,7 +19,7 @@ from booster_ray.config import Config
 from booster_ray.track.ledger import Row
 from booster_ray.track.mlflow_client import mlflow_client
 from booster_ray.track.registry_mlflow import ENVIRONMENT, artifact_root, without_login
-from booster_ray.track.subject import State, Status, Subject, flattened
+from booster_ray.track.subject import State, Status, TrackedRun, flattened
 from booster_ray.track.where import mlflow_uri, note_mlflow_run
 
 ID = "booster_ray.id"
@@ -63,7 +63,7 @@ class MlflowListener:
 
     # -- a run begins ------------------------------------------------------------------------
 
-    def open(self, subject: Subject, newest: int) -> int:
+    def open(self, subject: TrackedRun, newest: int) -> int:
         """See :class:`Listener`."""
         found = self._found(subject)
         if found is None:
@@ -75,7 +75,7 @@ class MlflowListener:
         self._log_params(found, subject)
         return int(found.data.metrics.get(STEPS, -1))
 
-    def _show(self, subject: Subject) -> None:
+    def _show(self, subject: TrackedRun) -> None:
         """Offer a view of the experiment whose first page has what a person looks for.
 
         MLflow's own shows no metric. It reads a view from a tag, as its button "Share" leaves it.
@@ -94,7 +94,7 @@ class MlflowListener:
         tag = f"mlflow.sharedViewState.{VIEW}"
         self._client.set_experiment_tag(self._experiment_id(), tag, json.dumps(view))
 
-    def _found(self, subject: Subject) -> Any:
+    def _found(self, subject: TrackedRun) -> Any:
         where = f"tags.`{ID}` = '{subject.id}'"
         runs = self._client.search_runs([self._experiment_id()], where, max_results=1)
         return runs[0] if runs else None
@@ -122,7 +122,7 @@ class MlflowListener:
                 raise
             return str(found.experiment_id)  # another sweep was quicker
 
-    def _create(self, subject: Subject) -> Any:
+    def _create(self, subject: TrackedRun) -> Any:
         tags = {
             ID: subject.id,
             "mlflow.user": _user(),
@@ -142,7 +142,7 @@ class MlflowListener:
             self._experiment_id(), start_time=_ms(subject.began), tags=tags, run_name=subject.name
         )
 
-    def _log_params(self, run: Any, subject: Subject) -> None:
+    def _log_params(self, run: Any, subject: TrackedRun) -> None:
         from mlflow.entities import Param
 
         flat = flattened(subject.config.to_dict()) | subject.searched
@@ -154,7 +154,7 @@ class MlflowListener:
 
     # -- and goes on -------------------------------------------------------------------------
 
-    def send(self, subject: Subject, rows: Sequence[Row]) -> None:
+    def send(self, subject: TrackedRun, rows: Sequence[Row]) -> None:
         """See :class:`Listener`."""
         from mlflow.entities import Metric
 
@@ -173,7 +173,7 @@ class MlflowListener:
             batch += found
         self._client.log_batch(run, metrics=batch)
 
-    def update(self, subject: Subject, state: State) -> None:
+    def update(self, subject: TrackedRun, state: State) -> None:
         """See :class:`Listener`."""
         from mlflow.entities import RunTag
 
@@ -191,7 +191,7 @@ class MlflowListener:
                 self._client.log_artifact(run, str(path))
                 self._kept[path] = written
 
-    def close(self, subject: Subject, state: State) -> None:
+    def close(self, subject: TrackedRun, state: State) -> None:
         """See :class:`Listener`."""
         status = STATUS["waiting" if state.status == "running" else state.status]
         last = subject.directory / "progress.jsonl"

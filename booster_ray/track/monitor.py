@@ -33,7 +33,7 @@ class Source(Protocol):
         ...
 
 
-class Machine:
+class HostReadings:
     """CPU and memory of this machine, and what of it this process takes."""
 
     def __init__(self) -> None:
@@ -139,7 +139,7 @@ class Monitor:
             return self._open()
         except NoGpu as why:
             self._tell(f"No GPU is watched ({why}), but CPU and memory are.")
-            return Machine()
+            return HostReadings()
 
     def _read(self, source: Source) -> None:
         with self._lock:

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any, NamedTuple, Protocol
 
 from booster_ray.config.errors import ConfigError, choices, hint
-from booster_ray.track.best import ALIASES, BEST, CANDIDATES, LATEST, Kept
+from booster_ray.track.best import ALIASES, BEST, CANDIDATES, LATEST, Standing
 
 SHA256, PROMOTED, SCORES = "sha256", "promoted", "scores"
 """Tags: checksum of a version's ``model.json``; when it became champion, as ``1,4``: first and
@@ -69,11 +69,11 @@ class Version(NamedTuple):
         except (ValueError, TypeError, AttributeError):
             return {}
 
-    def kept(self) -> Kept:
+    def kept(self) -> Standing:
         """What :mod:`booster_ray.track.best` goes by."""
         held = bool(self.promotions) or bool(set(self.aliases) - _OURS)
         stage, digest = self.tags.get("stage", ""), self.tags.get("policy", "")
-        return Kept(self.number, stage, digest, self.scores, held)
+        return Standing(self.number, stage, digest, self.scores, held)
 
 
 class Registry(Protocol):

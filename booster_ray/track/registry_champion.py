@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from booster_ray.store import gates as verdict
+from booster_ray.store import gate_results
 from booster_ray.store.model_folder import CHECKPOINT
 from booster_ray.track.best import CHAMPION
 from booster_ray.track.registry import PROMOTED, Registry, RegistryError, Version
@@ -31,10 +31,10 @@ def check_gate(version: Version, folder: Path, gates: Path | None = None) -> Non
     """
     who, checkpoint = f"{version.name} version {version.number}", folder / CHECKPOINT
     place = gates or folder
-    told = verdict.read(place)
+    told = gate_results.read(place)
     if told is None or "3" not in told["gates"]:
         if gates is not None:
-            raise RegistryError(str(place / verdict.GATES), "tells nothing of gate 3")
+            raise RegistryError(str(place / gate_results.GATES), "tells nothing of gate 3")
         claim = "; its tag says otherwise" if version.tags.get(GATE) == "passed" else ""
         raise RegistryError(
             who,
@@ -42,10 +42,10 @@ def check_gate(version: Version, folder: Path, gates: Path | None = None) -> Non
             f"`python -m booster_ray.gates {checkpoint} --output DIR`, then promote with "
             "--gates DIR",
         )
-    passed = verdict.stored(place, checkpoint, 3)
+    passed = gate_results.stored(place, checkpoint, 3)
     if passed is None:
         text = f"is of another checkpoint than {who}"
-        raise RegistryError(str(place / verdict.GATES), text)
+        raise RegistryError(str(place / gate_results.GATES), text)
     if not passed:
         raise RegistryError(who, "failed gate 3, expected a version that passed it")
     if gates is None and version.tags.get(GATE) == "failed":

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from booster_ray.config import Config, Sweep, load
-from booster_ray.store import gates as verdict
+from booster_ray.store import gate_results
 from booster_ray.store.durable import replace_text
 from booster_ray.store.failure import ERROR
 from booster_ray.store.files import CONFIG, PROGRESS, STOP_FILE, SWEEP, SYSTEM
@@ -32,7 +32,7 @@ _STATUS: dict[str, Status] = {
 
 
 @dataclass(frozen=True)
-class Subject:
+class TrackedRun:
     """A sweep, a trial of one, or a run by itself; what does not change."""
 
     id: str
@@ -44,7 +44,7 @@ class Subject:
     """Swept settings, by dotted key; of a sweep what is searched."""
     lineage: dict[str, str]
     """Where it comes from: stage, config hash, git commit, randomization level, parent model."""
-    parent: Subject | None = None
+    parent: TrackedRun | None = None
     """The sweep of a trial."""
 
     @property
@@ -72,7 +72,7 @@ class State:
         return self.status in ("finished", "failed")
 
 
-class Board:
+class TrackedFolder:
     """A sweep and its trials, or a run by itself.
 
     Args:
@@ -88,10 +88,10 @@ class Board:
         self.sweep = load(root / (SWEEP if self.is_sweep else CONFIG))
         self._base = self.sweep.base()
         self._commit = git_commit()
-        self._known: dict[Path, Subject] = {}
+        self._known: dict[Path, TrackedRun] = {}
         self._alarms: dict[Path, tuple[Tail, list[str]]] = {}
 
-    def subjects(self) -> list[Subject]:
+    def subjects(self) -> list[TrackedRun]:
         """All that have begun; a sweep before its trials."""
         folders = [self.root]
         if self.is_sweep:
@@ -99,14 +99,14 @@ class Board:
         found = [self._known.get(folder) or self._subject(folder) for folder in folders]
         return [subject for subject in found if subject]
 
-    def _subject(self, folder: Path) -> Subject | None:
+    def _subject(self, folder: Path) -> TrackedRun | None:
         identity, top = run_id(folder), folder == self.root
         written = folder / (SWEEP if top and self.is_sweep else CONFIG)
         if identity is None or not written.is_file():
             return None
         config = self._base if top else load(written).base()
         tree = config.to_dict()
-        self._known[folder] = subject = Subject(
+        self._known[folder] = subject = TrackedRun(
             id=identity,
             name=config.name if top else f"{config.name}/{folder.name}",
             kind=("sweep" if self.is_sweep else "run") if top else "trial",
@@ -133,12 +133,12 @@ class Board:
             **({"git_commit": self._commit} if self._commit else {}),
         }
 
-    def state(self, subject: Subject) -> State:
+    def state(self, subject: TrackedRun) -> State:
         """How a subject stands now."""
         folder = subject.directory
         if subject.kind == "sweep":
             return self._sweep_state(folder)
-        status, label = self._status(subject), verdict.label(folder)
+        status, label = self._status(subject), gate_results.label(folder)
         error = _text(folder / ERROR) if status == "failed" else ""
         tags = {
             **({"gates": label} if label else {}),
@@ -146,7 +146,7 @@ class Board:
             **({"error": error[:500]} if error else {}),
         }
         note = _described(subject) + (f"\n\n**Failed:** {error}" if error else "")
-        files = _written(folder / name for name in (CONFIG, verdict.GATES))
+        files = _written(folder / name for name in (CONFIG, gate_results.GATES))
         alerts = (*self._alerts(folder), *([f"failed: {error}"] if error else []))
         return State(status, tags, note, files, alerts)
 
@@ -166,7 +166,7 @@ class Board:
         note = f"{wanted} trials over {swept}\n\n{board}".strip()
         return State(status, tags, note, _written(root / name for name in names))
 
-    def _status(self, subject: Subject) -> Status:
+    def _status(self, subject: TrackedRun) -> Status:
         folder = subject.directory
         if subject.kind == "trial":
             told = read_statuses(self.root).get(folder.name, "PENDING")
@@ -206,7 +206,7 @@ def flattened(tree: Mapping[str, Any], above: str = "") -> dict[str, Any]:
     return flat
 
 
-def _described(subject: Subject) -> str:
+def _described(subject: TrackedRun) -> str:
     found = {**subject.searched} or {"stage": subject.config.stage}
     return ", ".join(f"{key} = {_short(value)}" for key, value in found.items())
 
@@ -229,7 +229,7 @@ def _at(tree: Any, key: str) -> Any:
 
 
 def _gates(folder: Path) -> dict[str, bool]:
-    told = verdict.read(folder)
+    told = gate_results.read(folder)
     return {n: bool(gate["passed"]) for n, gate in told["gates"].items()} if told else {}
 
 

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from booster_ray.track.ledger import Row
-from booster_ray.track.subject import State, Subject
+from booster_ray.track.subject import State, TrackedRun
 
 FOLDER = "tensorboard"
 
@@ -28,7 +28,7 @@ class TensorboardListener:
         self._files = 0
         self._last: dict[str, int] = {}
 
-    def open(self, subject: Subject, newest: int) -> int:
+    def open(self, subject: TrackedRun, newest: int) -> int:
         """See :class:`Listener`."""
         if subject.kind == "sweep":
             return newest
@@ -37,7 +37,7 @@ class TensorboardListener:
             self._last[subject.id] = -1
         return self._last[subject.id]
 
-    def _writer(self, subject: Subject) -> Any:
+    def _writer(self, subject: TrackedRun) -> Any:
         if subject.id not in self._writers:
             # Files are named after the second they are made in, and one may follow soon.
             self._files += 1
@@ -47,7 +47,7 @@ class TensorboardListener:
             self._writers[subject.id] = writer
         return self._writers[subject.id]
 
-    def send(self, subject: Subject, rows: Sequence[Row]) -> None:
+    def send(self, subject: TrackedRun, rows: Sequence[Row]) -> None:
         """See :class:`Listener`."""
         writer, began = self._writer(subject), subject.began
         for row in rows:
@@ -58,10 +58,10 @@ class TensorboardListener:
                 writer.add_scalar(name, value, row.env_steps, walltime=at)
             self._last[subject.id] = row.env_steps
 
-    def update(self, subject: Subject, state: State) -> None:
+    def update(self, subject: TrackedRun, state: State) -> None:
         """It keeps numbers alone."""
 
-    def close(self, subject: Subject, state: State) -> None:
+    def close(self, subject: TrackedRun, state: State) -> None:
         """See :class:`Listener`."""
         # Its flush does not wait for what is still on the way to its thread.
         if writer := self._writers.pop(subject.id, None):

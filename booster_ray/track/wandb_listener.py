@@ -21,7 +21,7 @@ from booster_ray.config.tracking import Wandb
 from booster_ray.store.failure import one_line
 from booster_ray.track.ledger import Row
 from booster_ray.track.listener import Reopen, Say
-from booster_ray.track.subject import State, Subject
+from booster_ray.track.subject import State, TrackedRun
 from booster_ray.track.wandb_file import last_step
 
 CONNECT_SECONDS = 10.0
@@ -65,7 +65,7 @@ class WandbListener:
 
     # -- a run begins ------------------------------------------------------------------------
 
-    def open(self, subject: Subject, newest: int) -> int:
+    def open(self, subject: TrackedRun, newest: int) -> int:
         """See :class:`Listener`."""
         if subject.kind == "sweep":
             return newest
@@ -75,7 +75,7 @@ class WandbListener:
             return newest  # written by an earlier process, and nothing came since
         return self._begin(subject)
 
-    def _begin(self, subject: Subject) -> int:
+    def _begin(self, subject: TrackedRun) -> int:
         run = self._online_run(subject) if self._online else None
         held = int(run.starting_step) - 1 if run is not None and run.resumed else -1
         if run is None:
@@ -86,7 +86,7 @@ class WandbListener:
         self._runs[subject.id], self._last[subject.id] = run, held
         return held
 
-    def _online_run(self, subject: Subject) -> Any:
+    def _online_run(self, subject: TrackedRun) -> Any:
         """The run on the server; None, and offline from now on, where that cannot be had."""
         try:
             return self._init(subject, "online")
@@ -103,7 +103,7 @@ class WandbListener:
             )
             return None
 
-    def _init(self, subject: Subject, mode: Literal["online", "offline"]) -> Any:
+    def _init(self, subject: TrackedRun, mode: Literal["online", "offline"]) -> Any:
         searched = [f"{key}={_short(value)}" for key, value in subject.searched.items()]
         return self._wandb.init(
             id=subject.id,
@@ -134,7 +134,7 @@ class WandbListener:
 
     # -- and goes on -------------------------------------------------------------------------
 
-    def send(self, subject: Subject, rows: Sequence[Row]) -> None:
+    def send(self, subject: TrackedRun, rows: Sequence[Row]) -> None:
         """See :class:`Listener`."""
         if subject.id not in self._runs:
             raise Reopen
@@ -147,7 +147,7 @@ class WandbListener:
             run.log({**row.metrics, **films, STEPS: row.env_steps}, step=row.env_steps)
             self._last[subject.id] = row.env_steps
 
-    def update(self, subject: Subject, state: State) -> None:
+    def update(self, subject: TrackedRun, state: State) -> None:
         """See :class:`Listener`."""
         run = self._runs.get(subject.id)
         if run is None:
@@ -161,7 +161,7 @@ class WandbListener:
                 run.alert(title=subject.name, text=text, level="WARN")
         told.update(state.alerts)
 
-    def close(self, subject: Subject, state: State) -> None:
+    def close(self, subject: TrackedRun, state: State) -> None:
         """See :class:`Listener`."""
         run = self._runs.pop(subject.id, None)
         if run is None:

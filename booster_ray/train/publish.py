@@ -13,8 +13,7 @@ from typing import Any
 
 from booster_ray.config import Config, ConfigError
 from booster_ray.policy.model import pack
-from booster_ray.store import checkpoint
-from booster_ray.store import gates as verdict
+from booster_ray.store import checkpoint, gate_results
 from booster_ray.store.attempts import last_env_steps
 from booster_ray.store.checkpoint import CheckpointError
 from booster_ray.store.files import best_checkpoint
@@ -88,7 +87,7 @@ def register(
     name = model_name(config)
     _, metadata = checkpoint.load(source, keys=())
     kept = [version.kept() for version in registry.versions(name)]
-    why = best.refusal(config.models, scores(metadata), verdict.digest(source), kept)
+    why = best.refusal(config.models, scores(metadata), gate_results.digest(source), kept)
     if why is not None:
         say(f"No new version of {name}: {why}.")
         return None

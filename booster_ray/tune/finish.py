@@ -14,7 +14,7 @@ from pathlib import Path
 import numpy as np
 from rich.console import Console
 
-from booster_ray.evaluate.scores import ReturnEvaluator, TaskScores, summarize
+from booster_ray.evaluate.scores import ReturnEvaluator, TaskScores, task_means
 from booster_ray.soccer import game
 from booster_ray.store.durable import replace_text
 from booster_ray.store.failure import forget_failure, recorded, text_of
@@ -38,16 +38,16 @@ SEED_OFFSET = 1000
 def play_officially(path: Path, episodes: int, console: Console, *, untrained: bool) -> TaskScores:
     """Scores of a checkpoint's policy, ``episodes`` a task, in sai_mujoco itself."""
     from booster_ray.evaluate.command import play  # torch
-    from booster_ray.evaluate.target import actor_target, load_actor
+    from booster_ray.evaluate.target import actor_target, checkpoint_actor
     from booster_ray.policy.settings import settings_of
 
-    config, module, _ = load_actor(path)
+    config, module, _ = checkpoint_actor(path)
     actor = first_actor(config) if untrained else module
     target = actor_target(str(path), actor, settings_of(config), path)
     seeds = list(range(SEED_OFFSET, SEED_OFFSET + episodes))
     played = [e.to_dict() for e in play(target, "official", seeds, False, console)]
     return {
-        task: summarize([{**e, "task": i} for e in played if e["task"] == task], i)
+        task: task_means([{**e, "task": i} for e in played if e["task"] == task], i)
         for i, task in enumerate(game.TASKS)
     }
 

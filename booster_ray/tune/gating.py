@@ -12,15 +12,19 @@ from booster_ray.evaluate.export import PACKAGE, export_best
 from booster_ray.evaluate.gates.run import gate
 from booster_ray.evaluate.gates.show import print_stored
 from booster_ray.store.folder import publish
-from booster_ray.store.gates import GATES
-from booster_ray.store.sharing import Sharing
+from booster_ray.store.gate_results import GATES
+from booster_ray.store.sharing import SweepMirror
 from booster_ray.train.ray_train import available_cpus
 from booster_ray.tune.records import TrialRecord, rank
 from booster_ray.tune.trial import trial_directory
 
 
 def gate_best(
-    config: Config, root: Path, records: Iterable[TrialRecord], sharing: Sharing, console: Console
+    config: Config,
+    root: Path,
+    records: Iterable[TrialRecord],
+    sharing: SweepMirror,
+    console: Console,
 ) -> None:
     """Gates 2 and 3 for the best ``tune.gate_trials`` trials, and ``package/`` of the very best.
 

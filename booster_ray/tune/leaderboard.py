@@ -9,14 +9,8 @@ from rich import box
 from rich.table import Table
 from rich.text import Text
 
-from booster_ray.tune.records import (
-    TASKS,
-    TrialRecord,
-    finite,
-    json_ready,
-    pareto_front,
-    rank,
-)
+from booster_ray.soccer.game import TASKS
+from booster_ray.tune.records import TrialRecord, finite, json_ready, pareto_front, rank
 
 Scores = Mapping[str, Mapping[str, float]]
 """Task -> `score` (official), `survival` (mean seconds) and `fall_rate` (0 to 1)."""

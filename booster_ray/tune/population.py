@@ -24,7 +24,7 @@ from booster_ray.store.durable import replace_text
 from booster_ray.store.failure import FILES
 from booster_ray.store.files import CONFIG, PROGRESS, SYSTEM, read_progress
 from booster_ray.store.identity import RUN_ID
-from booster_ray.store.sharing import Sharing
+from booster_ray.store.sharing import SweepMirror
 from booster_ray.tune.records import finite
 from booster_ray.tune.search import RetryingSearch, Score
 from booster_ray.tune.stop import Stop
@@ -70,7 +70,7 @@ class PopulationSearch(RetryingSearch):
         self,
         study: optuna.Study,
         score: Score,
-        sharing: Sharing,
+        sharing: SweepMirror,
         sweep: Sweep,
         capacity: Callable[[], int],
         stop: Stop,

@@ -10,7 +10,6 @@ from typing import Any, Literal, get_args
 Status = Literal["PENDING", "RUNNING", "TERMINATED", "STOPPED", "ERROR", "PAUSED"]
 """STOPPED: ended early by the scheduler. TERMINATED: ran to its budget."""
 
-TASKS = ("goalie", "obstacle", "kick_to_target")
 """Task suffixes of the report keys `score/…`, `survival/…` and `fall_rate/…`."""
 
 
@@ -38,7 +37,7 @@ class TrialRecord:
     started: bool
     """Whether its process has begun at least once."""
     gates: str | None = None
-    """What the gates said of its best checkpoint, as :func:`booster_ray.store.gates.label`."""
+    """What the gates said of its best checkpoint: :func:`booster_ray.store.gate_results.label`."""
 
     @property
     def best_report(self) -> dict[str, float]:

@@ -10,6 +10,7 @@ from html import escape
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from booster_ray.soccer.game import TASKS
 from booster_ray.tune.leaderboard import (
     METRICS,
     Scores,
@@ -19,7 +20,7 @@ from booster_ray.tune.leaderboard import (
     short_names,
     value,
 )
-from booster_ray.tune.records import TASKS, TrialRecord, finite, rank
+from booster_ray.tune.records import TrialRecord, finite, rank
 
 if TYPE_CHECKING:
     import optuna

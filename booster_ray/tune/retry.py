@@ -30,7 +30,7 @@ DIED = "the trial's process died"
 
 
 @dataclass(frozen=True)
-class Verdict:
+class RetryDecision:
     """Whether a trial gets another attempt."""
 
     wait: float | None
@@ -65,7 +65,7 @@ class Retries:
         forget_stderr(directory)
         self._known[number] = len(read_attempts(directory))
 
-    def judge(self, number: int) -> Verdict:
+    def judge(self, number: int) -> RetryDecision:
         """After an attempt that ended in an error or with its process.
 
         Raises:
@@ -74,7 +74,9 @@ class Retries:
         directory = trial_directory(self._root, number)
         attempts = read_attempts(directory)
         if len(attempts) > self._known.get(number, 0) and attempts[-1]["how"] == "preempted":
-            return Verdict(0.0, attempts[-1]["text"])  # it made way in time, and said so itself
+            return RetryDecision(
+                0.0, attempts[-1]["text"]
+            )  # it made way in time, and said so itself
         how, text = _ending(directory)
         attempts = add_attempt(directory, how, text)
         self._known[number] = len(attempts)
@@ -85,9 +87,9 @@ class Retries:
                 times = f" {alike} times after {attempts[-1]['env_steps']} env steps"
                 text = text.replace(DIED, DIED + times, 1)
                 replace_text(directory / ERROR, text)
-            return Verdict(None, text, storage=how == "storage")
+            return RetryDecision(None, text, storage=how == "storage")
         wait = 0.0 if alike == 1 or how == "error" else min(2.0 ** (alike - 2), LONGEST_WAIT)
-        return Verdict(wait, text)
+        return RetryDecision(wait, text)
 
 
 def _ending(directory: Path) -> tuple[How, str]:

@@ -14,7 +14,7 @@ from ray.tune.search import Searcher
 from booster_ray.config import Sweep
 from booster_ray.store.durable import replace_text
 from booster_ray.store.failure import ERROR
-from booster_ray.store.sharing import Sharing
+from booster_ray.store.sharing import SweepMirror
 from booster_ray.tune.patience import patiently, reachable
 from booster_ray.tune.retry import Retries
 from booster_ray.tune.stop import Stop
@@ -40,7 +40,7 @@ class RetryingSearch(Searcher):
     """
 
     def __init__(
-        self, sharing: Sharing, sweep: Sweep, capacity: Callable[[], int], stop: Stop
+        self, sharing: SweepMirror, sweep: Sweep, capacity: Callable[[], int], stop: Stop
     ) -> None:
         super().__init__()
         self._sharing, self._root, self._sweep, self._stop = sharing, sharing.root, sweep, stop
@@ -144,7 +144,7 @@ class StudySearch(RetryingSearch):
         self,
         study: optuna.Study,
         score: Score,
-        sharing: Sharing,
+        sharing: SweepMirror,
         sweep: Sweep,
         capacity: Callable[[], int],
         stop: Stop,

@@ -23,8 +23,8 @@ from booster_ray.runtime.signals import keep_listening, stop_signals
 from booster_ray.store.durable import replace_text
 from booster_ray.store.failure import ERROR
 from booster_ray.store.files import best_checkpoint, read_progress
-from booster_ray.store.gates import label
-from booster_ray.store.sharing import Sharing
+from booster_ray.store.gate_results import label
+from booster_ray.store.sharing import SweepMirror
 from booster_ray.track.subject import write_statuses
 from booster_ray.train.preemption import Watch
 from booster_ray.train.ray_cluster import cluster_address
@@ -84,7 +84,7 @@ class SweepRunner:
         self.sweep, self.root, self.config = sweep, root.absolute(), sweep.base()
         self.console = console
         optuna.logging.set_verbosity(optuna.logging.WARNING)
-        self.sharing = Sharing(self.config, self.root)
+        self.sharing = SweepMirror(self.config, self.root)
         self.sharing.fetch()
         self.study = open_study(self.config, self.root)
         self.budget = Budget(self.root, self.config.tune)

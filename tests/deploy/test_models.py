@@ -11,7 +11,7 @@ from track.made import judge, run_folder, variant
 from booster_ray.cli import guarded
 from booster_ray.deploy.models import main
 from booster_ray.policy.model import pack
-from booster_ray.store import gates as verdict
+from booster_ray.store import gate_results
 from booster_ray.store.checkpoint import load as load_checkpoint
 from booster_ray.store.model_folder import CHECKPOINT, checksum, verify
 from booster_ray.track.best import CHAMPION
@@ -170,7 +170,7 @@ def test_a_damaged_version_is_not_promoted(
     folder, about = variant(storage / "packed", tmp_path / "torn")
     registry.add("torn", folder, about)
     uri = Path(registry._client.get_model_version_download_uri("torn", "1"))
-    gates = uri / "booster_ray" / verdict.GATES
+    gates = uri / "booster_ray" / gate_results.GATES
     gates.write_text(gates.read_text().replace("true", "false"))
     assert command(storage, "promote", "torn", "1") == 2
     line = capsys.readouterr().err
@@ -277,5 +277,5 @@ def test_the_best_of_a_run_and_of_a_sweep_becomes_a_version_of_its_tracked_run(
     assert version.tags["mlflow_run"] == tracked
     assert registry._client.get_model_version("ended", "1").run_id == tracked
     (best,) = run.glob("best_*")
-    assert version.tags["policy"] == verdict.digest(best)
+    assert version.tags["policy"] == gate_results.digest(best)
     assert ("trial" in version.tags) == (module == "tune")

@@ -9,7 +9,7 @@ import pytest
 from booster_ray.cli import guarded
 from booster_ray.config import ConfigError
 from booster_ray.evaluate.command import main
-from booster_ray.evaluate.target import find_checkpoint, load_actor, load_target
+from booster_ray.evaluate.target import checkpoint_actor, find_checkpoint, load_target
 from booster_ray.policy.actor_files import save_actor
 from booster_ray.store import checkpoint
 from booster_ray.store.checkpoint import CheckpointError
@@ -91,49 +91,49 @@ def test_objects_by_import_path(tmp_path: Path, monkeypatch: pytest.MonkeyPatch)
 def test_bad_checkpoints_get_one_line(tmp_path: Path) -> None:
     config = tiny_config()
     good = save_checkpoint(tmp_path / "good", config)
-    assert load_actor(good).module.observation_size == 89
+    assert checkpoint_actor(good).module.observation_size == 89
     for size in (86, 87):
         small = {
-            "actor.params.Dense_0.kernel": load_actor(good).learner["actor.params.Dense_0.kernel"][
-                :size
-            ],
+            "actor.params.Dense_0.kernel": checkpoint_actor(good).learner[
+                "actor.params.Dense_0.kernel"
+            ][:size],
             **{
-                f"normalizer.{n}": load_actor(good).learner[f"normalizer.{n}"][:size]
+                f"normalizer.{n}": checkpoint_actor(good).learner[f"normalizer.{n}"][:size]
                 for n in ("mean", "square")
             },
         }
         bad = save_checkpoint(tmp_path / f"of{size}", config, small)
         with pytest.raises(CheckpointError, match=rf"{size} numbers.*89 numbers") as refused:
-            load_actor(bad)
+            checkpoint_actor(bad)
         assert str(bad) in str(refused.value) and "\n" not in str(refused.value)
     truncated = save_checkpoint(tmp_path / "cut", config)
     leaf = max(truncated.iterdir(), key=lambda p: p.stat().st_size)
     leaf.write_bytes(leaf.read_bytes()[:-7])
     with pytest.raises(CheckpointError, match=leaf.name):
-        load_actor(truncated)
+        checkpoint_actor(truncated)
 
 
 def test_a_checkpoint_of_something_else(tmp_path: Path) -> None:
     checkpoint.save(tmp_path / "bare", {"learner": {"x": 1}}, {})
     with pytest.raises(CheckpointError, match="tells no config"):
-        load_actor(tmp_path / "bare")
+        checkpoint_actor(tmp_path / "bare")
     config = tiny_config()
     checkpoint.save(tmp_path / "odd", {"learner": {"x": 1}}, {"config": config.to_dict()})
     with pytest.raises(CheckpointError, match="another format"):
-        load_actor(tmp_path / "odd")
+        checkpoint_actor(tmp_path / "odd")
     other = config.to_dict() | {"wheels": 4}
     checkpoint.save(tmp_path / "new", {"learner": {"x": 1}}, {"config": other})
     with pytest.raises(CheckpointError, match=r"config\.wheels.*another release"):
-        load_actor(tmp_path / "new")
+        checkpoint_actor(tmp_path / "new")
     save_actor(actor(), tmp_path / "actor", {"config": config.to_dict()})
-    assert load_actor(tmp_path / "actor").module.observation_size == 89
+    assert checkpoint_actor(tmp_path / "actor").module.observation_size == 89
     assert find_checkpoint(tmp_path / "actor") == tmp_path / "actor"
     save_actor(actor(("clock",)), tmp_path / "clock", {"config": config.to_dict()})
     with pytest.raises(CheckpointError, match=r"91 numbers.*clock.*89 numbers"):
-        load_actor(tmp_path / "clock")
+        checkpoint_actor(tmp_path / "clock")
     mismatched = tiny_config(actor_hidden=[32])
     save_checkpoint(tmp_path / "good", config)
-    leaves = load_actor(tmp_path / "good").learner
+    leaves = checkpoint_actor(tmp_path / "good").learner
     checkpoint.save(tmp_path / "shape", {"learner": leaves}, {"config": mismatched.to_dict()})
     with pytest.raises(CheckpointError, match=r"\[16\].*\[32\]"):
-        load_actor(tmp_path / "shape")
+        checkpoint_actor(tmp_path / "shape")

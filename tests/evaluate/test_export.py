@@ -10,7 +10,7 @@ from booster_ray.deploy import submit as submit_command
 from booster_ray.evaluate.export import export_best
 from booster_ray.evaluate.export_command import main
 from booster_ray.policy import package
-from booster_ray.store.gates import Verdict, read, store
+from booster_ray.store.gate_results import GateResult, read, store
 from policies import save_checkpoint, tiny_config
 
 FEATURES = ("egocentric", "clock")
@@ -72,7 +72,7 @@ def test_a_failed_gate_2_is_not_exported(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     path = save_checkpoint(tmp_path / "best_1", tiny_config())
-    store(tmp_path, path, [Verdict(2, "conversion", False, {}, [], ["?"])])
+    store(tmp_path, path, [GateResult(2, "conversion", False, {}, [], ["?"])])
     assert guarded(lambda: main([str(tmp_path), "--output", str(tmp_path / "out")])) == 2
     line = capsys.readouterr().err
     assert "did not pass gate 2" in line and line.count("\n") == 1

@@ -5,7 +5,7 @@ import pytest
 
 from booster_ray.config import Config
 from booster_ray.evaluate.behaviour import Behaviour
-from booster_ray.evaluate.scores import Evaluator, flat_metrics, gains, summarize
+from booster_ray.evaluate.scores import Evaluator, flat_metrics, gains, task_means
 from booster_ray.soccer import game
 
 
@@ -85,13 +85,13 @@ def test_summaries_are_means_of_one_task() -> None:
         {"task": 0, "score": 3.0, "seconds": 4.0, "fallen": 0.0, "success": 1.0, "touched": 1.0},
         {"task": 1, "score": 9.0, "seconds": 9.0, "fallen": 9.0, "success": 9.0, "touched": 9.0},
     ]
-    assert summarize(records, 0) == {
+    assert task_means(records, 0) == {
         "score": 2.0, "survival": 3.0, "fall_rate": 0.5, "success": 0.5, "touched": 1.0,
     }  # fmt: skip
 
 
 def test_a_task_without_a_record_has_no_numbers() -> None:
-    assert summarize([], 0) == {}
+    assert task_means([], 0) == {}
     assert flat_metrics({"goalie": {"score": 1.0}}) == {"score/goalie": 1.0}  # and no mean of some
 
 

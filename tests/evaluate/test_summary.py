@@ -5,8 +5,8 @@ import math
 import numpy as np
 import pytest
 
+from booster_ray.evaluate.output import extremes, told
 from booster_ray.evaluate.play import Episode
-from booster_ray.evaluate.report import extremes, told
 from booster_ray.evaluate.summary import estimate, summarize
 from booster_ray.soccer import game
 from booster_ray.soccer.scoring import WEIGHTS

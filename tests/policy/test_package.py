@@ -12,7 +12,7 @@ import torch
 
 from booster_ray.config import ConfigError
 from booster_ray.evaluate.play import play_native
-from booster_ray.evaluate.target import actor_target, load_actor, load_target
+from booster_ray.evaluate.target import actor_target, checkpoint_actor, load_target
 from booster_ray.policy import onnx_file, package
 from booster_ray.policy.played import Played, make_played
 from booster_ray.policy.sai import Rejected
@@ -103,10 +103,10 @@ def test_the_runtime_of_a_robots_computer_takes_the_onnx_file(
     )  # fmt: skip
     kept = save_checkpoint(tmp_path / "sac", config)
     if learner == "ddpg":
-        leaves = Ddpg(config.ddpg, load_actor(kept).module, seed=0).state()
+        leaves = Ddpg(config.ddpg, checkpoint_actor(kept).module, seed=0).state()
         kept = tmp_path / "ddpg"
         checkpoint.save(kept, {"learner": leaves}, {"config": config.to_dict()})
-    loaded, settings = load_actor(kept), settings_of(config)
+    loaded, settings = checkpoint_actor(kept), settings_of(config)
     onnx_file.write_onnx(tmp_path / "p.onnx", loaded.module, settings)
     found = declared(tmp_path / "p.onnx")
     # Layer normalization came with 17; a network without it needs less still.

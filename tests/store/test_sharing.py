@@ -17,7 +17,7 @@ from booster_ray.store.attempts import add_attempt, read_attempts
 from booster_ray.store.collect import collect
 from booster_ray.store.failure import ERROR
 from booster_ray.store.files import PROGRESS, STOP_FILE, SWEEP
-from booster_ray.store.sharing import Sharing, sweep_on_this_machine
+from booster_ray.store.sharing import SweepMirror, sweep_on_this_machine
 from booster_ray.tune.study import ask, open_study
 
 
@@ -62,10 +62,10 @@ def test_a_fresh_machine_drives_on(
     root = first.root(config)
     study = open_study(config, root)
     ask(study, sweep.space, "random", 0)
-    Sharing(config, root).share()
+    SweepMirror(config, root).share()
     other = second.root(config)
     assert other != root
-    Sharing(config, other).fetch()
+    SweepMirror(config, other).fetch()
     found = open_study(config, other).get_trials()
     assert [t.state for t in found] == [TrialState.RUNNING]
     assert found[0].params == study.get_trials()[0].params
@@ -86,11 +86,11 @@ def test_records_of_a_trial_elsewhere_come_back_unless_ours_say_more(
     mine = root / "trials" / "0000"
     record(mine, 150)
     (mine / ERROR).write_text("of an attempt before")
-    Sharing(config, root).collect(mine)
+    SweepMirror(config, root).collect(mine)
     assert json.loads((mine / PROGRESS).read_text())["env_steps"] == 300
     assert (mine / ERROR).read_text() == "ValueError: x" and len(read_attempts(mine)) == 1
     record(mine, 450)  # killed here before it was copied
-    Sharing(config, root).collect(mine)
+    SweepMirror(config, root).collect(mine)
     assert json.loads((mine / PROGRESS).read_text())["env_steps"] == 450
     assert {p.name for p in root.iterdir()} == {"trials"}
 
@@ -139,9 +139,9 @@ def test_a_trial_elsewhere_reads_the_sweep_and_sees_its_stop(
     assert not (there / STOP_FILE).exists()
     driver.enter()
     (root / STOP_FILE).touch()
-    Sharing(config, root).stop(wanted=True)
+    SweepMirror(config, root).stop(wanted=True)
     driving.wait_for(lambda: (there / STOP_FILE).exists())
-    Sharing(config, root).stop(wanted=False)
+    SweepMirror(config, root).stop(wanted=False)
     assert STOP_FILE not in [p.name for p in (Path(volume) / config.name).iterdir()]
 
 
@@ -149,7 +149,7 @@ def test_local_storage_is_left_alone(tmp_path: Path) -> None:
     config = load("debug", [f"storage={tmp_path}"]).base()
     root = tmp_path / "debug"
     record(root / "trials" / "0000", 150)
-    shared = Sharing(config, root)
+    shared = SweepMirror(config, root)
     for act in (shared.fetch, shared.share, shared.share_results):
         act()
     shared.stop(wanted=True)

@@ -10,7 +10,7 @@ from typing import Any
 
 from booster_ray.config import Config
 from booster_ray.store import checkpoint
-from booster_ray.store.gates import GATES, Verdict, store
+from booster_ray.store.gate_results import GATES, GateResult, store
 from booster_ray.store.model_folder import MODEL, seal
 from policies import save_checkpoint, tiny_config
 
@@ -37,8 +37,8 @@ def run_folder(root: Path, scores: Mapping[str, float] = SCORES, **settings: Any
 
 def judge(run: Path, source: Path, *, gate_3: bool) -> None:
     """As the gates leave their verdict of a checkpoint in a folder."""
-    verdicts = [Verdict(2, "conversion", True, {}, [], []),
-                Verdict(3, "transfer", gate_3, {}, [], [])]  # fmt: skip
+    verdicts = [GateResult(2, "conversion", True, {}, [], []),
+                GateResult(3, "transfer", gate_3, {}, [], [])]  # fmt: skip
     store(run, source, verdicts)
 
 

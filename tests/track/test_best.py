@@ -12,7 +12,7 @@ from booster_ray.track.best import (
     BEST,
     CANDIDATES,
     LATEST,
-    Kept,
+    Standing,
     changes,
     due,
     refusal,
@@ -57,14 +57,14 @@ class Shelf:
 
     def __init__(self, settings: Models) -> None:
         self.settings = settings
-        self.kept: list[Kept] = []
+        self.kept: list[Standing] = []
         self.aliases: dict[str, int] = {}
-        self.made: list[Kept] = []
+        self.made: list[Standing] = []
 
     def offer(self, scores: dict[str, float], stage: str, digest: str) -> str | None:
         if why := refusal(self.settings, scores, digest, self.kept):
             return why
-        self.made.append(Kept(len(self.made) + 1, stage, digest, scores))
+        self.made.append(Standing(len(self.made) + 1, stage, digest, scores))
         self.kept.append(self.made[-1])
         told = changes(self.settings, self.kept)
         self.aliases |= told.aliases
@@ -156,5 +156,5 @@ def test_a_refusal_says_why() -> None:
     assert "success unknown is below" in str(refusal(settings, {"score": 2.0}, "a", []))
     good = {"score": 2.0, "success/goalie": 0.5}
     assert refusal(settings, good, "a", []) is None
-    assert "version 3 already" in str(refusal(settings, good, "a", [Kept(3, "x", "a", good)]))
+    assert "version 3 already" in str(refusal(settings, good, "a", [Standing(3, "x", "a", good)]))
     assert "no finite score" in str(refusal(Models(), {"score": math.inf}, "a", []))

@@ -16,7 +16,7 @@ from booster_ray.track.console import ConsoleListener
 from booster_ray.track.feed import Feed, wait_for
 from booster_ray.track.ledger import Row
 from booster_ray.track.listener import Listener, Reopen
-from booster_ray.track.subject import Board, Subject
+from booster_ray.track.subject import TrackedFolder, TrackedRun
 
 TIMEOUT = 120.0
 """Against hanging."""
@@ -37,7 +37,7 @@ class Feeding:
         self._feeds: list[Feed] = []
 
     def __call__(self, root: Path, make: Callable[[], Listener], name: str = "kept") -> Feed:
-        feed = Feed(name, make, Board(root), self.said.append)
+        feed = Feed(name, make, TrackedFolder(root), self.said.append)
         self._feeds.append(feed)
         feed.start()
         return feed
@@ -114,11 +114,11 @@ class Raising(Kept):
         if self.calls % 2:
             raise ConnectionError("down")
 
-    def open(self, subject: Subject, newest: int) -> int:
+    def open(self, subject: TrackedRun, newest: int) -> int:
         self._fail()
         return super().open(subject, newest)
 
-    def send(self, subject: Subject, rows: Sequence[Row]) -> None:
+    def send(self, subject: TrackedRun, rows: Sequence[Row]) -> None:
         for row in rows:
             super().send(subject, [row])
             self._fail()  # in the midst of what it is given
@@ -179,7 +179,7 @@ class Hanging(Kept):
         super().__init__()
         self.hangs, self.forever = threading.Event(), threading.Event()
 
-    def send(self, subject: Subject, rows: Sequence[Row]) -> None:
+    def send(self, subject: TrackedRun, rows: Sequence[Row]) -> None:
         self.hangs.set()
         self.forever.wait(TIMEOUT)
 
@@ -204,7 +204,7 @@ def test_one_run_that_is_refused_keeps_no_other_from_its_turn(
     tmp_path: Path, feeding: Feeding
 ) -> None:
     class Choosy(Kept):
-        def open(self, subject: Subject, newest: int) -> int:
+        def open(self, subject: TrackedRun, newest: int) -> int:
             if subject.name.endswith("0001"):
                 raise ValueError("not this one")
             return super().open(subject, newest)
@@ -226,11 +226,11 @@ def test_earlier_rows_come_again_where_a_listener_wants_them(
 
         asked = False
 
-        def open(self, subject: Subject, newest: int) -> int:
+        def open(self, subject: TrackedRun, newest: int) -> int:
             first, self.asked = not self.asked, True
             return newest if first else super().open(subject, newest)
 
-        def send(self, subject: Subject, rows: Sequence[Row]) -> None:
+        def send(self, subject: TrackedRun, rows: Sequence[Row]) -> None:
             if rows[0].env_steps > EVERY and not self.rows.get(subject.name):
                 raise Reopen
             super().send(subject, rows)

@@ -11,7 +11,7 @@ from track.told import EVERY, add, make_run, make_sweep, reports
 
 from booster_ray.track.ledger import Ledger
 from booster_ray.track.mlflow_listener import BATCH_METRICS, MlflowListener
-from booster_ray.track.subject import Board, Subject
+from booster_ray.track.subject import TrackedFolder, TrackedRun
 from booster_ray.track.where import mlflow_uri, tracked
 
 
@@ -19,7 +19,7 @@ from booster_ray.track.where import mlflow_uri, tracked
 def database(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """An MLflow database without runs; to make one takes seconds."""
     root = make_run(tmp_path_factory.mktemp("empty") / "run", 0, env_steps=100)
-    board = Board(root)
+    board = TrackedFolder(root)
     MlflowListener(board.sweep.base(), root)._client.search_experiments()
     return root.parent / "mlflow.db"
 
@@ -31,13 +31,13 @@ def storage(tmp_path: Path, database: Path) -> Path:
 
 
 def listener(root: Path) -> MlflowListener:
-    return MlflowListener(Board(root).sweep.base(), root)
+    return MlflowListener(TrackedFolder(root).sweep.base(), root)
 
 
 def client(root: Path) -> Any:
     from mlflow import MlflowClient
 
-    return MlflowClient(mlflow_uri(Board(root).sweep.base()))
+    return MlflowClient(mlflow_uri(TrackedFolder(root).sweep.base()))
 
 
 def runs(root: Path) -> list[Any]:
@@ -46,7 +46,7 @@ def runs(root: Path) -> list[Any]:
     return list(found.search_runs([experiment.experiment_id]))
 
 
-def serve(told: MlflowListener, subject: Subject, board: Board) -> int:
+def serve(told: MlflowListener, subject: TrackedRun, board: TrackedFolder) -> int:
     """Everything that it has not got; how many rows that was."""
     count = 0
     ledger = Ledger(subject.directory, told.open(subject, -1))
@@ -63,7 +63,7 @@ def history(root: Path, run: Any, metric: str) -> list[int]:
 
 def test_a_new_process_goes_on_in_the_same_run_where_the_last_one_ended(storage: Path) -> None:
     root = make_run(storage / "run", 5, env_steps=1000)
-    board = Board(root)
+    board = TrackedFolder(root)
     (subject,) = board.subjects()
     assert serve(listener(root), subject, board) == 5
     add(root, reports(8)[5:])
@@ -78,12 +78,12 @@ def test_a_new_process_goes_on_in_the_same_run_where_the_last_one_ended(storage:
 def test_a_run_copied_to_another_machine_goes_on_in_the_same_run(storage: Path) -> None:
     """Nothing but the id and the reports is needed."""
     root = make_run(storage / "run", 5, env_steps=1000)
-    board = Board(root)
+    board = TrackedFolder(root)
     serve(listener(root), board.subjects()[0], board)
     elsewhere = make_run(storage / "elsewhere" / "run", 7, env_steps=1000,
                          tracking={"mlflow": {"uri": mlflow_uri(board.sweep.base())}})  # fmt: skip
     (elsewhere / "run_id").write_text((root / "run_id").read_text())
-    board = Board(elsewhere)
+    board = TrackedFolder(elsewhere)
     assert serve(listener(elsewhere), board.subjects()[0], board) == 2
     assert len(runs(root)) == 1
 
@@ -93,7 +93,7 @@ def test_batches_larger_than_mlflow_takes(storage: Path) -> None:
     wide = [{**r, **{f"loss/{i}": float(i) for i in range(60)}} for r in reports(40)]
     add(root, wide)
     assert len(wide) * 63 > 2 * BATCH_METRICS
-    board = Board(root)
+    board = TrackedFolder(root)
     serve(listener(root), board.subjects()[0], board)
     (run,) = runs(root)
     assert history(root, run, "loss/7") == [EVERY * n for n in range(1, 41)]
@@ -101,7 +101,7 @@ def test_batches_larger_than_mlflow_takes(storage: Path) -> None:
 
 def test_trials_lie_below_the_sweep_with_settings_and_lineage(storage: Path) -> None:
     root = make_sweep(storage / "sweep", trials=2, count=4, randomization={"level": 2})
-    board, told = Board(root), listener(root)
+    board, told = TrackedFolder(root), listener(root)
     for subject in board.subjects():
         serve(told, subject, board)
         told.close(subject, board.state(subject))
@@ -114,7 +114,10 @@ def test_trials_lie_below_the_sweep_with_settings_and_lineage(storage: Path) -> 
     assert trial.data.params["sac.batch_size"] == "512"
     lineage = {"stage": "pretrain", "dr_level": "2", "parent_model": "none"}
     assert lineage.items() <= trial.data.tags.items()
-    assert trial.data.tags["config_hash"] == Board(root / "trials" / "0001").sweep.base().digest()
+    assert (
+        trial.data.tags["config_hash"]
+        == TrackedFolder(root / "trials" / "0001").sweep.base().digest()
+    )
     assert trial.data.tags["mlflow.note.content"] == "rewards.height = 0.75"
     assert trial.info.status == "FINISHED"
     assert trial.data.metrics["best_score"] == 0.0
@@ -126,7 +129,7 @@ def test_trials_lie_below_the_sweep_with_settings_and_lineage(storage: Path) -> 
 
 def test_the_experiment_has_a_view_with_what_a_person_looks_for(storage: Path) -> None:
     root = make_sweep(storage / "sweep", trials=1, count=3)
-    board, told = Board(root), listener(root)
+    board, told = TrackedFolder(root), listener(root)
     for subject in board.subjects():
         serve(told, subject, board)
     tags = client(root).get_experiment_by_name("booster_ray").tags
@@ -139,7 +142,7 @@ def test_the_experiment_has_a_view_with_what_a_person_looks_for(storage: Path) -
 
 def test_a_stopped_run_is_not_running_and_goes_on(storage: Path) -> None:
     root = make_run(storage / "run", 2, env_steps=1000)
-    board, told = Board(root), listener(root)
+    board, told = TrackedFolder(root), listener(root)
     (subject,) = board.subjects()
     serve(told, subject, board)
     told.close(subject, board.state(subject))
@@ -152,11 +155,11 @@ def test_the_environment_says_where_unless_the_config_does(
     storage: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     root = make_run(storage / "run", 0, env_steps=100)
-    config = Board(root).sweep.base()
+    config = TrackedFolder(root).sweep.base()
     assert mlflow_uri(config) == f"sqlite:///{storage}/mlflow.db"
     monkeypatch.setenv("MLFLOW_TRACKING_URI", "http://example:5000")
     assert mlflow_uri(config) == "http://example:5000"
     monkeypatch.setenv("DB_PASSWORD", "planted")
     uri = "postgresql://me:${DB_PASSWORD}@host/db"
     given = make_run(storage / "given", 0, env_steps=100, tracking={"mlflow": {"uri": uri}})
-    assert mlflow_uri(Board(given).sweep.base()) == "postgresql://me:planted@host/db"
+    assert mlflow_uri(TrackedFolder(given).sweep.base()) == "postgresql://me:planted@host/db"

@@ -12,7 +12,7 @@ from track.fake_nvml import GIB, Gpu, Library
 
 from booster_ray.config.models import Monitor as Settings
 from booster_ray.runtime.nvml import NoGpu, Nvml
-from booster_ray.track.monitor import Alarm, Machine, Monitor
+from booster_ray.track.monitor import Alarm, HostReadings, Monitor
 
 SPARSE = Settings(usage_every=1000, heat_every=5000)
 
@@ -226,7 +226,7 @@ def test_the_real_library_without_a_gpu_is_no_gpu_or_a_gpu() -> None:
 def test_a_driver_that_hangs_or_breaks_holds_up_nothing(caplog: pytest.LogCaptureFixture) -> None:
     release = threading.Event()
 
-    def hangs() -> Machine:
+    def hangs() -> HostReadings:
         release.wait(60)
         raise OSError("driver gone")
 

@@ -13,7 +13,7 @@ from track.made import SCORES, judge, run_folder, variant
 
 from booster_ray.config import Config
 from booster_ray.policy.model import pack
-from booster_ray.store import gates as verdict
+from booster_ray.store import gate_results
 from booster_ray.store.checkpoint import CheckpointError
 from booster_ray.store.model_folder import CHECKPOINT, MODEL, checksum, verify
 from booster_ray.track.best import BEST, CHAMPION, LATEST
@@ -67,7 +67,7 @@ def test_a_packed_model_tells_where_it_comes_from(packed: Path, run: Path) -> No
     # Input 89, one hidden layer of 16 with LayerNorm, 12 outputs; as torch counts them.
     assert facts["parameters"] == 89 * 16 + 16 + 2 * 16 + 16 * 12 + 12
     assert facts["gates"] == {"2": True, "3": True} and facts["randomization_level"] == 0
-    assert facts["policy"] == verdict.digest(run / "best_000000000400")
+    assert facts["policy"] == gate_results.digest(run / "best_000000000400")
     assert len(facts["config"]) == 12 and facts["bytes"] > 1000
     card = (packed / "card.md").read_text(encoding="utf-8")
     for told in ("learner trial 0003", "official score", "**1.500**", "2 passed, 3 passed",
@@ -84,9 +84,9 @@ def test_a_packed_model_tells_where_it_comes_from(packed: Path, run: Path) -> No
 
 def test_a_verdict_of_another_checkpoint_is_left_behind(tmp_path: Path, packed: Path) -> None:
     run = run_folder(tmp_path / "other", seed=5)
-    shutil.copy(packed / verdict.GATES, run / verdict.GATES)
+    shutil.copy(packed / gate_results.GATES, run / gate_results.GATES)
     facts = pack(run / "best_000000000400", run, tmp_path / "packed")
-    assert facts["gates"] == {} and not (tmp_path / "packed" / verdict.GATES).exists()
+    assert facts["gates"] == {} and not (tmp_path / "packed" / gate_results.GATES).exists()
 
 
 @pytest.mark.parametrize("damage", ["flip", "cut", "missing", "more", "facts", "format"])
@@ -128,7 +128,7 @@ def test_mlflow_itself_can_load_a_version(registry: MlflowRegistry, add: Add) ->
     import mlflow.pyfunc
     from mlflow import MlflowClient
 
-    from booster_ray.evaluate.target import load_actor
+    from booster_ray.evaluate.target import checkpoint_actor
     from booster_ray.policy.actor_files import torch_policy
 
     version = add("loaded")
@@ -143,7 +143,7 @@ def test_mlflow_itself_can_load_a_version(registry: MlflowRegistry, add: Add) ->
     assert example["observation"].shape == (1, 89)
     batch = np.random.default_rng(0).standard_normal((7, 89)).astype(np.float32)
     actions = model.predict({"observation": batch})["action"]
-    ours = torch_policy(load_actor(Path(uri) / "booster_ray" / CHECKPOINT).module)(batch)
+    ours = torch_policy(checkpoint_actor(Path(uri) / "booster_ray" / CHECKPOINT).module)(batch)
     np.testing.assert_allclose(actions, ours, atol=1e-5)
     assert np.abs(ours).max() > 0.05
     told = client.get_model_version("loaded", str(version.number))
@@ -315,7 +315,7 @@ def test_only_a_checkpoint_that_passed_gate_3_may_be_champion(judged: Path) -> N
     judge(judged, judged / CHECKPOINT, gate_3=False)
     with pytest.raises(RegistryError, match="m version 4: failed gate 3"):
         check_gate(passed, judged)  # whatever its tag says
-    (judged / verdict.GATES).unlink()
+    (judged / gate_results.GATES).unlink()
     with pytest.raises(RegistryError, match="not through gate 3; its tag says otherwise"):
         check_gate(passed, judged)
     with pytest.raises(RegistryError, match=r"was not through gate 3, .*booster_ray.gates"):
@@ -326,15 +326,15 @@ def test_gates_that_were_run_later_count_for_their_own_checkpoint(
     judged: Path, tmp_path: Path
 ) -> None:
     version = Version("m", 1, (), {}, 0.0)
-    (judged / verdict.GATES).unlink()
+    (judged / gate_results.GATES).unlink()
     later = tmp_path / "later"
     later.mkdir()
     with pytest.raises(RegistryError, match=r"gates.json: tells nothing of gate 3"):
         check_gate(version, judged, later)
     judge(later, judged / CHECKPOINT, gate_3=True)
     check_gate(version, judged, later)
-    told = json.loads((later / verdict.GATES).read_text())
-    (later / verdict.GATES).write_text(json.dumps(told | {"digest": "0" * 64}))
+    told = json.loads((later / gate_results.GATES).read_text())
+    (later / gate_results.GATES).write_text(json.dumps(told | {"digest": "0" * 64}))
     with pytest.raises(RegistryError, match="is of another checkpoint than m version 1"):
         check_gate(version, judged, later)
 

@@ -12,13 +12,13 @@ from tensorboardX.proto.event_pb2 import Event
 from track.told import EVERY, add, make_run, make_sweep, reports, rewind
 
 from booster_ray.track.ledger import Ledger
-from booster_ray.track.subject import Board
+from booster_ray.track.subject import TrackedFolder
 from booster_ray.track.tensorboard import FOLDER, TensorboardListener
 
 
 def serve(told: TensorboardListener, root: Path) -> int:
     """Tell all that it has not got; how many rows that was."""
-    board, count = Board(root), 0
+    board, count = TrackedFolder(root), 0
     for subject in board.subjects():
         rows = Ledger(subject.directory, told.open(subject, -1)).read()
         if rows:
@@ -59,7 +59,7 @@ def test_numbers_stand_at_their_env_steps_and_times(tmp_path: Path) -> None:
     folder = root / FOLDER / "run"
     assert [step for step, _ in scalars(folder, "critic_loss")] == every(6)
     assert scalars(folder, "score") == [(300, 0.0), (600, 3.0)]
-    (subject,) = Board(root).subjects()
+    (subject,) = TrackedFolder(root).subjects()
     times = [e.wall_time for e in events(folder) if e.summary.value]
     assert times[0] == pytest.approx(subject.began + 10.0)
     assert str(root / FOLDER) in told.farewell()

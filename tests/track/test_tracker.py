@@ -18,7 +18,7 @@ from track.told import EVERY, add, make_run, make_sweep, reports, wandb_history
 from booster_ray.store.identity import run_id
 from booster_ray.track import tracker as module
 from booster_ray.track.mlflow_listener import MlflowListener
-from booster_ray.track.subject import Board
+from booster_ray.track.subject import TrackedFolder
 from booster_ray.track.tracker import Tracker
 
 KEY = "5ec2e7" * 7
@@ -26,7 +26,7 @@ KEY = "5ec2e7" * 7
 
 
 def tracker(root: Path, said: list[str]) -> Tracker:
-    return Tracker(Board(root).sweep.base(), root, said.append)
+    return Tracker(TrackedFolder(root).sweep.base(), root, said.append)
 
 
 def every(count: int) -> list[int]:
@@ -38,7 +38,7 @@ def wandb_steps(root: Path) -> dict[str, list[int]]:
 
 
 def mlflow_steps(root: Path) -> dict[str, list[int]]:
-    client = MlflowListener(Board(root).sweep.base(), root)._client
+    client = MlflowListener(TrackedFolder(root).sweep.base(), root)._client
     experiment = client.get_experiment_by_name("booster_ray")
     assert experiment is not None
     return {
@@ -101,10 +101,10 @@ def test_its_run_killed_it_ends_by_itself_with_all_that_was_reported(tmp_path: P
     text = f"""
         import sys, time
         from pathlib import Path
-        from booster_ray.track.subject import Board
+        from booster_ray.track.subject import TrackedFolder
         from booster_ray.track.tracker import Tracker
         root = Path({str(root)!r})
-        with Tracker(Board(root).sweep.base(), root, print) as told:
+        with Tracker(TrackedFolder(root).sweep.base(), root, print) as told:
             print(told._process.pid, flush=True)
             time.sleep(3600)
     """

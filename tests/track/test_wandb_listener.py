@@ -12,7 +12,7 @@ from track.told import EVERY, add, make_run, make_sweep, reports, wandb_history,
 from booster_ray.store.failure import ERROR
 from booster_ray.store.identity import run_id
 from booster_ray.track.ledger import Ledger
-from booster_ray.track.subject import Board
+from booster_ray.track.subject import TrackedFolder
 from booster_ray.track.wandb_file import last_step, records
 from booster_ray.track.wandb_listener import WandbListener
 
@@ -29,13 +29,13 @@ def own_settings(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
 
 
 def listener(root: Path, said: list[str] | None = None) -> WandbListener:
-    settings = Board(root).sweep.base().tracking.wandb
+    settings = TrackedFolder(root).sweep.base().tracking.wandb
     return WandbListener(settings, root, (said if said is not None else []).append)
 
 
 def serve(told: WandbListener, root: Path, *, close: bool = True) -> int:
     """Tell all that it has not got; how many rows that was."""
-    board, count = Board(root), 0
+    board, count = TrackedFolder(root), 0
     for subject in board.subjects():
         whole = Ledger(subject.directory)
         whole.read()
@@ -129,7 +129,7 @@ def test_a_file_that_is_not_whole_is_not_taken_for_it(
 ) -> None:
     """Of a full disk W&B says nothing."""
     root = make_run(tmp_path / "run", 3)
-    board, told = Board(root), listener(root)
+    board, told = TrackedFolder(root), listener(root)
     (subject,) = board.subjects()
     told.open(subject, 300)
     told.send(subject, Ledger(root).read())

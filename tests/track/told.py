@@ -11,7 +11,7 @@ from booster_ray.config import Sweep
 from booster_ray.store.files import CONFIG, PROGRESS, SWEEP
 from booster_ray.store.identity import keep_run_id
 from booster_ray.track.ledger import Row
-from booster_ray.track.subject import State, Subject, write_statuses
+from booster_ray.track.subject import State, TrackedRun, write_statuses
 from booster_ray.track.wandb_file import history, records
 
 SPACE = {"search": "uniform", "low": 0.5, "high": 2.0}
@@ -85,17 +85,17 @@ class Kept:
         self.states: dict[str, list[State]] = {}
         self.closed: list[str] = []
 
-    def open(self, subject: Subject, newest: int) -> int:
+    def open(self, subject: TrackedRun, newest: int) -> int:
         held = self.rows.setdefault(subject.name, [])
         return held[-1].env_steps if held else -1
 
-    def send(self, subject: Subject, rows: Sequence[Row]) -> None:
+    def send(self, subject: TrackedRun, rows: Sequence[Row]) -> None:
         self.rows[subject.name] += rows
 
-    def update(self, subject: Subject, state: State) -> None:
+    def update(self, subject: TrackedRun, state: State) -> None:
         self.states.setdefault(subject.name, []).append(state)
 
-    def close(self, subject: Subject, state: State) -> None:
+    def close(self, subject: TrackedRun, state: State) -> None:
         self.closed.append(subject.name)
 
     def farewell(self) -> str:

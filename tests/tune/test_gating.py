@@ -10,7 +10,7 @@ import driving
 import pytest
 
 from booster_ray.evaluate.target import find_checkpoint
-from booster_ray.store.gates import GATES, digest
+from booster_ray.store.gate_results import GATES, digest
 
 
 @pytest.fixture(autouse=True)

@@ -13,7 +13,7 @@ from booster_ray.store.attempts import add_attempt, read_attempts
 from booster_ray.store.failure import ERROR, record_failure, storing
 from booster_ray.store.files import PROGRESS
 from booster_ray.store.last_words import meaningful
-from booster_ray.tune.retry import Retries, Verdict, reason
+from booster_ray.tune.retry import Retries, RetryDecision, reason
 
 
 def attempt(
@@ -22,7 +22,7 @@ def attempt(
     error: str | Exception | None = None,
     at: int = 100,
     notice: bool = False,
-) -> Verdict:
+) -> RetryDecision:
     """One attempt at trial 0 that ends after ``at`` env steps; a text is an older release's."""
     directory = root / "trials" / "0000"
     retries.begin(0)

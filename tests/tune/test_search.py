@@ -16,7 +16,7 @@ from ray.tune.search import Searcher
 from booster_ray.config import Sweep, load
 from booster_ray.store.failure import ERROR
 from booster_ray.store.files import PROGRESS
-from booster_ray.store.sharing import Sharing
+from booster_ray.store.sharing import SweepMirror
 from booster_ray.tune.search import StudySearch
 from booster_ray.tune.stop import Stop
 from booster_ray.tune.study import open_study
@@ -39,7 +39,12 @@ class Driver:
         self.stop = Stop(root, self.said.append)
         self.study: optuna.Study = open_study(sweep.base(), root)
         self.search = StudySearch(
-            self.study, self._score, Sharing(sweep.base(), root), sweep, lambda: capacity, self.stop
+            self.study,
+            self._score,
+            SweepMirror(sweep.base(), root),
+            sweep,
+            lambda: capacity,
+            self.stop,
         )
         self._ids = iter(range(1000))
 

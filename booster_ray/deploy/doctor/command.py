@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from booster_ray.config import Config, Sweep, load
-from booster_ray.deploy.doctor import machines, report
+from booster_ray.deploy.doctor import machines, text
 from booster_ray.deploy.doctor.findings import Check, Finding, run_checks
 from booster_ray.deploy.doctor.machines import Machine, Prices
 
@@ -70,7 +70,7 @@ def main(argv: list[str]) -> int:
         found = [asdict(one) for one in findings]
         print(json.dumps({"ok": not failed, "findings": found, **plan}, indent=2))
     else:
-        for line in [*report.finding_lines(findings), *lines]:
+        for line in [*text.finding_lines(findings), *lines]:
             print(line)
     return int(failed)
 
@@ -131,13 +131,13 @@ def _planned(
         data["memory"].append({"machine": name, "plan": asdict(memory), "fit": asdict(fitting)})
         if memory.parts not in seen:
             seen.add(memory.parts)
-            lines += report.memory_lines(memory, "measured here" if found else "typical numbers")
+            lines += text.memory_lines(memory, "measured here" if found else "typical numbers")
         if not fitting.problem:
             costs.append(cost(expected, name, target, prices, fitting, args.rate))
-    lines += ["Machines", *(report.fit_line(*one) for one in fits)]
+    lines += ["Machines", *(text.fit_line(*one) for one in fits)]
     stored = checkpoint_mb(heaviest(sweep, measured, gpu=False), measured)
-    lines.append(report.storage_line(stored, expected.trials))
-    lines += report.cost_lines(costs, prices.currency) if costs else []
+    lines.append(text.storage_line(stored, expected.trials))
+    lines += text.cost_lines(costs, prices.currency) if costs else []
     data |= {"cost": [asdict(one) for one in costs], "storage_mb": stored * expected.trials}
     room = _room(findings, stored * expected.trials)
     found = [*_verdicts(fits, args.machine or THIS), *(() if machine else room)]

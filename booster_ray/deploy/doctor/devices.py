@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from booster_ray.config import Config, ConfigError
-from booster_ray.deploy.doctor.findings import Finding, Verdict
+from booster_ray.deploy.doctor.findings import Finding, Status
 
 GB = 1e9
 FALLING = """<mujoco><worldbody><geom type="plane" size="1 1 .1"/>
@@ -36,7 +36,7 @@ def check(config: Config) -> list[Finding]:
     wants_gpu = config.trainer.use_gpu or config.world.kind == "mjx"
     if wants_gpu and jax.default_backend() == "cpu":
         what = "trainer.use_gpu" if config.trainer.use_gpu else "world.kind mjx"
-        verdict: Verdict = "fail" if config.trainer.use_gpu else "warn"
+        verdict: Status = "fail" if config.trainer.use_gpu else "warn"
         fix = "run it where a GPU is (cluster/README.md), or set world.kind=native"
         return [seen, Finding("devices", verdict, f"{what} is set, and JAX sees no GPU", fix)]
     if config.sac.devices > len(local):

@@ -21,7 +21,7 @@ from typing import Any, Literal, NamedTuple
 
 from booster_ray.config import Config
 
-Verdict = Literal["ok", "warn", "fail"]
+Status = Literal["ok", "warn", "fail"]
 
 AT_ONCE = 2
 """Checks that run beside each other."""
@@ -32,7 +32,7 @@ class Finding:
     """One line of the doctor's report."""
 
     check: str
-    verdict: Verdict
+    verdict: Status
     text: str
     fix: str = ""
     """What to do about it; empty where nothing is to be done."""

@@ -8,7 +8,7 @@ import sys
 
 from booster_ray.config import Config
 from booster_ray.deploy.doctor.devices import FALLING
-from booster_ray.deploy.doctor.findings import Finding, Verdict
+from booster_ray.deploy.doctor.findings import Finding, Status
 
 BACKENDS = {"egl": "libegl1", "osmesa": "libosmesa6"}
 """And the Debian packages they need."""
@@ -30,7 +30,7 @@ def check(config: Config) -> list[Finding]:
     text = "; ".join(f"{backend}: {error}" for backend, error in errors.items())
     packages = " or ".join(BACKENDS[backend] for backend in tried)
     fix = f"install {packages} (Debian's names), or set runtime.mujoco_gl=disabled"
-    verdict: Verdict = "fail" if config.runtime.mujoco_gl else "warn"
+    verdict: Status = "fail" if config.runtime.mujoco_gl else "warn"
     return [Finding("render", verdict, text, fix, details)]
 
 

@@ -11,7 +11,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from booster_ray.config import Config
-from booster_ray.deploy.doctor.findings import Finding, Verdict
+from booster_ray.deploy.doctor.findings import Finding, Status
 from booster_ray.store.durable import sync_folder
 from booster_ray.store.folder import MIN_FREE_BYTES, storage_path
 from booster_ray.store.remote import VOLUMES, RemoteFolder, is_remote, local_path
@@ -154,7 +154,7 @@ def _clock(folder: Path, probe: Path) -> Finding:
 
 def skewed(what: str, seconds: float) -> Finding:
     """A finding about the difference between two clocks."""
-    verdict: Verdict = "fail" if seconds > SKEW_FAIL else "warn" if seconds > SKEW_WARN else "ok"
+    verdict: Status = "fail" if seconds > SKEW_FAIL else "warn" if seconds > SKEW_WARN else "ok"
     text = f"{what} and this machine differ by {seconds:.1f} s"
     fix = "" if verdict == "ok" else "let NTP set the clocks: timedatectl set-ntp true"
     return Finding("clock", verdict, text, fix, {"skew_seconds": seconds})
@@ -165,7 +165,7 @@ def disk(config: Config) -> list[Finding]:
     folder = storage_path(config.storage).absolute()
     there = next(path for path in (folder, *folder.parents) if path.exists())
     free = shutil.disk_usage(there).free
-    verdict: Verdict = "fail" if free < MIN_FREE_BYTES else "warn" if free < ROOMY_BYTES else "ok"
+    verdict: Status = "fail" if free < MIN_FREE_BYTES else "warn" if free < ROOMY_BYTES else "ok"
     fix = "" if verdict == "ok" else "free some, or choose another with storage=…"
     details = {} if is_remote(config.storage) else {"free_bytes": free}
     found = [Finding("disk", verdict, f"{there}: {free / GB:.1f} GB free", fix, details)]

@@ -6,9 +6,9 @@ from collections.abc import Callable
 from pathlib import Path
 
 from booster_ray.evaluate.gates.conversion import gate2
-from booster_ray.evaluate.target import load_actor
+from booster_ray.evaluate.target import checkpoint_actor
 from booster_ray.policy.actor_files import save_actor
-from booster_ray.store.gates import read, store, stored
+from booster_ray.store.gate_results import read, store, stored
 from booster_ray.store.model_folder import CHECKPOINT
 
 
@@ -36,6 +36,6 @@ def convert(files: Path, folder: Path, say: Callable[[str], object]) -> bool:
     verdict = "passed" if gate["passed"] else "FAILED"
     say(f"Gate 2 {verdict}: max |Δ action| over {numbers['states']} states: {found}")
     if gate["passed"] and not (folder / "actor").exists():
-        actor = load_actor(source)
+        actor = checkpoint_actor(source)
         save_actor(actor.module, folder / "actor", {"config": actor.config.to_dict()})
     return bool(gate["passed"])

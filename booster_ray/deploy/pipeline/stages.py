@@ -90,7 +90,7 @@ def _setup(job: Job, done: Facts | None) -> Facts:
     """This machine is fit, the storage can be written, the registry answers."""
     from booster_ray.deploy.doctor.command import QUICK, environment
     from booster_ray.deploy.doctor.findings import run_checks
-    from booster_ray.deploy.doctor.report import finding_lines
+    from booster_ray.deploy.doctor.text import finding_lines
     from booster_ray.track.registry_open import model_name, open_registry
 
     if done:

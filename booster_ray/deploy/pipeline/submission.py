@@ -16,7 +16,7 @@ from booster_ray.evaluate.submit import KEY, command
 from booster_ray.evaluate.submit import submit as hand_over
 from booster_ray.policy.package import MANIFEST
 from booster_ray.store.durable import replace_text
-from booster_ray.store.gates import digest, read
+from booster_ray.store.gate_results import digest, read
 from booster_ray.store.model_folder import CHECKPOINT
 from booster_ray.track.best import value
 from booster_ray.track.registry import Registry, Version

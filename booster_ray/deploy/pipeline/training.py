@@ -107,7 +107,7 @@ def judge(config: Config, run: Path, numbers: Sequence[int]) -> Mapping[str, Any
 
     prepare(jax_on_cpu=False)  # for a run that had ended before
     from booster_ray.evaluate.gates.run import gate
-    from booster_ray.store.gates import GATES
+    from booster_ray.store.gate_results import GATES
     from booster_ray.train.ray_train import available_cpus
 
     told = gate(run, numbers, threads=available_cpus())
@@ -124,7 +124,7 @@ def register(config: Config, best: Best, say: Say) -> Any:
     Raises:
         RegistryError, CheckpointError, OSError: it cannot be made.
     """
-    from booster_ray.store.gates import digest
+    from booster_ray.store.gate_results import digest
     from booster_ray.track.registry_open import model_name, open_registry
     from booster_ray.train import publish
 

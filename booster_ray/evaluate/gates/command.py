@@ -35,7 +35,7 @@ def main(argv: list[str]) -> int:
     from booster_ray.evaluate.gates.run import run_gates
     from booster_ray.evaluate.gates.show import show
     from booster_ray.evaluate.target import find_checkpoint
-    from booster_ray.store.gates import GATES, store
+    from booster_ray.store.gate_results import GATES, store
 
     console = Console()
     checkpoint = find_checkpoint(args.checkpoint)

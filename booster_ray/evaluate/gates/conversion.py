@@ -10,9 +10,9 @@ import numpy as np
 from booster_ray.config import Config
 from booster_ray.envs.native import NativeWorld
 from booster_ray.envs.options import gains, soccer_options
-from booster_ray.evaluate.target import Actor, load_actor
+from booster_ray.evaluate.target import Actor, checkpoint_actor
 from booster_ray.soccer import game
-from booster_ray.store.gates import Verdict
+from booster_ray.store.gate_results import GateResult
 
 BOUND = 1e-5
 STATES = 1000
@@ -24,7 +24,7 @@ NOISE = 0.3
 Policy = Callable[[np.ndarray], np.ndarray]
 
 
-def gate2(checkpoint: Path) -> Verdict:
+def gate2(checkpoint: Path) -> GateResult:
     """Compare on at least ``STATES`` recorded states; half a minute, most of it compiling.
 
     Raises:
@@ -32,7 +32,7 @@ def gate2(checkpoint: Path) -> Verdict:
     """
     from booster_ray.policy.actor_files import torch_policy
 
-    actor = load_actor(checkpoint)
+    actor = checkpoint_actor(checkpoint)
     converted = torch_policy(actor.module)
     seen = record(actor.config, converted)
     reference = jax_policy(actor)(seen)
@@ -48,7 +48,7 @@ def gate2(checkpoint: Path) -> Verdict:
     ]  # fmt: skip
     numbers = {"bound": BOUND, "states": len(seen), "max_difference": found}
     advice = ["the conversion is wrong for this network: this is a bug, please report it"]
-    return Verdict(2, "conversion", passed, numbers, rows, [] if passed else advice)
+    return GateResult(2, "conversion", passed, numbers, rows, [] if passed else advice)
 
 
 def record(config: Config, policy: Policy) -> np.ndarray:

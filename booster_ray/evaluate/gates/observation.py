@@ -24,7 +24,7 @@ from booster_ray.policy.settings import Settings
 from booster_ray.soccer import game
 from booster_ray.soccer.frame import Frame
 from booster_ray.soccer.observation import observe
-from booster_ray.store.gates import Verdict
+from booster_ray.store.gate_results import GateResult
 
 BOUND = 1e-6
 STATES = 100
@@ -55,7 +55,7 @@ class Replayed(NamedTuple):
     """(N, 89) float32, as the world tells it."""
 
 
-def gate1() -> Verdict:
+def gate1() -> GateResult:
     """Record official states of every task and compare; about half a minute."""
     numbers: dict[str, Any] = {"bound": BOUND, "tasks": {}}
     rows, passed = [], True
@@ -75,7 +75,7 @@ def gate1() -> Verdict:
         rows += [(what, str(value), expected, bool(ok)) for what, value, expected, ok in checks]
         passed &= all(ok for *_, ok in checks)
     advice = ["sai_mujoco or MuJoCo changed what it tells: run tests/envs and compare"]
-    return Verdict(1, "observation", passed, numbers, rows, [] if passed else advice)
+    return GateResult(1, "observation", passed, numbers, rows, [] if passed else advice)
 
 
 def measure(data: dict[str, np.ndarray], task: str) -> dict[str, float]:

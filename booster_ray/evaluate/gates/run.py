@@ -8,7 +8,7 @@ from typing import Any
 
 from booster_ray.evaluate.play import Progress, silent
 from booster_ray.evaluate.target import find_checkpoint
-from booster_ray.store.gates import Verdict, store, stored
+from booster_ray.store.gate_results import GateResult, store, stored
 
 ALL = (1, 2, 3)
 
@@ -22,7 +22,7 @@ def run_gates(
     impl: str = "auto",
     threads: int = 1,
     progress: Progress = silent,
-) -> list[Verdict]:
+) -> list[GateResult]:
     """Run some of the gates on a checkpoint; see each of them for what it raises."""
     verdicts = []
     for number in gates:
@@ -55,7 +55,7 @@ def gate(
     it looks at the rules, which all trials share.
 
     Returns:
-        What :func:`booster_ray.store.gates.store` writes.
+        What :func:`booster_ray.store.gate_results.store` writes.
     """
     checkpoint = find_checkpoint(trial_dir)
     missing = [number for number in gates if stored(trial_dir, checkpoint, number) is None]

@@ -9,10 +9,10 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from booster_ray.store.gates import Verdict
+from booster_ray.store.gate_results import GateResult
 
 
-def show(verdict: Verdict, console: Console) -> None:
+def show(verdict: GateResult, console: Console) -> None:
     """One gate's table, verdict and advice."""
     table = Table(title=f"Gate {verdict.gate}: {verdict.name}", box=box.SIMPLE_HEAD)
     for heading in ("", "found", "expected", ""):

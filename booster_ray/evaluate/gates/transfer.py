@@ -17,11 +17,11 @@ import numpy as np
 from booster_ray.evaluate.gates.conversion import jax_policy
 from booster_ray.evaluate.gates.mjx import play_mjx
 from booster_ray.evaluate.play import Episode, Progress, play_native, play_official, silent
-from booster_ray.evaluate.target import actor_target, load_actor
+from booster_ray.evaluate.target import actor_target, checkpoint_actor
 from booster_ray.policy.sai import one_thread
 from booster_ray.policy.settings import settings_of
 from booster_ray.soccer import game
-from booster_ray.store.gates import Verdict
+from booster_ray.store.gate_results import GateResult
 
 EPISODES = 10
 """Of each task."""
@@ -64,7 +64,7 @@ def gate3(
     impl: str = "auto",
     threads: int = 1,
     progress: Progress = silent,
-) -> Verdict:
+) -> GateResult:
     """Play ``episodes`` a task in MJX and in the official game, and compare.
 
     Args:
@@ -79,7 +79,7 @@ def gate3(
         CheckpointError: the checkpoint is damaged, or its parts do not fit.
         ValueError: MJX cannot be had as asked.
     """
-    actor = load_actor(checkpoint)
+    actor = checkpoint_actor(checkpoint)
     reference = play_mjx(actor.config, jax_policy(actor), episodes, impl=impl, progress=progress)
     target = actor_target(str(checkpoint), actor.module, settings_of(actor.config), checkpoint)
     seeds = range(FIRST_SEED, FIRST_SEED + episodes)
@@ -91,7 +91,7 @@ def gate3(
     return compare(reference, played, actor.config.randomization.level)
 
 
-def compare(reference: Sequence[Episode], played: Sequence[Episode], level: int) -> Verdict:
+def compare(reference: Sequence[Episode], played: Sequence[Episode], level: int) -> GateResult:
     """The gate's verdict on episodes in MJX and in the official game.
 
     Args:
@@ -119,7 +119,7 @@ def compare(reference: Sequence[Episode], played: Sequence[Episode], level: int)
     numbers["differences"] = differences(reference, played)
     numbers["better_than_mjx"] = better
     advice = [] if passed else advise(numbers["differences"], level)
-    return Verdict(3, "transfer", passed, numbers, rows, advice)
+    return GateResult(3, "transfer", passed, numbers, rows, advice)
 
 
 def _values(episodes: Sequence[Episode], task: str) -> dict[str, np.ndarray]:

@@ -14,7 +14,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from booster_ray.config.finetune import DDPG, Thaw
+from booster_ray.config.finetune import DDPG, ThawingStage
 from booster_ray.rl.ddpg.statistics import Statistics
 from booster_ray.rl.ddpg.team import Alone, Team
 from booster_ray.rl.sac.losses import Batch
@@ -138,7 +138,7 @@ class Ddpg:
 
     # -- learning ----------------------------------------------------------------------------
 
-    def learn(self, batches: Batch, stage: Thaw | None, anchor: float = 0.0) -> None:
+    def learn(self, batches: Batch, stage: ThawingStage | None, anchor: float = 0.0) -> None:
         """One update for each of the stacked batches.
 
         Args:
@@ -162,7 +162,7 @@ class Ddpg:
             self._track()
             self._updates += 1
 
-    def _thaw(self, stage: Thaw | None) -> list[Tensor]:
+    def _thaw(self, stage: ThawingStage | None) -> list[Tensor]:
         """The actor's parameters that learn in a stage; the others lose their gradient."""
         count = 0 if stage is None else stage.layers or len(self._layers)
         thawed: list[Tensor] = []

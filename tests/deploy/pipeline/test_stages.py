@@ -18,7 +18,7 @@ from booster_ray.deploy.pipeline.command import main
 from booster_ray.deploy.pipeline.definition import Folder, read
 from booster_ray.deploy.pipeline.stages import Job, run_stage
 from booster_ray.store.files import best_checkpoint
-from booster_ray.store.gates import digest
+from booster_ray.store.gate_results import digest
 from booster_ray.track.registry_open import open_registry
 
 ROOT = Path(__file__).parents[3]

@@ -10,7 +10,7 @@ import pytest
 from booster_ray.cli import guarded
 from booster_ray.evaluate.gates import run as hook
 from booster_ray.evaluate.gates.command import main
-from booster_ray.store.gates import Verdict
+from booster_ray.store.gate_results import GateResult
 from policies import save_checkpoint, tiny_config
 
 
@@ -31,7 +31,7 @@ def test_a_gate_that_passes(run: Path, capsys: pytest.CaptureFixture[str]) -> No
 def test_a_gate_that_fails(
     run: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    failed = Verdict(3, "transfer", False, {}, [("x", "1", "> 2", False)], ["do y"])
+    failed = GateResult(3, "transfer", False, {}, [("x", "1", "> 2", False)], ["do y"])
     monkeypatch.setattr(hook, "run_gates", lambda *args, **options: [failed])
     assert main([str(run), "--output", str(run / "elsewhere")]) == 1
     shown = capsys.readouterr().out

@@ -8,7 +8,7 @@ import pytest
 
 from booster_ray.evaluate.gates import conversion
 from booster_ray.evaluate.gates.conversion import gate2, record
-from booster_ray.evaluate.target import load_actor
+from booster_ray.evaluate.target import checkpoint_actor
 from booster_ray.soccer import game
 from policies import save_checkpoint, tiny_config
 
@@ -33,20 +33,20 @@ def test_a_conversion_passes(tmp_path: Path, sac: dict[str, Any], features: tupl
 
 def test_it_can_fail(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     path = save_checkpoint(tmp_path / "c", tiny_config())
-    right = load_actor(path)
+    right = checkpoint_actor(path)
 
     def wrong(path: Path) -> Any:
         right.module.deviation[40] *= 1.01
         return right
 
-    monkeypatch.setattr(conversion, "load_actor", wrong)
+    monkeypatch.setattr(conversion, "checkpoint_actor", wrong)
     verdict = gate2(path)
     assert not verdict.passed and verdict.advice
     assert not all(holds for *_, holds in verdict.rows)
 
 
 def test_the_states_are_of_all_tasks_and_differ(tmp_path: Path) -> None:
-    actor = load_actor(save_checkpoint(tmp_path / "c", tiny_config()))
+    actor = checkpoint_actor(save_checkpoint(tmp_path / "c", tiny_config()))
     seen = record(actor.config, lambda observation: np.zeros((len(observation), 12)))
     assert len(np.unique(seen, axis=0)) > 900
     tasks = seen[:, game.OBSERVATION_SIZE - 3 : game.OBSERVATION_SIZE].argmax(axis=1)

@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 import torch
 
-from booster_ray.config.finetune import DDPG, Thaw
+from booster_ray.config.finetune import DDPG, ThawingStage
 from booster_ray.rl.ddpg.learner import TARGET_NOISE_CUT, Ddpg, Leaves
 from booster_ray.rl.ddpg.statistics import Statistics
 from booster_ray.rl.ddpg.team import Alone, Distributed, Team, current_team
@@ -25,9 +25,9 @@ SETTINGS: dict[str, Any] = {
     "batch_size": SIZE,
     "critic_lr": 1e-2,
     "tau": 0.1,
-    "thawing": (Thaw(lr=1e-2),),
+    "thawing": (ThawingStage(lr=1e-2),),
 }
-ALL = Thaw(lr=1e-2)
+ALL = ThawingStage(lr=1e-2)
 OPTIONS: list[dict[str, Any]] = [
     {},
     {"critics": 2},
@@ -124,7 +124,7 @@ def test_targets_step_towards_the_networks() -> None:
 
 def test_an_actor_learns_what_pays() -> None:
     """One-step episodes that pay for an action equal to a function of the observation."""
-    ddpg = learner(critic_lr=3e-3, critic_hidden=(32, 32), thawing=(Thaw(lr=3e-3),))
+    ddpg = learner(critic_lr=3e-3, critic_hidden=(32, 32), thawing=(ThawingStage(lr=3e-3),))
     rng = np.random.default_rng(0)
     weight = 0.4 * rng.standard_normal((OBS, ACT)).astype(np.float32)
 
@@ -138,7 +138,7 @@ def test_an_actor_learns_what_pays() -> None:
         action = rng.uniform(-1, 1, (10, 64, ACT)).astype(np.float32)
         pays = -np.square(action - np.tanh(seen @ weight)).sum(-1)
         over = np.ones((10, 64), np.float32)
-        ddpg.learn(Batch(seen, action, pays, seen, over, 0 * over), Thaw(lr=3e-3))
+        ddpg.learn(Batch(seen, action, pays, seen, over, 0 * over), ThawingStage(lr=3e-3))
     assert error() < 0.5 * before
 
 
@@ -201,12 +201,12 @@ FIRST = {name.replace(".1.", ".0.") for name in SECOND}
 def test_a_stage_moves_its_layers_and_no_others(layers: int | None, moving: set[str]) -> None:
     ddpg = learner()
     before = ddpg.state()
-    ddpg.learn(batches(0), Thaw(layers=layers, lr=1e-3))
+    ddpg.learn(batches(0), ThawingStage(layers=layers, lr=1e-3))
     after = ddpg.state()
     assert changed(before, after) & part(after, "actor") == moving
     assert part(after, "critics") <= changed(before, after)
     # And back: a layer that freezes again stays.
-    ddpg.learn(batches(1), Thaw(layers=1, lr=1e-3))
+    ddpg.learn(batches(1), ThawingStage(layers=1, lr=1e-3))
     assert changed(after, ddpg.state()) & part(after, "actor") == HEAD
 
 
@@ -223,7 +223,7 @@ def test_a_stage_has_its_learning_rate() -> None:
     ddpg = learner(max_grad_norm=None)
     for rate in (1e-3, 1e-5):
         before = ddpg.state()
-        ddpg.learn(batches(0, updates=1), Thaw(lr=rate))
+        ddpg.learn(batches(0, updates=1), ThawingStage(lr=rate))
         step = np.abs(ddpg.state()["actor.mlp.head.bias"] - before["actor.mlp.head.bias"])
         # Adam's first step is the learning rate; the next one is close to it.
         np.testing.assert_allclose(step, rate, rtol=0.2)
@@ -241,7 +241,7 @@ def test_a_delayed_actor_learns_every_second_time() -> None:
 
 def test_more_layers_than_there_are_is_refused() -> None:
     with pytest.raises(ValueError, match=r"ddpg\.thawing: layers is 4; the actor has 3"):
-        learner(thawing=(Thaw(layers=4),))
+        learner(thawing=(ThawingStage(layers=4),))
 
 
 # -- state -----------------------------------------------------------------------------------
@@ -255,9 +255,11 @@ def trained(ddpg: Ddpg, first: int, last: int) -> Ddpg:
     return ddpg
 
 
-def stages(i: int) -> tuple[Thaw | None, float]:
+def stages(i: int) -> tuple[ThawingStage | None, float]:
     """What learns, and how firmly it is held, in the i-th call."""
-    return [None, Thaw(layers=1, lr=1e-3), Thaw(lr=1e-4)][min(i // 2, 2)], 1.0 - 0.1 * i
+    return [None, ThawingStage(layers=1, lr=1e-3), ThawingStage(lr=1e-4)][
+        min(i // 2, 2)
+    ], 1.0 - 0.1 * i
 
 
 @pytest.mark.parametrize("options", OPTIONS, ids=str)

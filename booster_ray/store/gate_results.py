@@ -13,7 +13,7 @@ GATES = "gates.json"
 """Beside a trial's checkpoints: what the gates said of one of them."""
 
 
-class Verdict(NamedTuple):
+class GateResult(NamedTuple):
     """One gate's numbers and what they mean."""
 
     gate: int
@@ -45,7 +45,7 @@ def digest(checkpoint: Path) -> str:
     return hashlib.sha256(b"".join(file.read_bytes() for file in found)).hexdigest()
 
 
-def store(directory: Path, checkpoint: Path, verdicts: list[Verdict]) -> dict[str, Any]:
+def store(directory: Path, checkpoint: Path, verdicts: list[GateResult]) -> dict[str, Any]:
     """Write ``gates.json``; gates that were not run now but before, on the same checkpoint, stay.
 
     Returns:

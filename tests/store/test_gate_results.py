@@ -2,12 +2,12 @@
 
 from pathlib import Path
 
-from booster_ray.store.gates import GATES, Verdict, label, read, store, stored
+from booster_ray.store.gate_results import GATES, GateResult, label, read, store, stored
 from policies import save_checkpoint, tiny_config
 
 
-def verdict(gate: int, passed: bool) -> Verdict:
-    return Verdict(gate, "some", passed, {"x": 1.5}, [], [])
+def verdict(gate: int, passed: bool) -> GateResult:
+    return GateResult(gate, "some", passed, {"x": 1.5}, [], [])
 
 
 def test_gates_add_up_on_one_checkpoint(tmp_path: Path) -> None:
