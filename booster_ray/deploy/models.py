@@ -85,8 +85,7 @@ def main(argv: list[str]) -> int:
 
 
 def _list(config: Config, name: str | None, console: Console) -> int:
-    from booster_ray.track.registry import Reference, find
-    from booster_ray.track.registry_open import open_registry
+    from booster_ray.track.registry import Reference, find, open_registry
     from booster_ray.track.show import models_table, versions_table
 
     if name is None or (name.startswith("wandb:") and name.count("/") == 1):
@@ -124,7 +123,7 @@ def _promote(
     config: Config, registry: Registry, version: Version, gates: Path | None, console: Console
 ) -> int:
     from booster_ray.track.fetch import cache_of, fetch
-    from booster_ray.track.registry_champion import check_gate, promote
+    from booster_ray.track.versions import check_gate, promote
 
     check_gate(version, fetch(registry, version, cache_of(config)), gates)
     before = promote(registry, version)
@@ -138,7 +137,7 @@ def _promote(
 
 def _rollback(config: Config, registry: Registry, reference: Reference, console: Console) -> int:
     from booster_ray.track.fetch import cache_of, fetch
-    from booster_ray.track.registry_champion import previous, rollback
+    from booster_ray.track.versions import previous, rollback
 
     now, before = previous(registry, reference.name)
     fetch(registry, before, cache_of(config))  # what is damaged cannot be champion again
@@ -174,7 +173,7 @@ def _fetch(
 def _register(args: argparse.Namespace, console: Console) -> int:
     from booster_ray.config import load
     from booster_ray.store.files import CONFIG, best_checkpoint
-    from booster_ray.track.registry_open import open_registry
+    from booster_ray.track.registry import open_registry
     from booster_ray.train.publish import located, register
 
     if not (args.run / CONFIG).is_file() or (source := best_checkpoint(args.run)) is None:
@@ -219,8 +218,7 @@ def _has_version(name: str) -> bool:
 
 def _named(config: Config, name: str, version: str | None) -> tuple[Reference, Registry]:
     """What NAME and VERSION mean, and the registry that it is in."""
-    from booster_ray.track.registry import parse
-    from booster_ray.track.registry_open import open_registry
+    from booster_ray.track.registry import open_registry, parse
 
     if _has_version(name):
         if version is not None:

@@ -22,7 +22,7 @@ from booster_ray.config import Config, ConfigError
 from booster_ray.config.tracking import without_passwords
 
 if TYPE_CHECKING:
-    from booster_ray.track.feed import Feed
+    from booster_ray.track.uploader import Feed
 
 DESCRIPTION = "Tell the trackers of a sweep or run all that they have not got yet."
 LOCK = ".tracking.lock"
@@ -62,7 +62,7 @@ def _opened(name: str, storage: str) -> tuple[Config, Path]:
 
 def _send(config: Config, root: Path, lock: IO[str]) -> int:
     """All that is left, however long it takes."""
-    from booster_ray.store.collect import collect
+    from booster_ray.store.sweep_mirror import collect
 
     try:
         fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -80,10 +80,10 @@ def _send(config: Config, root: Path, lock: IO[str]) -> int:
 
 def _follow(name: str, storage: str) -> int:
     """Beside a sweep or run, with what its processes leave of the CPU."""
-    from booster_ray.store.collect import keep_collecting
     from booster_ray.store.files import CONFIG, SWEEP
-    from booster_ray.track.feed import wait_for
+    from booster_ray.store.sweep_mirror import keep_collecting
     from booster_ray.track.films import Films
+    from booster_ray.track.uploader import wait_for
 
     os.setpriority(os.PRIO_PROCESS, 0, 19)
     # It ends when its parent says so or is gone, not before with the signals that both get.
@@ -112,9 +112,9 @@ def _follow(name: str, storage: str) -> int:
 
 
 def _feeds(config: Config, root: Path) -> list[Feed]:
-    from booster_ray.track.feed import Feed
-    from booster_ray.track.listener import make_listener
+    from booster_ray.track.sink import make_listener
     from booster_ray.track.subject import TrackedFolder
+    from booster_ray.track.uploader import Feed
 
     names = [n for n in config.tracking.listeners
              if n != "wandb" or config.tracking.wandb.mode != "disabled"]  # fmt: skip

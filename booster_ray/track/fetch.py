@@ -20,9 +20,9 @@ from booster_ray.track.registry import (
     Version,
     find,
     is_reference,
+    open_registry,
     parse,
 )
-from booster_ray.track.registry_open import open_registry
 
 PLACE = "start_from"
 

@@ -12,9 +12,9 @@ from pathlib import Path
 
 from booster_ray.config import Config
 from booster_ray.store.files import best_checkpoint
-from booster_ray.track.ledger import VIDEOS, Ledger
-from booster_ray.track.listener import Say
+from booster_ray.track.sink import Say
 from booster_ray.track.subject import TrackedFolder
+from booster_ray.track.uploader import VIDEOS, Ledger
 
 LONGEST_SECONDS = 1800.0
 """With what training leaves of the CPU, a film may take long."""

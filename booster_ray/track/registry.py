@@ -1,20 +1,19 @@
-"""Where versions of models are kept: what a registry promises, and how versions are named.
-
-Two keep the promise: :mod:`booster_ray.track.registry_mlflow` and
-:mod:`booster_ray.track.registry_wandb`. What is decided about versions is decided elsewhere.
-"""
+"""Where versions of models are kept: what a registry promises, how versions are named and found."""
 
 from __future__ import annotations
 
 import json
+import os
 import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, NamedTuple, Protocol
 
+from booster_ray.config import Config
 from booster_ray.config.errors import ConfigError, choices, hint
-from booster_ray.track.best import ALIASES, BEST, CANDIDATES, LATEST, Standing
+from booster_ray.config.paths import expanded
+from booster_ray.track.versions import ALIASES, BEST, CANDIDATES, LATEST, Standing
 
 SHA256, PROMOTED, SCORES = "sha256", "promoted", "scores"
 """Tags: checksum of a version's ``model.json``; when it became champion, as ``1,4``: first and
@@ -70,7 +69,7 @@ class Version(NamedTuple):
             return {}
 
     def kept(self) -> Standing:
-        """What :mod:`booster_ray.track.best` goes by."""
+        """What :mod:`booster_ray.track.versions` goes by."""
         held = bool(self.promotions) or bool(set(self.aliases) - _OURS)
         stage, digest = self.tags.get("stage", ""), self.tags.get("policy", "")
         return Standing(self.number, stage, digest, self.scores, held)
@@ -207,3 +206,59 @@ def with_latest(versions: Sequence[Version]) -> list[Version]:
         v._replace(aliases=tuple(a for a in v.aliases if a != LATEST) + ((LATEST,) * (i == 0)))
         for i, v in enumerate(ranked)
     ]
+
+
+DATABRICKS = {"databricks": "databricks-uc"}
+"""Registry of a tracking server, where it is not the server itself."""
+
+
+def open_registry(config: Config, reference: Reference | None = None) -> Registry:
+    """Where a reference's version is; without one, where the config's versions go.
+
+    Nothing is asked of it yet.
+    """
+    kind = reference.kind if reference else config.models.registry
+    if kind == "wandb":
+        from booster_ray.track.registry_wandb import WandbRegistry
+
+        name = reference.name if reference else model_name(config)
+        return WandbRegistry(name.rpartition("/")[0])
+    from booster_ray.track.registry_mlflow import MlflowRegistry
+    from booster_ray.track.where import mlflow_uri
+
+    tracking = mlflow_uri(config)
+    return MlflowRegistry(
+        tracking, registry_uri(config, tracking), config.tracking.mlflow.experiment
+    )
+
+
+def model_name(config: Config) -> str:
+    """Name of the registered model, as the registry of the config has it."""
+    if config.models.registry != "wandb":
+        return config.models.name
+    wandb = config.tracking.wandb
+    return f"{wandb.entity or default_entity()}/{wandb.project}/{config.models.name}"
+
+
+def registry_uri(config: Config, tracking: str) -> str:
+    """Address of MLflow's registry of models, ``${NAME}`` replaced from the environment.
+
+    Raises:
+        ConfigError: a variable in it is not set.
+    """
+    if given := config.models.uri:
+        return expanded(given, "models.uri")
+    if given := os.environ.get("MLFLOW_REGISTRY_URI"):
+        return expanded(given, "MLFLOW_REGISTRY_URI")
+    return DATABRICKS.get(tracking, tracking)
+
+
+def default_entity() -> str:
+    """W&B's user or team of the key that is found.
+
+    Raises:
+        RegistryError: there is no key, or the server is out of reach.
+    """
+    from booster_ray.track.registry_wandb import WandbRegistry
+
+    return WandbRegistry("").entity()

@@ -20,9 +20,9 @@ from urllib.parse import urlsplit, urlunsplit
 from booster_ray.policy.model_card import summary
 from booster_ray.store.database import SQLITE, sqlite_path
 from booster_ray.store.model_folder import ONNX, checksum, tags
-from booster_ray.track.best import LATEST
-from booster_ray.track.mlflow_client import mlflow_client
+from booster_ray.track.mlflow_sink import mlflow_client
 from booster_ray.track.registry import Version, plainly, with_latest
+from booster_ray.track.versions import LATEST
 
 OURS = "booster_ray"
 """Folder of our own files within MLflow's model."""

@@ -10,8 +10,8 @@ from typing import Any
 
 from booster_ray.policy.model_card import summary
 from booster_ray.store.model_folder import checksum, tags
-from booster_ray.track.best import LATEST
 from booster_ray.track.registry import Version, plainly, with_latest
+from booster_ray.track.versions import LATEST
 
 TYPE = "model"
 TIMEOUT_SECONDS = 20

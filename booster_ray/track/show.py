@@ -9,8 +9,8 @@ from rich import box
 from rich.table import Table
 from rich.text import Text
 
-from booster_ray.track.best import CHAMPION, LATEST
 from booster_ray.track.registry import Version
+from booster_ray.track.versions import CHAMPION, LATEST
 
 BLANK = "–"
 

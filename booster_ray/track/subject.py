@@ -18,7 +18,7 @@ from booster_ray.store.failure import ERROR
 from booster_ray.store.files import CONFIG, PROGRESS, STOP_FILE, SWEEP, SYSTEM
 from booster_ray.store.identity import RUN_ID, run_id
 from booster_ray.store.model_folder import git_commit
-from booster_ray.track.ledger import Tail
+from booster_ray.track.uploader import Tail
 
 STATUSES = "statuses.json"
 """In a sweep's folder: trial -> its status, as of the leaderboard."""

@@ -113,7 +113,7 @@ def _fit_under_ray(
     from ray.train import UserCallback
 
     from booster_ray.runtime.signals import stop_signals
-    from booster_ray.train.ray_retry import fit_surviving
+    from booster_ray.train.ray_train import fit_surviving
 
     class Progress(UserCallback):
         def after_report(self, run_context: Any, metrics: list[Any], checkpoint: Any) -> None:

@@ -49,7 +49,7 @@ def begin(sweep: Sweep, under_ray: bool = True) -> Path:
 def _check_addresses(config: Config) -> None:
     """Refuse a tracker's address with a variable that is not set, before a name is taken."""
     if "mlflow" in config.tracking.listeners:
-        from booster_ray.track.registry_open import registry_uri
+        from booster_ray.track.registry import registry_uri
         from booster_ray.track.where import mlflow_uri
 
         registry_uri(config, mlflow_uri(config))

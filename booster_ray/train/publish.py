@@ -19,9 +19,8 @@ from booster_ray.store.checkpoint import CheckpointError
 from booster_ray.store.files import best_checkpoint
 from booster_ray.store.model_folder import scores
 from booster_ray.store.remote import is_remote
-from booster_ray.track import best
-from booster_ray.track.registry import Registry, RegistryError
-from booster_ray.track.registry_open import model_name, open_registry
+from booster_ray.track import versions as best
+from booster_ray.track.registry import Registry, RegistryError, model_name, open_registry
 from booster_ray.track.where import tracked
 
 LOG = "models.log"

@@ -24,7 +24,7 @@ from booster_ray.store.durable import replace_text
 from booster_ray.store.failure import FILES
 from booster_ray.store.files import CONFIG, PROGRESS, SYSTEM, read_progress
 from booster_ray.store.identity import RUN_ID
-from booster_ray.store.sharing import SweepMirror
+from booster_ray.store.sweep_mirror import SweepMirror
 from booster_ray.tune.records import finite
 from booster_ray.tune.search import RetryingSearch, Score
 from booster_ray.tune.stop import Stop

@@ -24,7 +24,7 @@ from booster_ray.store.durable import replace_text
 from booster_ray.store.failure import ERROR
 from booster_ray.store.files import best_checkpoint, read_progress
 from booster_ray.store.gate_results import label
-from booster_ray.store.sharing import SweepMirror
+from booster_ray.store.sweep_mirror import SweepMirror
 from booster_ray.track.subject import write_statuses
 from booster_ray.train.preemption import Watch
 from booster_ray.train.ray_cluster import cluster_address

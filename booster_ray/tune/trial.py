@@ -38,7 +38,7 @@ def run_trial(config: dict[str, Any]) -> None:
     Raises:
         Preempted: it saved and made way; like all that is raised here, for another attempt.
     """
-    from booster_ray.store.sharing import sweep_on_this_machine
+    from booster_ray.store.sweep_mirror import sweep_on_this_machine
 
     work_in(config["typed_in"])
     settle()

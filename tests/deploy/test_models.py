@@ -14,9 +14,9 @@ from booster_ray.policy.model import pack
 from booster_ray.store import gate_results
 from booster_ray.store.checkpoint import load as load_checkpoint
 from booster_ray.store.model_folder import CHECKPOINT, checksum, verify
-from booster_ray.track.best import CHAMPION
 from booster_ray.track.registry import Version
 from booster_ray.track.registry_mlflow import MlflowRegistry
+from booster_ray.track.versions import CHAMPION
 
 
 @pytest.fixture(scope="module")

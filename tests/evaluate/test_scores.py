@@ -4,8 +4,7 @@ import numpy as np
 import pytest
 
 from booster_ray.config import Config
-from booster_ray.evaluate.behaviour import Behaviour
-from booster_ray.evaluate.scores import Evaluator, flat_metrics, gains, task_means
+from booster_ray.evaluate.scores import Behaviour, Evaluator, flat_metrics, gains, task_means
 from booster_ray.soccer import game
 
 

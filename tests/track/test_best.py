@@ -8,15 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from booster_ray.config.models import Models, value
-from booster_ray.track.best import (
-    BEST,
-    CANDIDATES,
-    LATEST,
-    Standing,
-    changes,
-    due,
-    refusal,
-)
+from booster_ray.track.versions import BEST, CANDIDATES, LATEST, Standing, changes, due, refusal
 
 rates = st.sampled_from([0.0, 0.25, 0.5, 0.75, 1.0])
 numbers = st.one_of(st.floats(-3, 9, width=16), st.sampled_from([math.nan, math.inf, -math.inf]))

@@ -14,7 +14,7 @@ from track.made import run_folder
 from booster_ray.config import Config, load
 from booster_ray.store.identity import keep_run_id
 from booster_ray.track.films import Films
-from booster_ray.track.ledger import Ledger
+from booster_ray.track.uploader import Ledger
 
 OFTEN = {"tracking": {"video_every_minutes": 0.001}}
 

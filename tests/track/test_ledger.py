@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from track.told import add, report, reports, rewind
 
 from booster_ray.store.files import PROGRESS, SYSTEM
-from booster_ray.track.ledger import VIDEOS, Ledger
+from booster_ray.track.uploader import VIDEOS, Ledger
 
 
 def steps(rows: list) -> list[int]:
@@ -44,7 +44,7 @@ def test_only_what_lies_beyond(tmp_path: Path) -> None:
 def test_a_long_history_is_read_in_parts_and_wholly(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("booster_ray.track.ledger.BYTES", 500)
+    monkeypatch.setattr("booster_ray.track.uploader.BYTES", 500)
     add(tmp_path, reports(60))
     late, told = Ledger(tmp_path, beyond=5000), []
     while rows := late.read():

@@ -7,7 +7,7 @@ import driving
 
 CHILD = """
 import sys
-from booster_ray.track.mlflow_client import mlflow_client
+from booster_ray.track.mlflow_sink import mlflow_client
 client = mlflow_client(sys.argv[1])
 print(len(client.search_experiments()), len(client.search_registered_models()))
 """

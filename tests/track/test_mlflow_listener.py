@@ -9,9 +9,9 @@ from typing import Any
 import pytest
 from track.told import EVERY, add, make_run, make_sweep, reports
 
-from booster_ray.track.ledger import Ledger
-from booster_ray.track.mlflow_listener import BATCH_METRICS, MlflowListener
+from booster_ray.track.mlflow_sink import BATCH_METRICS, MlflowListener
 from booster_ray.track.subject import TrackedFolder, TrackedRun
+from booster_ray.track.uploader import Ledger
 from booster_ray.track.where import mlflow_uri, tracked
 
 

@@ -16,11 +16,18 @@ from booster_ray.policy.model import pack
 from booster_ray.store import gate_results
 from booster_ray.store.checkpoint import CheckpointError
 from booster_ray.store.model_folder import CHECKPOINT, MODEL, checksum, verify
-from booster_ray.track.best import BEST, CHAMPION, LATEST
 from booster_ray.track.fetch import fetch
 from booster_ray.track.registry import Reference, RegistryError, Version, find, parse
-from booster_ray.track.registry_champion import check_gate, previous, promote, rollback
 from booster_ray.track.registry_mlflow import MlflowRegistry, without_login
+from booster_ray.track.versions import (
+    BEST,
+    CHAMPION,
+    LATEST,
+    check_gate,
+    previous,
+    promote,
+    rollback,
+)
 from booster_ray.train.publish import arrange, register
 
 Add = Callable[..., Version]

@@ -17,7 +17,7 @@ from track.told import EVERY, add, make_run, make_sweep, reports, wandb_history
 
 from booster_ray.store.identity import run_id
 from booster_ray.track import tracker as module
-from booster_ray.track.mlflow_listener import MlflowListener
+from booster_ray.track.mlflow_sink import MlflowListener
 from booster_ray.track.subject import TrackedFolder
 from booster_ray.track.tracker import Tracker
 

@@ -11,10 +11,9 @@ from track.told import EVERY, add, make_run, make_sweep, reports, wandb_history,
 
 from booster_ray.store.failure import ERROR
 from booster_ray.store.identity import run_id
-from booster_ray.track.ledger import Ledger
 from booster_ray.track.subject import TrackedFolder
-from booster_ray.track.wandb_file import last_step, records
-from booster_ray.track.wandb_listener import WandbListener
+from booster_ray.track.uploader import Ledger
+from booster_ray.track.wandb_sink import WandbListener, last_step, records
 
 
 @pytest.fixture(autouse=True)
@@ -142,7 +141,7 @@ def test_a_file_that_is_not_whole_is_not_taken_for_it(
         file.write_bytes(file.read_bytes()[:100])
 
     monkeypatch.setattr(run, "finish", finish)
-    monkeypatch.setattr("booster_ray.track.wandb_listener.WRITING_SECONDS", 1.0)
+    monkeypatch.setattr("booster_ray.track.wandb_sink.WRITING_SECONDS", 1.0)
     with pytest.raises(OSError, match="is not whole"):
         told.close(subject, board.state(subject))
     assert told.open(subject, 300) == -1  # written anew

@@ -10,9 +10,9 @@ from typing import Any
 from booster_ray.config import Sweep
 from booster_ray.store.files import CONFIG, PROGRESS, SWEEP
 from booster_ray.store.identity import keep_run_id
-from booster_ray.track.ledger import Row
 from booster_ray.track.subject import State, TrackedRun, write_statuses
-from booster_ray.track.wandb_file import history, records
+from booster_ray.track.uploader import Row
+from booster_ray.track.wandb_sink import history, records
 
 SPACE = {"search": "uniform", "low": 0.5, "high": 2.0}
 EVERY = 100

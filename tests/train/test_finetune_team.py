@@ -16,7 +16,7 @@ from booster_ray.rl.ddpg.team import TeamLost
 from booster_ray.store import checkpoint
 from booster_ray.store.failure import record_failure
 from booster_ray.store.files import read_progress
-from booster_ray.train.ray_retry import worker_lost
+from booster_ray.train.ray_train import worker_lost
 
 DEBUG = Path(__file__).parents[2] / "tune_configs/debug.yaml"
 SETTINGS = [

@@ -16,7 +16,7 @@ from ray.tune.search import Searcher
 from booster_ray.config import Sweep, load
 from booster_ray.store.failure import ERROR
 from booster_ray.store.files import PROGRESS
-from booster_ray.store.sharing import SweepMirror
+from booster_ray.store.sweep_mirror import SweepMirror
 from booster_ray.tune.search import StudySearch
 from booster_ray.tune.stop import Stop
 from booster_ray.tune.study import open_study

@@ -1,18 +1,51 @@
-"""The five stages. Each finds its input by a registry's alias, and says when it has finished.
-
-A stage that has finished does nothing; one that was killed goes on where it was.
-"""
+"""The five stages of the pipeline."""
 
 from __future__ import annotations
 
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 from booster_ray.config import ConfigError, Sweep
 from booster_ray.deploy.pipeline import training
 from booster_ray.deploy.pipeline.definition import Folder, Pipeline, of_stage
+from booster_ray.evaluate.gates.conversion import gate2
+from booster_ray.evaluate.target import checkpoint_actor
+from booster_ray.policy.actor_files import save_actor
+from booster_ray.store.gate_results import read, store, stored
+from booster_ray.store.model_folder import CHECKPOINT
+
+
+def convert(files: Path, folder: Path, say: Callable[[str], object]) -> bool:
+    """Write ``gates.json`` and, where the gate is passed, ``actor/``; what is there is kept.
+
+    Args:
+        files: of the version, verified.
+        folder: of what is written.
+        say: is given the gate's numbers.
+
+    Returns:
+        Whether gate 2 was passed.
+
+    Raises:
+        CheckpointError: the policy cannot be converted, or a file of it acts differently.
+    """
+    source = files / CHECKPOINT
+    folder.mkdir(parents=True, exist_ok=True)
+    if stored(folder, source, 2) is None:
+        store(folder, source, [gate2(source)])
+    gate = (read(folder) or {})["gates"]["2"]
+    numbers = gate["numbers"]
+    found = ", ".join(f"{name} {gap:.1e}" for name, gap in numbers["max_difference"].items())
+    verdict = "passed" if gate["passed"] else "FAILED"
+    say(f"Gate 2 {verdict}: max |Δ action| over {numbers['states']} states: {found}")
+    if gate["passed"] and not (folder / "actor").exists():
+        actor = checkpoint_actor(source)
+        save_actor(actor.module, folder / "actor", {"config": actor.config.to_dict()})
+    return bool(gate["passed"])
+
 
 GATE_2 = "gate_2"
 """Tag of a version: ``passed`` or ``failed``."""
@@ -91,7 +124,7 @@ def _setup(job: Job, done: Facts | None) -> Facts:
     from booster_ray.deploy.doctor.command import QUICK, environment
     from booster_ray.deploy.doctor.findings import run_checks
     from booster_ray.deploy.doctor.text import finding_lines
-    from booster_ray.track.registry_open import model_name, open_registry
+    from booster_ray.track.registry import model_name, open_registry
 
     if done:
         return done
@@ -121,7 +154,6 @@ def _convert(job: Job, done: Facts | None) -> Facts:
     if done and done["version"] == version.number:
         return done
     prepare()
-    from booster_ray.deploy.pipeline.conversion import convert
 
     files = training.files_of(config, registry, version, "convert")
     folder = job.folder.path / "convert" / f"v{version.number}"

@@ -18,10 +18,9 @@ from booster_ray.policy.package import MANIFEST
 from booster_ray.store.durable import replace_text
 from booster_ray.store.gate_results import digest, read
 from booster_ray.store.model_folder import CHECKPOINT
-from booster_ray.track.best import value
 from booster_ray.track.registry import Registry, Version
-from booster_ray.track.registry_champion import champion, check_gate
-from booster_ray.track.registry_champion import promote as make_champion
+from booster_ray.track.versions import champion, check_gate, value
+from booster_ray.track.versions import promote as make_champion
 
 RECORD = "submission"
 INTENT = "submitting.json"

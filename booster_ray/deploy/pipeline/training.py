@@ -125,7 +125,7 @@ def register(config: Config, best: Best, say: Say) -> Any:
         RegistryError, CheckpointError, OSError: it cannot be made.
     """
     from booster_ray.store.gate_results import digest
-    from booster_ray.track.registry_open import model_name, open_registry
+    from booster_ray.track.registry import model_name, open_registry
     from booster_ray.train import publish
 
     registry, name = open_registry(config), model_name(config)
@@ -147,9 +147,8 @@ def candidate(config: Config, stage: str, place: str) -> tuple[Any, Any]:
     Raises:
         ConfigError: none does, or the registry is out of reach.
     """
-    from booster_ray.track.best import CANDIDATES
-    from booster_ray.track.registry import Reference, RegistryError, find
-    from booster_ray.track.registry_open import model_name, open_registry
+    from booster_ray.track.registry import Reference, RegistryError, find, model_name, open_registry
+    from booster_ray.track.versions import CANDIDATES
 
     registry, name = open_registry(config), model_name(config)
     kind = "wandb" if config.models.registry == "wandb" else "models"

@@ -32,8 +32,7 @@ def main(argv: list[str]) -> int:
     # JAX loads here, after its environment is set.
     from rich.console import Console
 
-    from booster_ray.evaluate.gates.run import run_gates
-    from booster_ray.evaluate.gates.show import show
+    from booster_ray.evaluate.gates.run import run_gates, show
     from booster_ray.evaluate.target import find_checkpoint
     from booster_ray.store.gate_results import GATES, store
 

@@ -14,7 +14,7 @@ import pytest
 from booster_ray.config import Config
 from booster_ray.deploy.pipeline.definition import STAGES
 from booster_ray.store.checkpoint.store import MANIFEST
-from booster_ray.track.registry_open import open_registry
+from booster_ray.track.registry import open_registry
 
 STEPS = 3000
 """Env steps of each stage: enough to be killed among them."""

@@ -19,7 +19,7 @@ from booster_ray.deploy.pipeline.definition import Folder, read
 from booster_ray.deploy.pipeline.stages import Job, run_stage
 from booster_ray.store.files import best_checkpoint
 from booster_ray.store.gate_results import digest
-from booster_ray.track.registry_open import open_registry
+from booster_ray.track.registry import open_registry
 
 ROOT = Path(__file__).parents[3]
 

@@ -1,4 +1,4 @@
-"""What a tracker is to us; write a new one by writing these methods."""
+"""What a tracker is to us, and the console's part; write a new tracker by writing these methods."""
 
 from __future__ import annotations
 
@@ -7,8 +7,8 @@ from pathlib import Path
 from typing import Protocol
 
 from booster_ray.config import Config
-from booster_ray.track.ledger import Row
 from booster_ray.track.subject import State, TrackedRun
+from booster_ray.track.uploader import Row
 
 Say = Callable[[str], object]
 """Shows one line to the user."""
@@ -62,17 +62,47 @@ def make_listener(name: str, config: Config, root: Path, say: Say) -> Listener:
         ImportError: its package is missing.
     """
     if name == "wandb":
-        from booster_ray.track.wandb_listener import WandbListener
+        from booster_ray.track.wandb_sink import WandbListener
 
         return WandbListener(config.tracking.wandb, root, say)
     if name == "console":
-        from booster_ray.track.console import ConsoleListener
-
         return ConsoleListener(say)
     if name == "mlflow":
-        from booster_ray.track.mlflow_listener import MlflowListener
+        from booster_ray.track.mlflow_sink import MlflowListener
 
         return MlflowListener(config, root)
-    from booster_ray.track.tensorboard import TensorboardListener
+    from booster_ray.track.tensorboard_sink import TensorboardListener
 
     return TensorboardListener(root)
+
+
+class ConsoleListener:
+    """A :class:`booster_ray.track.sink.Listener`; says each alert once, but for old ones."""
+
+    where = "console"
+
+    def __init__(self, say: Say) -> None:
+        self._say = say
+        self._told: dict[str, set[str]] = {}
+
+    def open(self, subject: TrackedRun, newest: int) -> int:
+        """See :class:`Listener`."""
+        return newest
+
+    def send(self, subject: TrackedRun, rows: Sequence[Row]) -> None:
+        """Others show reports."""
+
+    def update(self, subject: TrackedRun, state: State) -> None:
+        """See :class:`Listener`."""
+        told = self._told.setdefault(subject.id, set(state.alerts))
+        for line in state.alerts:
+            if line not in told:
+                self._say(f"{subject.name}: {line}")
+        told.update(state.alerts)
+
+    def close(self, subject: TrackedRun, state: State) -> None:
+        """There is nothing to keep."""
+
+    def farewell(self) -> str:
+        """See :class:`Listener`."""
+        return ""

@@ -1,12 +1,11 @@
-"""A sweep on remote storage: what is its own goes there, what trials elsewhere did comes back.
-
-Runs copy their checkpoints and records themselves, see :mod:`booster_ray.store.mirror`. With
-local or shared storage there is nothing to do, and nothing is done.
-"""
+"""A sweep on remote storage: what is its own goes there, what trials elsewhere did comes back."""
 
 from __future__ import annotations
 
+import fcntl
+import logging
 import threading
+import time
 from contextlib import suppress
 from fnmatch import fnmatch
 from pathlib import Path
@@ -30,6 +29,7 @@ from booster_ray.store.folder import mirror_of, storage_path
 from booster_ray.store.identity import RUN_ID
 from booster_ray.store.last_words import NOTES
 from booster_ray.store.mirror import Mirror
+from booster_ray.store.remote import RemoteFolder, StorageError, is_remote
 
 POLL_SECONDS = 5.0
 """How late a trial on another machine may see that the sweep stops."""
@@ -131,3 +131,47 @@ def _watch(mirror: Mirror, stop_file: Path) -> None:
         with suppress(OSError):
             if not stop_file.exists():
                 mirror.pull_file(STOP_FILE, stop_file)
+
+
+EVERY_SECONDS = 30.0
+
+_log = logging.getLogger(__name__)
+
+
+def keep_collecting(config: Config, root: Path) -> None:
+    """Do so now and then, on a thread; with local storage there is nothing to do."""
+    if is_remote(config.storage):
+        threading.Thread(target=_collect_on, args=(config, root), daemon=True).start()
+
+
+def _collect_on(config: Config, root: Path) -> None:
+    while True:
+        time.sleep(EVERY_SECONDS)
+        try:
+            collect(config, root)
+        except Exception:  # storage that is away comes back
+            _log.warning("cannot collect", exc_info=True)
+
+
+def collect(config: Config, root: Path) -> None:
+    """Bring what is known there of a sweep's trials, but for those that run here.
+
+    Raises:
+        StorageError: the storage cannot be read.
+    """
+    if not is_remote(config.storage) or not (root / SWEEP).is_file():
+        return
+
+    sharing = SweepMirror(config, root)
+    for name in RemoteFolder(config.storage).below(config.name).names("trials"):
+        directory = root / "trials" / name
+        directory.mkdir(parents=True, exist_ok=True)
+        with (directory / ".lock").open("w") as lock:
+            try:
+                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except OSError:
+                continue  # it runs on this machine
+            try:
+                sharing.collect(directory)
+            except FileNotFoundError as error:
+                raise StorageError(str(error)) from None

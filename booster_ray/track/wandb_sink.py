@@ -1,28 +1,79 @@
-"""Weights & Biases, for watching: every trial a run of its own, grouped by the sweep.
-
-Offline, a run is written whole, from its first report on, by each process that goes on with it, and
-what earlier ones left of it is removed: W&B's files lose what it had not yet written when it was
-killed, the run's own reports do not. So there is one file a run to sync, without gap or repetition.
-Online, the server says how far it has come.
-"""
+"""Weights & Biases, for watching: every trial a run of its own, grouped by the sweep."""
 
 from __future__ import annotations
 
+import json
 import logging
 import os
 import shlex
 import shutil
+import struct
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any, Literal
 
 from booster_ray.config.tracking import Wandb
 from booster_ray.store.failure import one_line
-from booster_ray.track.ledger import Row
-from booster_ray.track.listener import Reopen, Say
+from booster_ray.track.sink import Reopen, Say
 from booster_ray.track.subject import State, TrackedRun
-from booster_ray.track.wandb_file import last_step
+from booster_ray.track.uploader import Row
+
+MAGIC, HEADER, BLOCK = b":W&B", 7, 32 * 1024
+WHOLE, LAST = 1, 4
+"""Kinds of pieces that end a record."""
+
+
+def records(file: Path) -> Iterator[Any]:
+    """Records of a ``.wandb`` file, up to where its writer was killed.
+
+    Raises:
+        OSError: it cannot be read.
+        ValueError: it is no such file.
+    """
+    from wandb.proto import wandb_internal_pb2
+
+    data = file.read_bytes()
+    if data[: len(MAGIC)] != MAGIC:
+        raise ValueError(f"{file} is no file of W&B's")
+    place, parts = HEADER, b""
+    while place + HEADER <= len(data):
+        if (rest := BLOCK - place % BLOCK) < HEADER:
+            place += rest  # a piece never begins so near a block's end
+            continue
+        _, length, kind = struct.unpack_from("<IHB", data, place)
+        end = place + HEADER + length
+        if kind == 0 or end > len(data):
+            return
+        parts += data[place + HEADER : end]
+        place = end
+        if kind in (WHOLE, LAST):
+            record = wandb_internal_pb2.Record()  # type: ignore[attr-defined]
+            record.ParseFromString(parts)
+            parts = b""
+            yield record
+
+
+def history(file: Path) -> Iterator[dict[str, Any]]:
+    """The rows that were logged. Raises as :func:`records`."""
+    for record in records(file):
+        if record.HasField("history"):
+            yield {
+                item.key or "/".join(item.nested_key): json.loads(item.value_json)
+                for item in record.history.item
+            }
+
+
+def last_step(file: Path) -> int:
+    """Step of the newest row that is in a file; -1 where there is none, or it cannot be read."""
+    step = -1
+    try:
+        for row in history(file):
+            step = max(step, int(row.get("_step", -1)))
+    except Exception:  # cut anywhere, or of a version that writes otherwise
+        return step
+    return step
+
 
 CONNECT_SECONDS = 10.0
 """Within which a server must have answered."""
@@ -40,7 +91,7 @@ _log = logging.getLogger(__name__)
 
 
 class WandbListener:
-    """A :class:`booster_ray.track.listener.Listener`.
+    """A :class:`booster_ray.track.sink.Listener`.
 
     Args:
         settings: where to, and whether at all.

@@ -10,14 +10,14 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from booster_ray.track.ledger import Row
 from booster_ray.track.subject import State, TrackedRun
+from booster_ray.track.uploader import Row
 
 FOLDER = "tensorboard"
 
 
 class TensorboardListener:
-    """A :class:`booster_ray.track.listener.Listener`; ``root``: the folder of the sweep or run."""
+    """A :class:`booster_ray.track.sink.Listener`; ``root``: the folder of the sweep or run."""
 
     def __init__(self, root: Path) -> None:
         from tensorboardX import SummaryWriter
