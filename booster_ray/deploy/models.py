@@ -123,7 +123,7 @@ def _promote(
     config: Config, registry: Registry, version: Version, gates: Path | None, console: Console
 ) -> int:
     from booster_ray.track.fetch import cache_of, fetch
-    from booster_ray.track.versions import check_gate, promote
+    from booster_ray.track.registry import check_gate, promote
 
     check_gate(version, fetch(registry, version, cache_of(config)), gates)
     before = promote(registry, version)
@@ -137,7 +137,7 @@ def _promote(
 
 def _rollback(config: Config, registry: Registry, reference: Reference, console: Console) -> int:
     from booster_ray.track.fetch import cache_of, fetch
-    from booster_ray.track.versions import previous, rollback
+    from booster_ray.track.registry import previous, rollback
 
     now, before = previous(registry, reference.name)
     fetch(registry, before, cache_of(config))  # what is damaged cannot be champion again

@@ -15,6 +15,7 @@ from booster_ray.config import Config
 from booster_ray.store import checkpoint, gate_results
 from booster_ray.store.checkpoint import CheckpointError
 from booster_ray.store.checkpoint.store import segments
+from booster_ray.store.files import GATES
 from booster_ray.store.model_folder import (
     CARD,
     CHECKPOINT,
@@ -60,7 +61,7 @@ def pack(
     told = gate_results.read(run)
     gates = told["gates"] if told and told["digest"] == gate_results.digest(kept) else {}
     if gates:
-        shutil.copy(run / gate_results.GATES, folder / gate_results.GATES)
+        shutil.copy(run / GATES, folder / GATES)
     facts = {
         "created": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
         "run": config.name,

@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 import json
+import secrets
 from pathlib import Path
-
-from booster_ray.store.failure import ERROR, FAILURE, TRACEBACK
-from booster_ray.store.identity import RUN_ID
 
 SWEEP = "sweep.yaml"
 """What marks a sweep's folder: its checked config."""
@@ -25,7 +23,22 @@ SPENT = "spent.json"
 ROBUSTNESS = "robustness.json"
 """A finished run's score under randomization, the second objective."""
 
-RECORDS = (CONFIG, PROGRESS, ERROR, FAILURE, TRACEBACK, RUN_ID, SYSTEM, "attempts.json")
+RUN_ID = "run_id"
+"""In the folder of a run or sweep, one line: its id. Checkpoints carry it too."""
+ATTEMPTS = "attempts.json"
+ERROR = "error.txt"
+"""One line, when the last attempt failed."""
+FAILURE = "error.json"
+"""The same line as ``text``, and ``how`` the attempt ended."""
+TRACEBACK = "traceback.txt"
+FAILURE_FILES = (ERROR, FAILURE, TRACEBACK)
+NOTES = "stderr-*.json"
+"""In a run's folder: ``host``, ``node`` (Ray's id), ``path`` of a process's standard error and
+where that ended then (``from``)."""
+GATES = "gates.json"
+"""Beside a trial's checkpoints: what the gates said of one of them."""
+
+RECORDS = (CONFIG, PROGRESS, ERROR, FAILURE, TRACEBACK, RUN_ID, SYSTEM, ATTEMPTS)
 """What of a run is copied to remote storage beside the checkpoints."""
 
 
@@ -47,3 +60,31 @@ def read_progress(directory: Path) -> list[dict[str, float]]:
 def best_checkpoint(directory: Path) -> Path | None:
     """The run's ``best_N`` directory, or None before the first evaluation."""
     return max(directory.glob("best_*"), default=None)
+
+
+def run_id(directory: Path) -> str | None:
+    """The id that stands in a folder; None before it is made."""
+    try:
+        return (directory / RUN_ID).read_text(encoding="utf-8").strip() or None
+    except FileNotFoundError:
+        return None
+
+
+def keep_run_id(directory: Path, of_checkpoint: str | None = None) -> str:
+    """The folder's id, made where there is none.
+
+    Args:
+        directory: of the run or sweep.
+        of_checkpoint: the id in the checkpoint that the run goes on from: taken where the folder
+            was lost. A folder's own comes first, for a checkpoint may be another run's copy.
+
+    Raises:
+        OSError: it cannot be written.
+    """
+    found = run_id(directory)
+    if found is None:
+        found = of_checkpoint or secrets.token_hex(8)
+        temp = directory / f".{RUN_ID}.tmp"
+        temp.write_text(found + "\n", encoding="utf-8")
+        temp.replace(directory / RUN_ID)
+    return found

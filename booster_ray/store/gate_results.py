@@ -8,9 +8,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from booster_ray.store.durable import replace_text
-
-GATES = "gates.json"
-"""Beside a trial's checkpoints: what the gates said of one of them."""
+from booster_ray.store.files import GATES
 
 
 class GateResult(NamedTuple):

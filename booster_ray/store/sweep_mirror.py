@@ -13,12 +13,15 @@ from tempfile import TemporaryDirectory
 from typing import Any
 
 from booster_ray.config import Config, Sweep, load
-from booster_ray.store.attempts import ATTEMPTS, last_env_steps
-from booster_ray.store.failure import FILES
+from booster_ray.store.failure import last_env_steps
 from booster_ray.store.files import (
+    ATTEMPTS,
     CONFIG,
+    FAILURE_FILES,
+    NOTES,
     PROGRESS,
     ROBUSTNESS,
+    RUN_ID,
     SPENT,
     STOP_FILE,
     STUDY,
@@ -26,8 +29,6 @@ from booster_ray.store.files import (
     SYSTEM,
 )
 from booster_ray.store.folder import mirror_of, storage_path
-from booster_ray.store.identity import RUN_ID
-from booster_ray.store.last_words import NOTES
 from booster_ray.store.mirror import Mirror
 from booster_ray.store.remote import RemoteFolder, StorageError, is_remote
 
@@ -89,7 +90,7 @@ class SweepMirror:
         with TemporaryDirectory(dir=self.root) as folder:
             scratch = Path(folder)
             notes = [name for name in mirror.folder.names() if fnmatch(name, NOTES)]
-            names = (CONFIG, RUN_ID, PROGRESS, SYSTEM, *FILES, ATTEMPTS, ROBUSTNESS, *notes)
+            names = (CONFIG, RUN_ID, PROGRESS, SYSTEM, *FAILURE_FILES, ATTEMPTS, ROBUSTNESS, *notes)
             found = {name for name in names if mirror.pull_file(name, scratch / name)}
             if last_env_steps(scratch) < last_env_steps(directory):
                 return  # it was made on this machine, and cut short before it was copied
@@ -97,7 +98,7 @@ class SweepMirror:
             for name in names:
                 if name in found:
                     (scratch / name).replace(directory / name)
-                elif name in FILES:
+                elif name in FAILURE_FILES:
                     (directory / name).unlink(missing_ok=True)
 
     def fetch_run(self, directory: Path) -> None:

@@ -47,9 +47,8 @@ def main(argv: list[str]) -> int:
 def _opened(name: str, storage: str) -> tuple[Config, Path]:
     """The config and folder of a sweep, or else of a run by itself."""
     from booster_ray.config.errors import choices, hint
-    from booster_ray.store.files import CONFIG, SWEEP
+    from booster_ray.store.files import CONFIG, RUN_ID, SWEEP
     from booster_ray.store.folder import reopen, storage_path
-    from booster_ray.store.identity import RUN_ID
 
     for marker in (SWEEP, CONFIG):
         with suppress(ConfigError):
@@ -113,7 +112,7 @@ def _follow(name: str, storage: str) -> int:
 
 def _feeds(config: Config, root: Path) -> list[Feed]:
     from booster_ray.track.sink import make_listener
-    from booster_ray.track.subject import TrackedFolder
+    from booster_ray.track.tracked_runs import TrackedFolder
     from booster_ray.track.uploader import Feed
 
     names = [n for n in config.tracking.listeners

@@ -13,7 +13,7 @@ from pathlib import Path
 from booster_ray.config import Config
 from booster_ray.store.files import best_checkpoint
 from booster_ray.track.sink import Say
-from booster_ray.track.subject import TrackedFolder
+from booster_ray.track.tracked_runs import TrackedFolder
 from booster_ray.track.uploader import VIDEOS, Ledger
 
 LONGEST_SECONDS = 1800.0

@@ -7,8 +7,7 @@ from pathlib import Path
 from typing import Protocol
 
 from booster_ray.config import Config
-from booster_ray.track.subject import State, TrackedRun
-from booster_ray.track.uploader import Row
+from booster_ray.track.tracked_runs import Row, State, TrackedRun
 
 Say = Callable[[str], object]
 """Shows one line to the user."""

@@ -10,8 +10,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from booster_ray.track.subject import State, TrackedRun
-from booster_ray.track.uploader import Row
+from booster_ray.track.tracked_runs import Row, State, TrackedRun
 
 FOLDER = "tensorboard"
 

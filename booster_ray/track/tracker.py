@@ -16,8 +16,8 @@ from types import TracebackType
 from typing import Self
 
 from booster_ray.config import Config
+from booster_ray.store.files import RUN_ID, keep_run_id
 from booster_ray.store.folder import publish
-from booster_ray.store.identity import RUN_ID, keep_run_id
 from booster_ray.track.sink import Say
 from booster_ray.track.where import later_command
 

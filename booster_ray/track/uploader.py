@@ -2,73 +2,23 @@
 
 from __future__ import annotations
 
-import json
 import logging
 import math
-import os
 import threading
 import time
 from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 from booster_ray.store.failure import one_line
 from booster_ray.store.files import PROGRESS, SYSTEM
 from booster_ray.track.sink import Listener, Reopen, Say
-from booster_ray.track.subject import State, TrackedFolder, TrackedRun
+from booster_ray.track.tracked_runs import Row, State, Tail, TrackedFolder, TrackedRun
 
 VIDEOS = "videos"
 """Folder of films, ``ENV_STEPS-NAME.mp4``."""
-BYTES = 4 * 2**20
-"""Read of a file at a time."""
-
-
-class Row(NamedTuple):
-    """What a tracker is told at one env step."""
-
-    env_steps: int
-    metrics: dict[str, float]
-    """A report, the newest readings of the machine, and ``best_score`` so far; finite."""
-    videos: dict[str, Path]
-    """Made since the row before."""
-
-
-class Tail:
-    """New whole lines of a file of JSON objects that grows, or is written anew."""
-
-    def __init__(self, path: Path) -> None:
-        self._path, self._place = path, 0
-        self._file: tuple[int, int] | None = None
-        """Device and inode of what was read last."""
-
-    def read(self) -> tuple[list[dict[str, Any]], bool]:
-        """Lines since the last call, of a few MiB at most, and whether they begin at the start."""
-        try:
-            found = self._path.stat()
-            if (found.st_dev, found.st_ino) == self._file and found.st_size == self._place:
-                return [], False
-            with self._path.open("rb") as stream:
-                found = os.fstat(stream.fileno())
-                file = found.st_dev, found.st_ino
-                anew = file != self._file or found.st_size < self._place
-                self._place, self._file = (0 if anew else self._place), file
-                stream.seek(self._place)
-                data = stream.read(BYTES)
-        except FileNotFoundError:
-            return [], False
-        whole = data[: data.rfind(b"\n") + 1]
-        self._place += len(whole)
-        return [one for line in whole.splitlines() if (one := _object(line))], anew
-
-
-def _object(line: bytes) -> dict[str, Any] | None:
-    try:
-        found = json.loads(line)
-    except ValueError:
-        return None  # a disk that was full
-    return found if isinstance(found, dict) else None
 
 
 class Ledger:

@@ -16,8 +16,7 @@ from typing import Any, Literal
 from booster_ray.config.tracking import Wandb
 from booster_ray.store.failure import one_line
 from booster_ray.track.sink import Reopen, Say
-from booster_ray.track.subject import State, TrackedRun
-from booster_ray.track.uploader import Row
+from booster_ray.track.tracked_runs import Row, State, TrackedRun
 
 MAGIC, HEADER, BLOCK = b":W&B", 7, 32 * 1024
 WHOLE, LAST = 1, 4

@@ -10,8 +10,8 @@ from booster_ray.config import Config
 from booster_ray.config.paths import expanded
 from booster_ray.store.database import sqlite_url
 from booster_ray.store.durable import replace_text
+from booster_ray.store.files import run_id
 from booster_ray.store.folder import storage_path
-from booster_ray.store.identity import run_id
 from booster_ray.store.remote import is_remote
 
 DATABASE = "mlflow.db"

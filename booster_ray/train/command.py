@@ -21,10 +21,9 @@ DESCRIPTION = "Train one policy with one config. A killed run goes on with --res
 
 def main(argv: list[str]) -> int:
     """Train or resume; exit code 0 finished, 1 failed, 2 bad input, 130 stopped."""
+    from booster_ray.cli import changed, changes
     from booster_ray.store import folder
     from booster_ray.store.files import CONFIG
-    from booster_ray.store.resuming import changed, changes
-    from booster_ray.track.fetch import pinned
     from booster_ray.train import preflight
     from booster_ray.train.ray_cluster import check_cluster, given_back
 
@@ -36,6 +35,8 @@ def main(argv: list[str]) -> int:
         raise ConfigError(sweep.source, next(iter(sweep.space)), text)
     new, workers = root is None, sweep.base().trainer.workers > 0
     if root is None:
+        from booster_ray.track.fetch import pinned
+
         sweep = pinned(sweep)
         if workers:
             check_cluster()

@@ -18,7 +18,7 @@ from typing import Any, Self
 
 from booster_ray.config import Config, Trainer
 from booster_ray.runtime.signals import on_signal
-from booster_ray.store.attempts import add_attempt
+from booster_ray.store.failure import add_attempt
 from booster_ray.train.run import train_reporting
 
 METADATA_HOST = "GCE_METADATA_HOST"

@@ -14,8 +14,8 @@ from typing import Any
 from booster_ray.config import Config, ConfigError
 from booster_ray.policy.model import pack
 from booster_ray.store import checkpoint, gate_results
-from booster_ray.store.attempts import last_env_steps
 from booster_ray.store.checkpoint import CheckpointError
+from booster_ray.store.failure import last_env_steps
 from booster_ray.store.files import best_checkpoint
 from booster_ray.store.model_folder import scores
 from booster_ray.store.remote import is_remote

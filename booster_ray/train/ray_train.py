@@ -10,9 +10,15 @@ from typing import Any
 from booster_ray.config import Config
 from booster_ray.runtime.environment import settle, worker_environment
 from booster_ray.runtime.signals import shielded
-from booster_ray.store.failure import forget_failure, read_failure, recorded
+from booster_ray.store.failure import (
+    forget_failure,
+    forget_stderr,
+    last_words,
+    note_stderr,
+    read_failure,
+    recorded,
+)
 from booster_ray.store.folder import work_in
-from booster_ray.store.last_words import forget_stderr, last_words, note_stderr
 from booster_ray.train.ray_cluster import begin_ray
 
 
@@ -63,7 +69,7 @@ def fit_in_worker(
     """
     from ray import train
 
-    from booster_ray.store.attempts import read_attempts
+    from booster_ray.store.failure import read_attempts
     from booster_ray.train.preemption import NOTICE_FILE, Preempted, Watch
 
     trainer = _trainer(

@@ -31,9 +31,15 @@ from booster_ray.store.failure import (
     recorded,
     storing,
 )
-from booster_ray.store.files import CONFIG, PROGRESS, RECORDS, best_checkpoint, read_progress
+from booster_ray.store.files import (
+    CONFIG,
+    PROGRESS,
+    RECORDS,
+    best_checkpoint,
+    keep_run_id,
+    read_progress,
+)
 from booster_ray.store.folder import mirror_of
-from booster_ray.store.identity import keep_run_id
 from booster_ray.store.mirror import Mirror
 from booster_ray.store.remote import StorageError
 from booster_ray.store.writer import Writer

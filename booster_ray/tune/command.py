@@ -24,10 +24,9 @@ DESCRIPTION = (
 
 def main(argv: list[str]) -> int:
     """Run or resume a sweep; exit code 0 complete, 1 failed, 2 bad input, 130 stopped."""
+    from booster_ray.cli import changed, changes
     from booster_ray.store import folder
     from booster_ray.store.durable import replace_text
-    from booster_ray.store.resuming import changed, changes
-    from booster_ray.track.fetch import pinned
 
     parser = run_parser("tune", DESCRIPTION)
     parser.add_argument(
@@ -36,7 +35,10 @@ def main(argv: list[str]) -> int:
     args = parser.parse_intermixed_args(argv)
     overrides = changes(args)
     sweep, root = config_or_resumed(args, SWEEP)
-    sweep = pinned(sweep) if root is None else sweep
+    if root is None:
+        from booster_ray.track.fetch import pinned
+
+        sweep = pinned(sweep)
     if args.dry_run:
         return _plan(sweep, root)
     new = root is None

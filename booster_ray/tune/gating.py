@@ -10,8 +10,8 @@ from rich.console import Console
 from booster_ray.config import Config
 from booster_ray.evaluate.export import PACKAGE, export_best
 from booster_ray.evaluate.gates.run import gate, print_stored
+from booster_ray.store.files import GATES
 from booster_ray.store.folder import publish
-from booster_ray.store.gate_results import GATES
 from booster_ray.store.sweep_mirror import SweepMirror
 from booster_ray.train.ray_train import available_cpus
 from booster_ray.tune.records import TrialRecord, rank

@@ -19,11 +19,16 @@ import optuna
 from optuna.trial import TrialState
 
 from booster_ray.config import Choice, Distribution, IntRange, Sweep
-from booster_ray.store.attempts import ATTEMPTS
 from booster_ray.store.durable import replace_text
-from booster_ray.store.failure import FILES
-from booster_ray.store.files import CONFIG, PROGRESS, SYSTEM, read_progress
-from booster_ray.store.identity import RUN_ID
+from booster_ray.store.files import (
+    ATTEMPTS,
+    CONFIG,
+    FAILURE_FILES,
+    PROGRESS,
+    RUN_ID,
+    SYSTEM,
+    read_progress,
+)
 from booster_ray.store.sweep_mirror import SweepMirror
 from booster_ray.tune.records import finite
 from booster_ray.tune.search import RetryingSearch, Score
@@ -38,7 +43,7 @@ FACTORS = (0.8, 1.25)
 """A setting is multiplied by one of these."""
 RESAMPLED = 0.25
 """Chance that a setting is drawn anew instead."""
-OWN = {CONFIG, PROGRESS, ATTEMPTS, *FILES, RUN_ID, SYSTEM, "mlflow_run", "videos"}
+OWN = {CONFIG, PROGRESS, ATTEMPTS, *FAILURE_FILES, RUN_ID, SYSTEM, "mlflow_run", "videos"}
 """What a member keeps when it copies another, besides its best checkpoint."""
 
 Params = dict[str, Any]

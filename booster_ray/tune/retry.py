@@ -7,10 +7,18 @@ from dataclasses import dataclass
 from itertools import takewhile
 from pathlib import Path
 
-from booster_ray.store.attempts import Attempt, How, add_attempt, read_attempts
 from booster_ray.store.durable import replace_text
-from booster_ray.store.failure import ERROR, forget_failure, read_failure
-from booster_ray.store.last_words import forget_stderr, last_words
+from booster_ray.store.failure import (
+    Attempt,
+    How,
+    add_attempt,
+    forget_failure,
+    forget_stderr,
+    last_words,
+    read_attempts,
+    read_failure,
+)
+from booster_ray.store.files import ERROR
 from booster_ray.tune.trial import trial_directory
 
 SAME: dict[How, int] = {"error": 3, "died": 5, "storage": 10}

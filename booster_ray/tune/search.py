@@ -13,7 +13,7 @@ from ray.tune.search import Searcher
 
 from booster_ray.config import Sweep
 from booster_ray.store.durable import replace_text
-from booster_ray.store.failure import ERROR
+from booster_ray.store.files import ERROR
 from booster_ray.store.sweep_mirror import SweepMirror
 from booster_ray.tune.patience import patiently, reachable
 from booster_ray.tune.retry import Retries

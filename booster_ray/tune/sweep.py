@@ -21,11 +21,10 @@ from booster_ray import __version__
 from booster_ray.config import Config, Sweep
 from booster_ray.runtime.signals import keep_listening, stop_signals
 from booster_ray.store.durable import replace_text
-from booster_ray.store.failure import ERROR
-from booster_ray.store.files import best_checkpoint, read_progress
+from booster_ray.store.files import ERROR, best_checkpoint, read_progress
 from booster_ray.store.gate_results import label
 from booster_ray.store.sweep_mirror import SweepMirror
-from booster_ray.track.subject import write_statuses
+from booster_ray.track.tracked_runs import write_statuses
 from booster_ray.train.preemption import Watch
 from booster_ray.train.ray_cluster import cluster_address
 from booster_ray.train.ray_train import available_cpus, connect, resources

@@ -13,12 +13,10 @@ from ray.tune.trainable import wrap_function
 from booster_ray.config import Config
 from booster_ray.runtime.environment import settle
 from booster_ray.runtime.signals import forward_signals
-from booster_ray.store.attempts import last_env_steps
 from booster_ray.store.durable import replace_text
-from booster_ray.store.failure import FILES, recorded
-from booster_ray.store.files import CONFIG, STOP_FILE
+from booster_ray.store.failure import WAITING, last_env_steps, note_stderr, recorded
+from booster_ray.store.files import CONFIG, FAILURE_FILES, STOP_FILE
 from booster_ray.store.folder import publish, work_in
-from booster_ray.store.last_words import WAITING, note_stderr
 from booster_ray.train.preemption import train_preemptibly
 
 
@@ -77,7 +75,7 @@ def _recorded(config: Config, directory: Path) -> Iterator[None]:
         with recorded(directory):
             yield
     except Exception:
-        for name in FILES:
+        for name in FAILURE_FILES:
             with suppress(OSError):
                 publish(config, directory / name)
         raise

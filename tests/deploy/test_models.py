@@ -13,6 +13,7 @@ from booster_ray.deploy.models import main
 from booster_ray.policy.model import pack
 from booster_ray.store import gate_results
 from booster_ray.store.checkpoint import load as load_checkpoint
+from booster_ray.store.files import GATES
 from booster_ray.store.model_folder import CHECKPOINT, checksum, verify
 from booster_ray.track.registry import Version
 from booster_ray.track.registry_mlflow import MlflowRegistry
@@ -170,7 +171,7 @@ def test_a_damaged_version_is_not_promoted(
     folder, about = variant(storage / "packed", tmp_path / "torn")
     registry.add("torn", folder, about)
     uri = Path(registry._client.get_model_version_download_uri("torn", "1"))
-    gates = uri / "booster_ray" / gate_results.GATES
+    gates = uri / "booster_ray" / GATES
     gates.write_text(gates.read_text().replace("true", "false"))
     assert command(storage, "promote", "torn", "1") == 2
     line = capsys.readouterr().err

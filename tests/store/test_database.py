@@ -12,8 +12,7 @@ from sqlalchemy.engine import make_url
 from booster_ray.config import Config, load
 from booster_ray.config.paths import settled
 from booster_ray.store.database import sqlite_path, sqlite_url
-from booster_ray.track.mlflow_sink import mlflow_client
-from booster_ray.track.registry_mlflow import artifact_root
+from booster_ray.track.registry_mlflow import artifact_root, mlflow_client
 from booster_ray.track.where import mlflow_uri
 from booster_ray.tune.study import open_study, study_url
 

@@ -2,7 +2,8 @@
 
 from pathlib import Path
 
-from booster_ray.store.gate_results import GATES, GateResult, label, read, store, stored
+from booster_ray.store.files import GATES
+from booster_ray.store.gate_results import GateResult, label, read, store, stored
 from policies import save_checkpoint, tiny_config
 
 

@@ -13,9 +13,8 @@ from optuna.trial import TrialState
 from booster_ray.config import Config, load
 from booster_ray.store import folder, sharing
 from booster_ray.store import remote as storage
-from booster_ray.store.attempts import add_attempt, read_attempts
-from booster_ray.store.failure import ERROR
-from booster_ray.store.files import PROGRESS, STOP_FILE, SWEEP
+from booster_ray.store.failure import add_attempt, read_attempts
+from booster_ray.store.files import ERROR, PROGRESS, STOP_FILE, SWEEP
 from booster_ray.store.sweep_mirror import SweepMirror, collect, sweep_on_this_machine
 from booster_ray.tune.study import ask, open_study
 

@@ -10,7 +10,8 @@ from typing import Any
 
 from booster_ray.config import Config
 from booster_ray.store import checkpoint
-from booster_ray.store.gate_results import GATES, GateResult, store
+from booster_ray.store.files import GATES
+from booster_ray.store.gate_results import GateResult, store
 from booster_ray.store.model_folder import MODEL, seal
 from policies import save_checkpoint, tiny_config
 

@@ -9,12 +9,11 @@ from pathlib import Path
 import pytest
 from track.told import EVERY, Kept, add, make_run, make_sweep, reports, rewind
 
-from booster_ray.store.failure import ERROR
-from booster_ray.store.files import SYSTEM
+from booster_ray.store.files import ERROR, SYSTEM
 from booster_ray.track import uploader as module
 from booster_ray.track.sink import ConsoleListener, Listener, Reopen
-from booster_ray.track.subject import TrackedFolder, TrackedRun
-from booster_ray.track.uploader import Feed, Row, wait_for
+from booster_ray.track.tracked_runs import Row, TrackedFolder, TrackedRun
+from booster_ray.track.uploader import Feed, wait_for
 
 TIMEOUT = 120.0
 """Against hanging."""

@@ -14,10 +14,19 @@ from booster_ray.config import Config, Sweep, load
 from booster_ray.policy.model import pack
 from booster_ray.store.model_folder import CHECKPOINT
 from booster_ray.track.fetch import cached, fetch, pinned, start_path
-from booster_ray.track.registry import Reference, RegistryError, find, parse
+from booster_ray.track.registry import (
+    Reference,
+    RegistryError,
+    check_gate,
+    find,
+    parse,
+    previous,
+    promote,
+    rollback,
+)
 from booster_ray.track.registry_mlflow import MlflowRegistry
 from booster_ray.track.registry_wandb import WandbRegistry
-from booster_ray.track.versions import BEST, CHAMPION, check_gate, previous, promote, rollback
+from booster_ray.track.versions import BEST, CHAMPION
 
 NAME = "me/soccer/t1"
 

@@ -12,7 +12,7 @@ import pytest
 from track.made import run_folder
 
 from booster_ray.config import Config, load
-from booster_ray.store.identity import keep_run_id
+from booster_ray.store.files import keep_run_id
 from booster_ray.track.films import Films
 from booster_ray.track.uploader import Ledger
 

@@ -10,7 +10,7 @@ import pytest
 from track.told import EVERY, add, make_run, make_sweep, reports
 
 from booster_ray.track.mlflow_sink import BATCH_METRICS, MlflowListener
-from booster_ray.track.subject import TrackedFolder, TrackedRun
+from booster_ray.track.tracked_runs import TrackedFolder, TrackedRun
 from booster_ray.track.uploader import Ledger
 from booster_ray.track.where import mlflow_uri, tracked
 

@@ -15,19 +15,22 @@ from booster_ray.config import Config
 from booster_ray.policy.model import pack
 from booster_ray.store import gate_results
 from booster_ray.store.checkpoint import CheckpointError
+from booster_ray.store.files import GATES
 from booster_ray.store.model_folder import CHECKPOINT, MODEL, checksum, verify
 from booster_ray.track.fetch import fetch
-from booster_ray.track.registry import Reference, RegistryError, Version, find, parse
-from booster_ray.track.registry_mlflow import MlflowRegistry, without_login
-from booster_ray.track.versions import (
-    BEST,
-    CHAMPION,
-    LATEST,
+from booster_ray.track.registry import (
+    Reference,
+    RegistryError,
+    Version,
     check_gate,
+    find,
+    parse,
     previous,
     promote,
     rollback,
 )
+from booster_ray.track.registry_mlflow import MlflowRegistry, without_login
+from booster_ray.track.versions import BEST, CHAMPION, LATEST
 from booster_ray.train.publish import arrange, register
 
 Add = Callable[..., Version]
@@ -91,9 +94,9 @@ def test_a_packed_model_tells_where_it_comes_from(packed: Path, run: Path) -> No
 
 def test_a_verdict_of_another_checkpoint_is_left_behind(tmp_path: Path, packed: Path) -> None:
     run = run_folder(tmp_path / "other", seed=5)
-    shutil.copy(packed / gate_results.GATES, run / gate_results.GATES)
+    shutil.copy(packed / GATES, run / GATES)
     facts = pack(run / "best_000000000400", run, tmp_path / "packed")
-    assert facts["gates"] == {} and not (tmp_path / "packed" / gate_results.GATES).exists()
+    assert facts["gates"] == {} and not (tmp_path / "packed" / GATES).exists()
 
 
 @pytest.mark.parametrize("damage", ["flip", "cut", "missing", "more", "facts", "format"])
@@ -322,7 +325,7 @@ def test_only_a_checkpoint_that_passed_gate_3_may_be_champion(judged: Path) -> N
     judge(judged, judged / CHECKPOINT, gate_3=False)
     with pytest.raises(RegistryError, match="m version 4: failed gate 3"):
         check_gate(passed, judged)  # whatever its tag says
-    (judged / gate_results.GATES).unlink()
+    (judged / GATES).unlink()
     with pytest.raises(RegistryError, match="not through gate 3; its tag says otherwise"):
         check_gate(passed, judged)
     with pytest.raises(RegistryError, match=r"was not through gate 3, .*booster_ray.gates"):
@@ -333,15 +336,15 @@ def test_gates_that_were_run_later_count_for_their_own_checkpoint(
     judged: Path, tmp_path: Path
 ) -> None:
     version = Version("m", 1, (), {}, 0.0)
-    (judged / gate_results.GATES).unlink()
+    (judged / GATES).unlink()
     later = tmp_path / "later"
     later.mkdir()
     with pytest.raises(RegistryError, match=r"gates.json: tells nothing of gate 3"):
         check_gate(version, judged, later)
     judge(later, judged / CHECKPOINT, gate_3=True)
     check_gate(version, judged, later)
-    told = json.loads((later / gate_results.GATES).read_text())
-    (later / gate_results.GATES).write_text(json.dumps(told | {"digest": "0" * 64}))
+    told = json.loads((later / GATES).read_text())
+    (later / GATES).write_text(json.dumps(told | {"digest": "0" * 64}))
     with pytest.raises(RegistryError, match="is of another checkpoint than m version 1"):
         check_gate(version, judged, later)
 

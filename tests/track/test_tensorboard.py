@@ -11,8 +11,8 @@ import pytest
 from tensorboardX.proto.event_pb2 import Event
 from track.told import EVERY, add, make_run, make_sweep, reports, rewind
 
-from booster_ray.track.subject import TrackedFolder
 from booster_ray.track.tensorboard_sink import FOLDER, TensorboardListener
+from booster_ray.track.tracked_runs import TrackedFolder
 from booster_ray.track.uploader import Ledger
 
 

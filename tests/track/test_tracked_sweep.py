@@ -17,7 +17,7 @@ import psutil
 import pytest
 from track.told import wandb_history
 
-from booster_ray.store.identity import run_id
+from booster_ray.store.files import run_id
 
 TRIALS, STEPS, EVERY = 3, 1500, 150
 WORK = (

@@ -15,10 +15,10 @@ import psutil
 import pytest
 from track.told import EVERY, add, make_run, make_sweep, reports, wandb_history
 
-from booster_ray.store.identity import run_id
+from booster_ray.store.files import run_id
 from booster_ray.track import tracker as module
 from booster_ray.track.mlflow_sink import MlflowListener
-from booster_ray.track.subject import TrackedFolder
+from booster_ray.track.tracked_runs import TrackedFolder
 from booster_ray.track.tracker import Tracker
 
 KEY = "5ec2e7" * 7
@@ -101,7 +101,7 @@ def test_its_run_killed_it_ends_by_itself_with_all_that_was_reported(tmp_path: P
     text = f"""
         import sys, time
         from pathlib import Path
-        from booster_ray.track.subject import TrackedFolder
+        from booster_ray.track.tracked_runs import TrackedFolder
         from booster_ray.track.tracker import Tracker
         root = Path({str(root)!r})
         with Tracker(TrackedFolder(root).sweep.base(), root, print) as told:

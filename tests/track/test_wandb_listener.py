@@ -9,9 +9,8 @@ import driving
 import pytest
 from track.told import EVERY, add, make_run, make_sweep, reports, wandb_history, wandb_run
 
-from booster_ray.store.failure import ERROR
-from booster_ray.store.identity import run_id
-from booster_ray.track.subject import TrackedFolder
+from booster_ray.store.files import ERROR, run_id
+from booster_ray.track.tracked_runs import TrackedFolder
 from booster_ray.track.uploader import Ledger
 from booster_ray.track.wandb_sink import WandbListener, last_step, records
 

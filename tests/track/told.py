@@ -8,10 +8,8 @@ from pathlib import Path
 from typing import Any
 
 from booster_ray.config import Sweep
-from booster_ray.store.files import CONFIG, PROGRESS, SWEEP
-from booster_ray.store.identity import keep_run_id
-from booster_ray.track.subject import State, TrackedRun, write_statuses
-from booster_ray.track.uploader import Row
+from booster_ray.store.files import CONFIG, PROGRESS, SWEEP, keep_run_id
+from booster_ray.track.tracked_runs import Row, State, TrackedRun, write_statuses
 from booster_ray.track.wandb_sink import history, records
 
 SPACE = {"search": "uniform", "low": 0.5, "high": 2.0}

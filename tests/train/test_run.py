@@ -23,8 +23,8 @@ from booster_ray.rl.sac.learner import Sac
 from booster_ray.store import checkpoint, writer
 from booster_ray.store.checkpoint import CheckpointError, store
 from booster_ray.store.checkpoint.leaves import flatten
-from booster_ray.store.failure import ERROR, read_failure
-from booster_ray.store.files import CONFIG, PROGRESS, best_checkpoint, read_progress
+from booster_ray.store.failure import read_failure
+from booster_ray.store.files import CONFIG, ERROR, PROGRESS, best_checkpoint, read_progress
 from booster_ray.store.remote import RemoteFolder
 from booster_ray.train import pretrain
 from booster_ray.train.run import Run

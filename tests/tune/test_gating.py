@@ -10,7 +10,8 @@ import driving
 import pytest
 
 from booster_ray.evaluate.target import find_checkpoint
-from booster_ray.store.gate_results import GATES, digest
+from booster_ray.store.files import GATES
+from booster_ray.store.gate_results import digest
 
 
 @pytest.fixture(autouse=True)

@@ -9,10 +9,14 @@ from pathlib import Path
 
 import pytest
 
-from booster_ray.store.attempts import add_attempt, read_attempts
-from booster_ray.store.failure import ERROR, record_failure, storing
-from booster_ray.store.files import PROGRESS
-from booster_ray.store.last_words import meaningful
+from booster_ray.store.failure import (
+    add_attempt,
+    meaningful,
+    read_attempts,
+    record_failure,
+    storing,
+)
+from booster_ray.store.files import ERROR, PROGRESS
 from booster_ray.tune.retry import Retries, RetryDecision, reason
 
 
@@ -128,7 +132,7 @@ DYING = """
 import os, sys
 from pathlib import Path
 from booster_ray.config import load
-from booster_ray.store.last_words import note_stderr
+from booster_ray.store.failure import note_stderr
 print("of an earlier attempt", file=sys.stderr, flush=True)
 note_stderr(load("debug").base(), Path(sys.argv[1]), "trial")
 import ctypes, faulthandler

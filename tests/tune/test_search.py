@@ -14,8 +14,7 @@ from optuna.trial import TrialState
 from ray.tune.search import Searcher
 
 from booster_ray.config import Sweep, load
-from booster_ray.store.failure import ERROR
-from booster_ray.store.files import PROGRESS
+from booster_ray.store.files import ERROR, PROGRESS
 from booster_ray.store.sweep_mirror import SweepMirror
 from booster_ray.tune.search import StudySearch
 from booster_ray.tune.stop import Stop

@@ -11,8 +11,7 @@ import driving
 import pytest
 
 from booster_ray.config import load
-from booster_ray.store.failure import ERROR
-from booster_ray.store.files import CONFIG, read_progress
+from booster_ray.store.files import CONFIG, ERROR, read_progress
 from booster_ray.store.folder import work_in
 
 ENVIRONMENT = """

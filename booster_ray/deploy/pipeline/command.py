@@ -24,7 +24,7 @@ ALL = "all"
 
 def main(argv: list[str]) -> int:
     """Run a stage, or all; see ``DESCRIPTION`` for exit codes."""
-    from booster_ray.store.resuming import changes
+    from booster_ray.cli import changes
 
     args = _parser().parse_intermixed_args(argv)
     if args.stage not in (ALL, *STAGES):

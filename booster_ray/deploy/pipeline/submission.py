@@ -18,9 +18,9 @@ from booster_ray.policy.package import MANIFEST
 from booster_ray.store.durable import replace_text
 from booster_ray.store.gate_results import digest, read
 from booster_ray.store.model_folder import CHECKPOINT
-from booster_ray.track.registry import Registry, Version
-from booster_ray.track.versions import champion, check_gate, value
-from booster_ray.track.versions import promote as make_champion
+from booster_ray.track.registry import Registry, Version, champion, check_gate
+from booster_ray.track.registry import promote as make_champion
+from booster_ray.track.versions import value
 
 RECORD = "submission"
 INTENT = "submitting.json"

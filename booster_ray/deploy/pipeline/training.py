@@ -107,7 +107,7 @@ def judge(config: Config, run: Path, numbers: Sequence[int]) -> Mapping[str, Any
 
     prepare(jax_on_cpu=False)  # for a run that had ended before
     from booster_ray.evaluate.gates.run import gate
-    from booster_ray.store.gate_results import GATES
+    from booster_ray.store.files import GATES
     from booster_ray.train.ray_train import available_cpus
 
     told = gate(run, numbers, threads=available_cpus())

@@ -34,7 +34,8 @@ def main(argv: list[str]) -> int:
 
     from booster_ray.evaluate.gates.run import run_gates, show
     from booster_ray.evaluate.target import find_checkpoint
-    from booster_ray.store.gate_results import GATES, store
+    from booster_ray.store.files import GATES
+    from booster_ray.store.gate_results import store
 
     console = Console()
     checkpoint = find_checkpoint(args.checkpoint)

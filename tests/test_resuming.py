@@ -7,10 +7,9 @@ from pathlib import Path
 
 import pytest
 
-from booster_ray.cli import config_or_resumed, resume_command, run_parser
+from booster_ray.cli import changed, changes, config_or_resumed, resume_command, run_parser
 from booster_ray.config import ConfigError, load
 from booster_ray.store.files import SWEEP
-from booster_ray.store.resuming import changed, changes
 
 
 @pytest.fixture

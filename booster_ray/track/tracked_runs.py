@@ -6,19 +6,27 @@ All of it is read from the folder of a sweep or run, so that it can be told agai
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, NamedTuple
 
 from booster_ray.config import Config, Sweep, load
 from booster_ray.store import gate_results
 from booster_ray.store.durable import replace_text
-from booster_ray.store.failure import ERROR
-from booster_ray.store.files import CONFIG, PROGRESS, STOP_FILE, SWEEP, SYSTEM
-from booster_ray.store.identity import RUN_ID, run_id
+from booster_ray.store.files import (
+    CONFIG,
+    ERROR,
+    GATES,
+    PROGRESS,
+    RUN_ID,
+    STOP_FILE,
+    SWEEP,
+    SYSTEM,
+    run_id,
+)
 from booster_ray.store.model_folder import git_commit
-from booster_ray.track.uploader import Tail
 
 STATUSES = "statuses.json"
 """In a sweep's folder: trial -> its status, as of the leaderboard."""
@@ -146,7 +154,7 @@ class TrackedFolder:
             **({"error": error[:500]} if error else {}),
         }
         note = _described(subject) + (f"\n\n**Failed:** {error}" if error else "")
-        files = _written(folder / name for name in (CONFIG, gate_results.GATES))
+        files = _written(folder / name for name in (CONFIG, GATES))
         alerts = (*self._alerts(folder), *([f"failed: {error}"] if error else []))
         return State(status, tags, note, files, alerts)
 
@@ -253,3 +261,53 @@ def _last_steps(folder: Path) -> int:
         return int(json.loads(lines[-1])["env_steps"])
     except (OSError, ValueError, IndexError, KeyError):
         return 0
+
+
+class Tail:
+    """New whole lines of a file of JSON objects that grows, or is written anew."""
+
+    def __init__(self, path: Path) -> None:
+        self._path, self._place = path, 0
+        self._file: tuple[int, int] | None = None
+        """Device and inode of what was read last."""
+
+    def read(self) -> tuple[list[dict[str, Any]], bool]:
+        """Lines since the last call, of a few MiB at most, and whether they begin at the start."""
+        try:
+            found = self._path.stat()
+            if (found.st_dev, found.st_ino) == self._file and found.st_size == self._place:
+                return [], False
+            with self._path.open("rb") as stream:
+                found = os.fstat(stream.fileno())
+                file = found.st_dev, found.st_ino
+                anew = file != self._file or found.st_size < self._place
+                self._place, self._file = (0 if anew else self._place), file
+                stream.seek(self._place)
+                data = stream.read(BYTES)
+        except FileNotFoundError:
+            return [], False
+        whole = data[: data.rfind(b"\n") + 1]
+        self._place += len(whole)
+        return [one for line in whole.splitlines() if (one := _object(line))], anew
+
+
+def _object(line: bytes) -> dict[str, Any] | None:
+    try:
+        found = json.loads(line)
+    except ValueError:
+        return None  # a disk that was full
+    return found if isinstance(found, dict) else None
+
+
+BYTES = 4 * 2**20
+"""Read of a file at a time."""
+
+
+class Row(NamedTuple):
+    """What a tracker is told at one env step."""
+
+    env_steps: int
+    metrics: dict[str, float]
+    """A report, the newest readings of the machine, and ``best_score`` so far; finite."""
+    videos: dict[str, Path]
+    """Made since the row before."""
