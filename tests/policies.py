@@ -12,14 +12,14 @@ from booster_ray.config import Config
 from booster_ray.envs.make import sizes
 from booster_ray.rl.torch_actor import TorchActor
 from booster_ray.rl.tree import to_tree
-from booster_ray.soccer import features, game
+from booster_ray.soccer import game, observation
 from booster_ray.store import checkpoint
 from booster_ray.train.learner import make_learner
 
 
 def actor(names: tuple[str, ...] = (), seed: int = 0, reach: float = 30.0) -> TorchActor:
     """A random policy of some vigour; an untrained one hardly moves."""
-    made = TorchActor(features.size(names), game.ACTION_SIZE, [16], clip=10.0)
+    made = TorchActor(observation.size(names), game.ACTION_SIZE, [16], clip=10.0)
     made.mlp.initialize(torch.Generator().manual_seed(seed))
     with torch.no_grad():
         made.mlp.head.weight *= reach
@@ -40,7 +40,7 @@ def save_checkpoint(path: Path, config: Config, change: dict[str, Any] | None = 
     learner = make_learner(config, *sizes(config))
     tree = to_tree(learner.init(config.seed))
     rng = np.random.default_rng(1)
-    size = features.size(config.observation.features)
+    size = observation.size(config.observation.features)
     tree |= {
         "normalizer.seen": np.float32(1000),
         "normalizer.mean": rng.normal(0, 0.3, size).astype(np.float32),

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-from typing import Annotated, Any, ClassVar, Literal, Self
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal, Self
 
 from pydantic import AfterValidator, Field, model_validator
 from pydantic_core import PydanticCustomError
@@ -31,9 +31,13 @@ from booster_ray.config.section import (
     fits,
 )
 from booster_ray.config.tracking import Tracking, no_password
+from booster_ray.soccer.observation import FEATURES, describe_features, size
 
 Task = Literal["goalie", "obstacle", "kick_to_target"]
-Feature = Literal["egocentric", "clock", "previous_action"]
+if TYPE_CHECKING:
+    Feature = str
+else:
+    Feature = Literal[tuple(FEATURES)]
 Objective = Literal["score", "robustness"]
 Leg = Annotated[tuple[float, ...], Field(min_length=6, max_length=6), Listed]
 Gains = Annotated[
@@ -99,9 +103,12 @@ class Control(Section):
 class Observation(Section):
     """What the policy sees."""
 
-    features: Annotated[tuple[Feature, ...], Listed, AfterValidator(distinct)] = ()
-    """Appended to the 89 official numbers: `egocentric` (ball, aim and keeper seen from the
-    robot's heading), `clock` (of the gait), `previous_action`."""
+    features: Annotated[
+        tuple[Feature, ...],
+        Listed,
+        AfterValidator(distinct),
+        Field(description=f"Appended to the {size()} official numbers: {describe_features()}."),
+    ] = ()
     gait_frequency: Annotated[float, Field(gt=0, le=5)] = 1.5
     """Of the gait clock, Hz."""
 

@@ -54,7 +54,7 @@ from typing import Any, NamedTuple, Protocol, runtime_checkable
 import numpy as np
 
 from booster_ray.soccer import game, randomization
-from booster_ray.soccer.features import FEATURES
+from booster_ray.soccer.observation import FEATURES
 from booster_ray.soccer.rewards import TERMS
 
 MODES = ("pd", "torque", "newton_metres")

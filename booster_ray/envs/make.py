@@ -9,7 +9,7 @@ import numpy as np
 
 from booster_ray.config import Config, ConfigError
 from booster_ray.config.kinds import kind_of
-from booster_ray.soccer import features, game
+from booster_ray.soccer import game, observation
 
 if TYPE_CHECKING:
     from booster_ray.envs.contract import World
@@ -94,7 +94,7 @@ def sizes(config: Config) -> tuple[int, int]:
         ConfigError: see :func:`make_world`.
     """
     if config.world.is_soccer:
-        return features.size(config.observation.features), game.ACTION_SIZE
+        return observation.size(config.observation.features), game.ACTION_SIZE
     world = make_world(config, threads=1, num_envs=1)
     try:
         return world.observation_size, world.action_size

@@ -36,10 +36,9 @@ from booster_ray.envs.mjx_model import (
 from booster_ray.envs.mjx_randomization import draw_factors, randomize, with_priorities
 from booster_ray.soccer import game, randomization, spawn
 from booster_ray.soccer.control import Gains, pd_target, pd_torque
-from booster_ray.soccer.features import Clock, append, gait_phase, measured, size
 from booster_ray.soccer.frame import Frame
 from booster_ray.soccer.geometry import rotate
-from booster_ray.soccer.observation import observe
+from booster_ray.soccer.observation import Clock, append, gait_phase, measured, observe, size
 from booster_ray.soccer.randomization import Factors
 from booster_ray.soccer.rewards import Moment, reward
 from booster_ray.soccer.scoring import ball_in_goal, fallen, official_score, terminated
@@ -94,7 +93,7 @@ class SoccerEnv(Env):
         impl: ``jax`` (a reduced collision set, any device) or ``warp`` (all official geoms).
         worlds: the batch that will be stepped; ``warp`` allocates contacts for all of it at once.
         platform: ``gpu`` or ``cpu`` to insist on one; None takes what JAX has.
-        features: names from ``features.FEATURES``, appended to the observation.
+        features: names from ``observation.FEATURES``, appended to the observation.
         gait_frequency: of the gait clock, Hz.
         scaled_terms: reward terms whose weights :func:`scale_rewards` may change.
 

@@ -23,11 +23,10 @@ from booster_ray.envs.model import SoccerModel, soccer_model
 from booster_ray.envs.options import gains as gains_of
 from booster_ray.envs.options import training_options
 from booster_ray.envs.verdict import SENSORS, Episode, Verdict, compiled_rules
-from booster_ray.soccer import features as appended
 from booster_ray.soccer import game, randomization, spawn
 from booster_ray.soccer.control import Gains, pd_target
-from booster_ray.soccer.features import Clock
 from booster_ray.soccer.frame import Frame
+from booster_ray.soccer.observation import Clock, gait_phase, measured, size
 
 _CHUNKS_PER_THREAD = 4
 _PANEL_HOME = np.array([0.0, 0.0, 0.4])
@@ -127,7 +126,7 @@ class NativeWorld:
         threads: physics threads.
         episode_steps: physics steps until truncation, at most the official 5000.
         auto_reset: reset ended episodes; otherwise they stand still until ``reset``.
-        features: names from ``features.FEATURES``, appended to the observation.
+        features: names from ``observation.FEATURES``, appended to the observation.
         gait_frequency: of the gait clock, Hz.
 
     Raises:
@@ -178,8 +177,8 @@ class NativeWorld:
         self._unit = np.asarray(gains.torque_limit)
         if mode != "newton_metres":
             self._unit = np.ones(game.ACTION_SIZE)
-        self.observation_size = appended.size(features)
-        self._measured = np.flatnonzero(appended.measured(features))
+        self.observation_size = size(features)
+        self._measured = np.flatnonzero(measured(features))
         self._terms = tuple(used)
         self._base_weights = np.array(list(used.values()), np.float64)
         self._weights = self._base_weights
@@ -398,7 +397,7 @@ class NativeWorld:
 
     def kept(self) -> Clock:
         """The gait clock (num_envs,) and the last actions (num_envs, 12), 0 after a reset."""
-        phase = appended.gait_phase(self._steps, self._gait_frequency)
+        phase = gait_phase(self._steps, self._gait_frequency)
         return Clock(phase, self._action / self._unit)
 
     def _remember(self, episode: Episode) -> None:

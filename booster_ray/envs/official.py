@@ -11,7 +11,7 @@ import numpy as np
 
 from booster_ray.runtime.versions import check_versions
 from booster_ray.soccer import game
-from booster_ray.soccer.geometry import rotate_inverse
+from booster_ray.soccer.observation import OFFICIAL, projected_gravity
 from booster_ray.soccer.scoring import WEIGHTS
 
 
@@ -54,35 +54,14 @@ def make_official(task: str, **kwargs: Any) -> Any:
 
 def observe_official(observation: np.ndarray, info: dict[str, Any], task: str) -> np.ndarray:
     """The competition preprocessor's 89 numbers for one official state. Shape: (89,) float32."""
-    x, y, z, w = info["robot_quat"]
-    gravity = rotate_inverse(np.array([w, x, y, z]), np.array([0.0, 0.0, -1.0], np.float32))
-    one_hot = np.arange(len(game.TASKS)) == game.TASKS.index(task)
-    return np.concatenate(
-        [
-            observation[:24],
-            gravity,
-            info["robot_gyro"],
-            info["robot_accelerometer"],
-            info["robot_velocimeter"],
-            info["goal_team_0_rel_robot"],
-            info["goal_team_1_rel_robot"],
-            info["goal_team_0_rel_ball"],
-            info["goal_team_1_rel_ball"],
-            info["ball_xpos_rel_robot"],
-            info["ball_velp_rel_robot"],
-            info["ball_velr_rel_robot"],
-            info["player_team"],
-            info["goalkeeper_team_0_xpos_rel_robot"],
-            info["goalkeeper_team_0_velp_rel_robot"],
-            info["goalkeeper_team_1_xpos_rel_robot"],
-            info["goalkeeper_team_1_velp_rel_robot"],
-            info["target_xpos_rel_robot"],
-            info["target_velp_rel_robot"],
-            info["defender_xpos"],
-            one_hot,
-        ],
-        dtype=np.float32,
-    )
+    told = info | {
+        "joint_pos": observation[:12],
+        "joint_vel": observation[12:24],
+        "gravity": projected_gravity(info["robot_quat"][[3, 0, 1, 2]]),
+        "task_index": np.arange(len(game.TASKS)) == game.TASKS.index(task),
+    }
+    seen = [told[key] for name, part in OFFICIAL.items() for key in part.infos or (name,)]
+    return np.concatenate(seen, dtype=np.float32)
 
 
 def score_official(terms: dict[str, Any], task: str) -> float:

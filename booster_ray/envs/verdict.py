@@ -17,10 +17,9 @@ import mujoco
 import numpy as np
 
 from booster_ray.soccer import game
-from booster_ray.soccer.features import Clock, append, gait_phase
 from booster_ray.soccer.frame import Array, Frame
 from booster_ray.soccer.geometry import rotate
-from booster_ray.soccer.observation import observe
+from booster_ray.soccer.observation import Clock, append, gait_phase, observe
 from booster_ray.soccer.rewards import Moment, reward
 from booster_ray.soccer.scoring import ball_in_goal, fallen, official_score, terminated
 

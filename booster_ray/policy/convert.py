@@ -15,7 +15,7 @@ import torch
 from booster_ray.config import Config
 from booster_ray.policy.actor_files import ConversionError, load_actor, save_actor
 from booster_ray.rl.torch_actor import TorchActor, hidden_layers
-from booster_ray.soccer import features, game
+from booster_ray.soccer import game, observation
 
 __all__ = [
     "ConversionError",
@@ -206,7 +206,7 @@ def check_observation(inputs: int, config: Config) -> None:
     Raises:
         ConversionError: both sizes, by what they are made of.
     """
-    given = features.size(config.observation.features)
+    given = observation.size(config.observation.features)
     if inputs != given:
         raise ConversionError(
             f"the actor sees {describe_observation(inputs)}; "
@@ -224,8 +224,8 @@ def describe_observation(size: int) -> str:
     }
     if size in known:
         return f"{size} numbers ({known[size]})"
-    for count in range(1, len(features.FEATURES) + 1):
-        for names in itertools.combinations(features.FEATURES, count):
-            if features.size(names) == size:
+    for count in range(1, len(observation.FEATURES) + 1):
+        for names in itertools.combinations(observation.FEATURES, count):
+            if observation.size(names) == size:
                 return f"{size} numbers (official, with three tasks, and {', '.join(names)})"
     return f"{size} numbers (not an observation of the game)"

@@ -1,23 +1,30 @@
 """The preprocessor class that goes into a package, as text: see :func:`render`.
 
-The class stands alone. The competition's loader strips imports, gives it no other name than
-``np``, makes it without arguments and calls ``modify_state`` before every step of 2 ms, for a
-batch of environments whose episodes began together or not, some of them over; and now and then
+The text stands alone. The competition's loader strips imports, gives it no other name than
+``np``, makes the class without arguments and calls ``modify_state`` before every step of 2 ms, for
+a batch of environments whose episodes began together or not, some of them over; and now and then
 for a single state without a leading dimension.
 
-What it computes is ``soccer.observation.observe`` and ``soccer.features``, from official infos
-instead of a ``Frame``; tests hold them together.
+What it computes is the policy's observation (:mod:`booster_ray.soccer.observation`), from official
+infos instead of a ``Frame``. Infos that are a part are taken as they are; for other parts the
+text has the source of their functions, and a frame made of what infos give.
 """
 
 from __future__ import annotations
 
+import ast
+import dis
 import inspect
 import re
+import sys
+from types import CodeType, FunctionType
+from typing import Any
 
 import numpy as np
 
 from booster_ray.policy.settings import Settings
 from booster_ray.soccer import game
+from booster_ray.soccer.observation import gait_phase, parts
 
 
 class Preprocessor:
@@ -29,11 +36,9 @@ class Preprocessor:
     """
 
     FEATURES: tuple = ()
+    PARTS: tuple = ()  # of the observation: names of infos, or functions of frame and clock
     GAIT_FREQUENCY = 1.5
     DECIMATION = 10
-    KEEPER_AMPLITUDE = 1.0
-    KEEPER_FREQUENCY = 0.3
-    TIMESTEP = 0.002
 
     def __init__(self):
         self.steps = np.zeros(0, np.int64)
@@ -71,69 +76,59 @@ class Preprocessor:
                 f"task_index has {tasks} numbers, expected 3: this policy plays the three tasks "
                 "of the competition (totalTaskCount=3)"
             )
-        x, y, z, w = told("robot_quat").astype(np.float32).T
-        # Gravity in the body: the last row of the rotation matrix, downwards.
-        gravity = np.stack(
-            [2 * (w * y - x * z), -2 * (w * x + y * z), 2 * (x * x + y * y) - 1], axis=1
+        frame = self.frame(obs, told)
+        # The policy's module fills in the previous action.
+        clock = Given(
+            phase=gait_phase(self.steps, self.GAIT_FREQUENCY), previous_action=np.zeros((n, 12))
         )
-        names = (
-            "robot_gyro robot_accelerometer robot_velocimeter goal_team_0_rel_robot "
-            "goal_team_1_rel_robot goal_team_0_rel_ball goal_team_1_rel_ball ball_xpos_rel_robot "
-            "ball_velp_rel_robot ball_velr_rel_robot player_team goalkeeper_team_0_xpos_rel_robot "
-            "goalkeeper_team_0_velp_rel_robot goalkeeper_team_1_xpos_rel_robot "
-            "goalkeeper_team_1_velp_rel_robot target_xpos_rel_robot target_velp_rel_robot "
-            "defender_xpos task_index"
-        )
-        parts = [obs[:, :24], gravity] + [told(name) for name in names.split()]
-        for feature in self.FEATURES:
-            parts.append(getattr(self, feature)(told))
+        parts = [told(part) if isinstance(part, str) else part(frame, clock) for part in self.PARTS]
         return np.concatenate([np.asarray(part, np.float32) for part in parts], axis=1)
 
-    def egocentric(self, told):
-        """Ball, aim and keeper seen from the robot's heading (n, 9)."""
-        x, y, z, w = told("robot_quat").astype(np.float64).T
-        ahead = np.stack([1 - 2 * (y * y + z * z), 2 * (w * z + x * y)], axis=1)
-        ahead = ahead / np.sqrt((ahead**2).sum(axis=1, keepdims=True) + 1e-12)
+    def frame(self, obs, told):
+        """What infos give of the rules' frame, (n, ...) in the world's axes."""
+        south = np.array([-game.FIELD_HALF_LENGTH, 0.0, 0.0])
+        imu, ball = south - told("goal_team_0_rel_robot"), south - told("goal_team_0_rel_ball")
+        root = self.root_velocity(told)
+        seen = [f"goalkeeper_team_{team}_" + "{}_rel_robot" for team in (0, 1)]
+        return Given(
+            task=told("task_index").argmax(axis=1),
+            joint_pos=obs[:, :12],
+            joint_vel=obs[:, 12:24],
+            imu_pos=imu,
+            imu_quat=told("robot_quat")[:, [3, 0, 1, 2]].astype(np.float32).astype(np.float64),
+            gyro=told("robot_gyro"),
+            accelerometer=told("robot_accelerometer"),
+            velocimeter=told("robot_velocimeter"),
+            root_vel=root,
+            ball_pos=ball,
+            ball_vel=told("ball_velp_rel_robot") + root,
+            keeper_pos=np.stack([imu + told(name.format("xpos")) for name in seen], axis=1),
+            keeper_vel=np.stack([root + told(name.format("velp")) for name in seen], axis=1),
+            target_pos=imu + told("target_xpos_rel_robot"),
+            target_vel=root + told("target_velp_rel_robot"),
+            defender_pos=told("defender_xpos").reshape(-1, 3, 3),
+        )
 
-        def turned(vector):
-            along = vector[:, 0] * ahead[:, 0] + vector[:, 1] * ahead[:, 1]
-            aside = vector[:, 1] * ahead[:, 0] - vector[:, 0] * ahead[:, 1]
-            return np.stack([along, aside], axis=1)
-
-        goalie = told("task_index")[:, :1] > 0.5
-        ball = told("ball_xpos_rel_robot")[:, :2]
-        way = told("target_xpos_rel_robot")[:, :2] - ball
-        way = np.where(goalie, told("goal_team_0_rel_ball")[:, :2], way)
-        length = np.sqrt((way**2).sum(axis=1, keepdims=True) + 1e-12)
-        keeper = told("goalkeeper_team_0_xpos_rel_robot")[:, :2] - ball
-        parts = [
-            turned(ball),
-            turned(told("ball_velp_rel_robot")[:, :2] + self.root_velocity(told, goalie)),
-            turned(way / length),
-            length / 5,
-            turned(np.where(goalie, keeper, 0.0)),
-        ]
-        return np.concatenate(parts, axis=1)
-
-    def root_velocity(self, told, goalie):
-        """The robot's over the ground (n, 2) m/s: what stands still seems to move against it."""
+    def root_velocity(self, told):
+        """The robot's (n, 3) m/s: what stands still seems to move against it."""
         # The keeper of the goalie task moves as a sine, told 2 ms late.
-        omega = 2 * np.pi * self.KEEPER_FREQUENCY
-        late = omega * self.TIMESTEP * (self.steps - 1)
-        speed = np.where(self.steps > 0, omega * self.KEEPER_AMPLITUDE * np.cos(late), 0.0)
-        keeper = np.stack([np.zeros_like(speed), speed], axis=1)
-        moving = keeper - told("goalkeeper_team_0_velp_rel_robot")[:, :2]
-        return np.where(goalie, moving, -told("target_velp_rel_robot")[:, :2])
+        omega = 2 * np.pi * game.KEEPER_FREQUENCY
+        late = omega * game.TIMESTEP * (self.steps - 1)
+        speed = np.where(self.steps > 0, omega * game.KEEPER_AMPLITUDE * np.cos(late), 0.0)
+        keeper = speed[:, None] * np.array([0.0, 1.0, 0.0])
+        goalie = told("task_index")[:, :1] > 0.5
+        moving = keeper - told("goalkeeper_team_0_velp_rel_robot")
+        return np.where(goalie, moving, -told("target_velp_rel_robot"))
 
-    def clock(self, told):
-        """Sine and cosine of the gait clock (n, 2)."""
-        cycles = self.steps * (self.TIMESTEP * self.GAIT_FREQUENCY)
-        angle = 2 * np.pi * (cycles - np.floor(cycles))
-        return np.stack([np.sin(angle), np.cos(angle)], axis=1)
 
-    def previous_action(self, told):
-        """A place (n, 12) that the policy's module fills."""
-        return np.zeros((len(self.steps), 12))
+class Given:
+    """Values by name: a frame and a clock, as far as official infos give them."""
+
+    def __init__(self, **values):
+        vars(self).update(values)
+
+    def __getattr__(self, name):
+        raise AttributeError(f"official infos do not give {name}")
 
 
 def action_function(policy):
@@ -143,24 +138,103 @@ def action_function(policy):
 
 
 def render(settings: Settings) -> str:
-    """The text of :class:`Preprocessor` with its constants set."""
-    constants = {
-        "FEATURES": settings.features,
-        "GAIT_FREQUENCY": settings.gait_frequency,
-        "DECIMATION": settings.decimation,
-        "KEEPER_AMPLITUDE": game.KEEPER_AMPLITUDE,
-        "KEEPER_FREQUENCY": game.KEEPER_FREQUENCY,
-        "TIMESTEP": game.TIMESTEP,
-    }
-    text = inspect.getsource(Preprocessor)
-    for name, value in constants.items():
-        text, found = re.subn(
-            rf"^(    {name}(: tuple)? = ).*$", rf"\g<1>{value!r}", text, flags=re.M
-        )
-        assert found == 1, name
-    return text
+    """The text of :class:`Preprocessor`, of what it calls, and its constants.
+
+    Raises:
+        ValueError: a part's function uses what a text cannot hold.
+    """
+    text, seen = _Text(), list[str]()
+    text.add("Preprocessor", Preprocessor)
+    for part in parts(settings.features):
+        name = part.compute.__name__
+        if not part.infos:
+            text.add(name, part.compute)
+        seen += map(repr, part.infos) if part.infos else [name]
+    lines = [
+        f"Preprocessor.FEATURES = {settings.features!r}",
+        f"Preprocessor.GAIT_FREQUENCY = {settings.gait_frequency!r}",
+        f"Preprocessor.DECIMATION = {settings.decimation!r}",
+        "Preprocessor.PARTS = (",
+        *(f"    {part}," for part in seen),
+        ")\n",
+    ]
+    return text.render() + "\n".join(lines)
 
 
 def render_action() -> str:
     """The text of :func:`action_function`."""
     return inspect.getsource(action_function)
+
+
+class _Text:
+    """Functions, classes and constants with all that they use, as text that stands alone."""
+
+    def __init__(self) -> None:
+        self._known: dict[str, Any] = {"np": np}
+        self._sources: list[str] = []
+        self._game: set[str] = set()
+
+    def add(self, name: str, value: Any) -> None:
+        """What code of the rules or of this module calls ``name``, and what that uses.
+
+        Raises:
+            ValueError: the text cannot hold it, or holds another thing of that name.
+        """
+        if name in self._known:
+            if self._known[name] is not value:
+                raise ValueError(f"a preprocessor's text would hold two things named {name}")
+            return
+        self._known[name] = value
+        if isinstance(value, int | float | str | tuple):
+            self._sources.append(f"{name} = {value!r}")
+        elif isinstance(value, FunctionType | type) and name.isidentifier():
+            self._add_source(value)
+        else:
+            kind = type(value).__name__
+            raise ValueError(
+                f"{name}, a {kind}, is nothing that a preprocessor's text can hold: expected "
+                "the array namespace, game, constants and named functions"
+            )
+
+    def _add_source(self, value: Any) -> None:
+        source = inspect.getsource(value)
+        if isinstance(value, FunctionType):
+            source = ast.unparse(_Bare().visit(ast.parse(source)))
+        self._sources.append(source.strip())
+        known = vars(sys.modules[value.__module__])
+        for name in sorted(_globals(compile(source, value.__name__, "exec")) & known.keys()):
+            if known[name] is game:
+                self._game |= set(re.findall(r"\bgame\.(\w+)", source))
+            else:
+                self.add(name, known[name])
+
+    def render(self) -> str:
+        """The text; what was added first stands first."""
+        constants = "\n    ".join(
+            f"{name} = {getattr(game, name)!r}" for name in sorted(self._game)
+        )
+        first, *others = self._sources
+        return "\n\n\n".join([first, f"class game:\n    {constants}", *others, ""])
+
+
+def _globals(code: CodeType) -> set[str]:
+    """Names from outside of it that code reads."""
+    read = [
+        i.argval for i in dis.get_instructions(code) if i.opname in ("LOAD_GLOBAL", "LOAD_NAME")
+    ]
+    names = {name for name in read if not name.startswith("__")}
+    inner = (_globals(constant) for constant in code.co_consts if isinstance(constant, CodeType))
+    return names.union(*inner)
+
+
+class _Bare(ast.NodeTransformer):
+    """Takes annotations away, whose names a text does not know."""
+
+    def visit_arg(self, node: ast.arg) -> ast.arg:
+        node.annotation = None
+        return node
+
+    def visit_FunctionDef(self, node: ast.FunctionDef) -> ast.FunctionDef:
+        node.returns = None
+        self.generic_visit(node)
+        return node

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any, NamedTuple
 
 from booster_ray.config import Config
-from booster_ray.soccer import features
+from booster_ray.soccer import observation
 from booster_ray.soccer.control import Gains, leg_gains
 
 
@@ -33,7 +33,7 @@ class Settings(NamedTuple):
     @property
     def observation_size(self) -> int:
         """Numbers that the policy sees."""
-        return features.size(self.features)
+        return observation.size(self.features)
 
     @property
     def remembers(self) -> bool:
@@ -42,7 +42,7 @@ class Settings(NamedTuple):
 
     def feature_start(self, name: str) -> int:
         """Where a feature begins in the observation; raises ValueError where it is not seen."""
-        return features.size(self.features[: self.features.index(name)])
+        return observation.size(self.features[: self.features.index(name)])
 
     def gains(self) -> Gains:
         """Both legs. Shapes: (12,)."""

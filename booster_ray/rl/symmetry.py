@@ -2,38 +2,35 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
 
 Array = Any
 
+Image = Sequence[tuple[int, int]]
+"""What n numbers become in the mirror, a signed permutation that is its own inverse: of the i-th
+pair (place, sign), ``mirrored[i] = sign * x[place]``; signs are ±1."""
+
 
 class Mirror(NamedTuple):
-    """What observations and actions become in the mirror: ``mirrored[i] = sign[i] * x[order[i]]``.
+    """Images of observations and of actions.
 
     If playing ``action`` at ``observation`` pays a reward and leads somewhere, then the mirrored
     action at the mirrored observation pays the same and leads to the mirrored place.
     """
 
-    observation_order: np.ndarray
-    """int (obs,)."""
-    observation_sign: np.ndarray
-    """float32 (obs,): ±1."""
-    action_order: np.ndarray
-    """int (act,)."""
-    action_sign: np.ndarray
-    """float32 (act,): ±1."""
+    observation: Image
+    """Of obs numbers."""
+    action: Image
+    """Of act numbers."""
 
 
-def mirror_observation(mirror: Mirror, observation: Array) -> Array:
-    """Shape: (..., obs) → (..., obs)."""
-    return observation[..., mirror.observation_order] * mirror.observation_sign
-
-
-def mirror_action(mirror: Mirror, action: Array) -> Array:
-    """Shape: (..., act) → (..., act)."""
-    return action[..., mirror.action_order] * mirror.action_sign
+def mirrored(image: Image, x: Array) -> Array:
+    """Shape: (..., n) → (..., n)."""
+    order, sign = zip(*image, strict=True)
+    return x[..., np.array(order)] * np.array(sign, np.float32)
 
 
 def check(mirror: Mirror, observation_size: int, action_size: int) -> None:
@@ -42,15 +39,11 @@ def check(mirror: Mirror, observation_size: int, action_size: int) -> None:
     Raises:
         ValueError: a wrong length, or mirroring twice does not give back what was there.
     """
-    for name, order, sign, size in (
-        ("observation", mirror.observation_order, mirror.observation_sign, observation_size),
-        ("action", mirror.action_order, mirror.action_sign, action_size),
-    ):
-        if np.shape(order) != (size,) or np.shape(sign) != (size,):
-            raise ValueError(
-                f"mirror of {name}s has {np.shape(order)} places and {np.shape(sign)} signs; "
-                f"expected {size} of each"
-            )
-        twice = np.array_equal(order[order], np.arange(size))
-        if not twice or not np.array_equal(sign * sign[order], np.ones(size)):
+    sizes = observation_size, action_size
+    for name, image, size in zip(mirror._fields, mirror, sizes, strict=True):
+        if len(image) != size:
+            raise ValueError(f"mirror of {name}s has {len(image)} places; expected {size}")
+        numbers = np.arange(1.0, size + 1.0)
+        inside = all(place in range(size) for place, _ in image)
+        if not inside or not np.array_equal(mirrored(image, mirrored(image, numbers)), numbers):
             raise ValueError(f"mirror of {name}s is not its own inverse")

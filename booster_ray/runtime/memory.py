@@ -9,7 +9,7 @@ from importlib.util import find_spec
 from pathlib import Path
 
 from booster_ray.config import Config, ConfigError, Sweep
-from booster_ray.soccer import features, game
+from booster_ray.soccer import game, observation
 
 FLOAT = 4
 GIB = 2**30
@@ -156,7 +156,7 @@ def largest(sweep: Sweep) -> Config:
     for key in ("sac.replay_size", "ddpg.replay_size"):
         chosen |= {key: max(values[key])} if key in values else {}
     if "observation.features" in values:
-        chosen["observation.features"] = max(values["observation.features"], key=features.size)
+        chosen["observation.features"] = max(values["observation.features"], key=observation.size)
     try:
         return sweep.resolve(chosen)
     except ConfigError:  # the ends do not go together
@@ -166,7 +166,7 @@ def largest(sweep: Sweep) -> Config:
 def known_sizes(config: Config, of_world: tuple[int, int] | None) -> tuple[int, int] | None:
     """Numbers in an observation and in an action, where they are known without JAX."""
     if config.world.is_soccer:
-        return features.size(config.observation.features), game.ACTION_SIZE
+        return observation.size(config.observation.features), game.ACTION_SIZE
     return of_world
 
 

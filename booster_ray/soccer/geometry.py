@@ -34,6 +34,14 @@ def yaw(quat: Array) -> Array:
     return xp.atan2(2.0 * (w * z + x * y), 1.0 - 2.0 * (y * y + z * z))
 
 
+def heading(quat: Array) -> Array:
+    """Unit vector of the body's x axis on the ground. Shape: (..., 4) → (..., 2)."""
+    xp = quat.__array_namespace__()
+    w, x, y, z = quat[..., 0], quat[..., 1], quat[..., 2], quat[..., 3]
+    forward = xp.stack([1.0 - 2.0 * (y * y + z * z), 2.0 * (w * z + x * y)], axis=-1)
+    return forward / norm(forward, eps=1e-12)[..., None]
+
+
 def norm(vector: Array, eps: float = 0.0) -> Array:
     """Euclidean norm over the last axis; ``eps`` keeps its gradient finite at zero."""
     xp = vector.__array_namespace__()

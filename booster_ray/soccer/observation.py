@@ -1,15 +1,70 @@
-"""The policy's 89-number observation, as the competition's preprocessor defines it.
+"""What a policy sees: one table of parts, from which everything about observations follows.
 
-Order: qpos 12, qvel 12, projected gravity 3, gyro 3, accelerometer 3, velocimeter 3,
-goals 12, ball 9, team 2, keepers 12, target 6, defenders 9, task one-hot 3.
-Source: the preprocessor of ArenaX-Labs/booster_soccer_showdown (training_scripts/main.py).
+``OFFICIAL`` holds the 89 numbers that the competition's preprocessor gives, in its order
+(training_scripts/main.py of ArenaX-Labs/booster_soccer_showdown). ``FEATURES`` holds what a config
+may append to them. An entry says how a part is computed, what it becomes in the mirror, whether
+noise reaches it and which official infos are it. Sizes, places, the noise mask, the mirror, the
+config's names, the official view and the exported preprocessor are read from these entries, so a
+new part is one entry.
+
+The functions of parts, and whatever functions they call, go into packages as text. They may use
+the array namespace, constants and other functions of the rules, and no imported module but
+``game``; and of a frame only what official infos give (:mod:`booster_ray.policy.preprocessor`).
 """
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
+from typing import NamedTuple
+
 from booster_ray.soccer import game
 from booster_ray.soccer.frame import Array, Frame
-from booster_ray.soccer.geometry import rotate_inverse
+from booster_ray.soccer.geometry import heading, norm, rotate_inverse
+from booster_ray.soccer.symmetry import (
+    AXIAL,
+    CLOCK,
+    JOINTS,
+    PLANAR,
+    VECTOR,
+    Image,
+    joined,
+    unchanged,
+)
+
+
+class Clock(NamedTuple):
+    """What a preprocessor may keep between steps."""
+
+    phase: Array
+    """(...) cycles in [0, 1): the gait clock."""
+    previous_action: Array
+    """(..., 12) in [-1, 1]."""
+
+
+NO_CLOCK = Clock(phase=None, previous_action=None)
+"""What official parts are computed with: they do not look at it."""
+
+
+class Part(NamedTuple):
+    """One part of the observation."""
+
+    compute: Callable[[Frame, Clock], Array]
+    """(..., size) of a batch of worlds."""
+    image: Image
+    """What it becomes in the mirror."""
+    measured: bool = True
+    """Whether sensors measure it, so that observation noise reaches it."""
+    infos: tuple[str, ...] = ()
+    """Official infos that are this part, one after the other, equally long. A part that no infos
+    are is computed from the frame in the exported preprocessor too."""
+
+    @property
+    def size(self) -> int:
+        """Numbers in it."""
+        return len(self.image)
+
+
+# --- the competition's ---
 
 
 def projected_gravity(imu_quat: Array) -> Array:
@@ -19,44 +74,232 @@ def projected_gravity(imu_quat: Array) -> Array:
     return rotate_inverse(imu_quat, xp.broadcast_to(down, (*imu_quat.shape[:-1], 3)))
 
 
-def observe(frame: Frame) -> Array:
-    """Observation of every world, float32 of shape (..., 89)."""
-    xp = frame.joint_pos.__array_namespace__()
-    south = xp.asarray([-game.FIELD_HALF_LENGTH, 0.0, 0.0], dtype=frame.imu_pos.dtype)
-    team = xp.asarray([1.0, 0.0], dtype=frame.imu_pos.dtype)
-    batch = frame.task.shape
-    imu, ball = frame.imu_pos, frame.ball_pos
-    flat = (*batch, -1)
+def _float32(x: Array) -> Array:
+    """As official infos give sensors and orientation: so equal states look equal to the bit."""
+    xp = x.__array_namespace__()
+    return xp.astype(x, xp.float32)
+
+
+def joint_pos(frame: Frame, _: Clock) -> Array:
+    """Joint angles, rad. (..., 12)."""
+    return frame.joint_pos
+
+
+def joint_vel(frame: Frame, _: Clock) -> Array:
+    """Joint speeds, rad/s. (..., 12)."""
+    return frame.joint_vel
+
+
+def gravity(frame: Frame, _: Clock) -> Array:
+    """Projected gravity. (..., 3)."""
+    return projected_gravity(_float32(frame.imu_quat))
+
+
+def _south(frame: Frame) -> Array:
+    """The goal that is attacked, m: the middle of its line, on the ground. (3,)."""
+    xp = frame.imu_pos.__array_namespace__()
+    return xp.asarray([-game.FIELD_HALF_LENGTH, 0.0, 0.0], dtype=frame.imu_pos.dtype)
+
+
+def _team(frame: Frame, _: Clock) -> Array:
+    """One-hot of the robot's team, which is always the first. (..., 2)."""
+    xp = frame.imu_pos.__array_namespace__()
+    return xp.broadcast_to(xp.asarray([1, 0]), (*frame.task.shape, 2))
+
+
+def _keepers(frame: Frame, _: Clock) -> Array:
+    """Position (m) and velocity (m/s) from the robot, of one keeper, then the other. (..., 12)."""
+    xp = frame.imu_pos.__array_namespace__()
     parts = [
-        frame.joint_pos,
-        frame.joint_vel,
-        # Official infos tell the orientation in float32; so equal states look equal to the bit.
-        projected_gravity(xp.astype(frame.imu_quat, xp.float32)),
-        frame.gyro,
-        frame.accelerometer,
-        frame.velocimeter,
-        south - imu,
-        -south - imu,
-        south - ball,
-        -south - ball,
-        ball - imu,
-        frame.ball_vel - frame.root_vel,
-        frame.ball_angvel - frame.root_angvel,
-        xp.broadcast_to(team, (*batch, 2)),
-        # One row a keeper: position, then velocity.
-        xp.reshape(
-            xp.concat(
-                [
-                    frame.keeper_pos - imu[..., None, :],
-                    frame.keeper_vel - frame.root_vel[..., None, :],
-                ],
-                axis=-1,
-            ),
-            flat,
-        ),
-        frame.target_pos - imu,
-        frame.target_vel - frame.root_vel,
-        xp.reshape(frame.defender_pos, flat),
-        frame.task[..., None] == xp.arange(len(game.TASKS)),
+        frame.keeper_pos - frame.imu_pos[..., None, :],
+        frame.keeper_vel - frame.root_vel[..., None, :],
     ]
-    return xp.concat([xp.astype(part, xp.float32) for part in parts], axis=-1)
+    return xp.reshape(xp.concat(parts, axis=-1), (*frame.task.shape, -1))
+
+
+def _defenders(frame: Frame, _: Clock) -> Array:
+    """Absolute positions, m. (..., 9)."""
+    xp = frame.defender_pos.__array_namespace__()
+    return xp.reshape(frame.defender_pos, (*frame.task.shape, -1))
+
+
+def _task(frame: Frame, _: Clock) -> Array:
+    """One-hot of the task. (..., 3)."""
+    xp = frame.imu_pos.__array_namespace__()
+    return _float32(frame.task[..., None] == xp.arange(len(game.TASKS)))
+
+
+_KEEPER_INFOS = tuple(
+    f"goalkeeper_team_{team}_{quantity}_rel_robot"
+    for team in (0, 1)
+    for quantity in ("xpos", "velp")
+)
+
+OFFICIAL: dict[str, Part] = {
+    "joint_pos": Part(joint_pos, JOINTS),
+    "joint_vel": Part(joint_vel, JOINTS),
+    "gravity": Part(gravity, VECTOR),
+    "gyro": Part(lambda f, _: _float32(f.gyro), AXIAL, infos=("robot_gyro",)),
+    "accelerometer": Part(
+        lambda f, _: _float32(f.accelerometer), VECTOR, infos=("robot_accelerometer",)
+    ),
+    "velocimeter": Part(lambda f, _: _float32(f.velocimeter), VECTOR, infos=("robot_velocimeter",)),
+    # Goals stand on the mirror's plane.
+    "south_goal_from_robot": Part(
+        lambda f, _: _south(f) - f.imu_pos, VECTOR, infos=("goal_team_0_rel_robot",)
+    ),
+    "north_goal_from_robot": Part(
+        lambda f, _: -_south(f) - f.imu_pos, VECTOR, infos=("goal_team_1_rel_robot",)
+    ),
+    "south_goal_from_ball": Part(
+        lambda f, _: _south(f) - f.ball_pos, VECTOR, infos=("goal_team_0_rel_ball",)
+    ),
+    "north_goal_from_ball": Part(
+        lambda f, _: -_south(f) - f.ball_pos, VECTOR, infos=("goal_team_1_rel_ball",)
+    ),
+    "ball": Part(lambda f, _: f.ball_pos - f.imu_pos, VECTOR, infos=("ball_xpos_rel_robot",)),
+    "ball_vel": Part(lambda f, _: f.ball_vel - f.root_vel, VECTOR, infos=("ball_velp_rel_robot",)),
+    "ball_angvel": Part(
+        lambda f, _: f.ball_angvel - f.root_angvel, AXIAL, infos=("ball_velr_rel_robot",)
+    ),
+    # The mirror does not change sides.
+    "team": Part(_team, unchanged(2), infos=("player_team",)),
+    # A keeper moves by a clock that is no part of the observation: in the goalie task the image
+    # is that of a play half a keeper's period later.
+    "keepers": Part(_keepers, joined(*[VECTOR] * 4), infos=_KEEPER_INFOS),
+    "target": Part(lambda f, _: f.target_pos - f.imu_pos, VECTOR, infos=("target_xpos_rel_robot",)),
+    "target_vel": Part(
+        lambda f, _: f.target_vel - f.root_vel, VECTOR, infos=("target_velp_rel_robot",)
+    ),
+    # Defenders are in no order: they need not change places.
+    "defenders": Part(_defenders, joined(*[VECTOR] * 3), infos=("defender_xpos",)),
+    "task": Part(_task, unchanged(len(game.TASKS)), measured=False, infos=("task_index",)),
+}
+"""The 89 numbers, in their order."""
+
+
+# --- what may be appended ---
+#
+# The official observation gives positions in the world frame and hides the heading, so a network
+# must learn to turn vectors by an angle it cannot see. These parts say the same from the robot.
+
+
+def gait_phase(steps: Array, frequency: float) -> Array:
+    """Phase in [0, 1) of a clock of ``frequency`` Hz after int (...) physics steps."""
+    cycles = steps * (game.TIMESTEP * frequency)
+    return cycles - cycles.__array_namespace__().floor(cycles)
+
+
+def aim(frame: Frame) -> Array:
+    """Where the ball should go, m: the target, or the middle of the goal line. (..., 2)."""
+    xp = frame.ball_pos.__array_namespace__()
+    goal = xp.asarray([-game.FIELD_HALF_LENGTH, 0.0], dtype=frame.ball_pos.dtype)
+    goalie = (frame.task == game.GOALIE)[..., None]
+    return xp.where(goalie, goal, frame.target_pos[..., :2])
+
+
+def _turned(vector: Array, forward: Array) -> Array:
+    """World (..., 2) in the frame whose x axis is ``forward``."""
+    xp = vector.__array_namespace__()
+    x = vector[..., 0] * forward[..., 0] + vector[..., 1] * forward[..., 1]
+    y = vector[..., 1] * forward[..., 0] - vector[..., 0] * forward[..., 1]
+    return xp.stack([x, y], axis=-1)
+
+
+def egocentric(frame: Frame, _: Clock) -> Array:
+    """Ball, aim and keeper seen from the robot's heading. (..., 9).
+
+    Ball from the imu (2), ball velocity over the ground (2), unit vector from ball to aim (2)
+    and its length over 5 m (1), keeper from the ball (2; zero where there is none).
+    """
+    xp = frame.ball_pos.__array_namespace__()
+    forward = heading(frame.imu_quat)
+    ball = frame.ball_pos[..., :2]
+    way = aim(frame) - ball
+    length = norm(way, eps=1e-12)[..., None]
+    keeper = frame.keeper_pos[..., 0, :2] - ball
+    keeper = xp.where((frame.task == game.GOALIE)[..., None], keeper, 0 * keeper)
+    return xp.concat(
+        [
+            _turned(ball - frame.imu_pos[..., :2], forward),
+            _turned(frame.ball_vel[..., :2], forward),
+            _turned(way / length, forward),
+            length / 5.0,
+            _turned(keeper, forward),
+        ],
+        axis=-1,
+    )
+
+
+def clock(_: Frame, kept: Clock) -> Array:
+    """Sine and cosine of the gait clock. (..., 2)."""
+    xp = kept.phase.__array_namespace__()
+    angle = 2.0 * xp.pi * kept.phase
+    return xp.stack([xp.sin(angle), xp.cos(angle)], axis=-1)
+
+
+def previous_action(_: Frame, kept: Clock) -> Array:
+    """The last action. (..., 12)."""
+    return kept.previous_action
+
+
+FEATURES: dict[str, Part] = {
+    "egocentric": Part(egocentric, joined(PLANAR, PLANAR, PLANAR, unchanged(1), PLANAR)),
+    "clock": Part(clock, CLOCK, measured=False),
+    "previous_action": Part(previous_action, JOINTS, measured=False),
+}
+"""Parts that a config appends, in the order that it gives, by the name that it uses."""
+
+
+# --- what follows from the table ---
+
+
+def parts(names: Sequence[str] = ()) -> list[Part]:
+    """The observation with the named features, in order; raises KeyError for an unknown one."""
+    return [*OFFICIAL.values(), *(FEATURES[name] for name in names)]
+
+
+def size(names: Sequence[str] = ()) -> int:
+    """Numbers in an observation with the named features."""
+    return sum(part.size for part in parts(names))
+
+
+def places(names: Sequence[str] = ()) -> dict[str, slice]:
+    """Where each part lies in an observation with the named features."""
+    found, start = {}, 0
+    for name, part in zip([*OFFICIAL, *names], parts(names), strict=True):
+        found[name] = slice(start, start + part.size)
+        start += part.size
+    return found
+
+
+def measured(names: Sequence[str] = ()) -> list[bool]:
+    """Which of the observation's numbers sensors measure, and noise reaches."""
+    return [part.measured for part in parts(names) for _ in range(part.size)]
+
+
+def image(names: Sequence[str] = ()) -> Image:
+    """What an observation with the named features becomes in the mirror."""
+    return joined(*(part.image for part in parts(names)))
+
+
+def describe_features() -> str:
+    """Names of the features, each with what its function's docstring says first."""
+    first = {
+        name: (part.compute.__doc__ or "").partition(". ")[0] for name, part in FEATURES.items()
+    }
+    return ", ".join(f"`{name}` ({text[:1].lower()}{text[1:]})" for name, text in first.items())
+
+
+def observe(frame: Frame) -> Array:
+    """Official observation of every world, float32 of shape (..., 89)."""
+    xp = frame.joint_pos.__array_namespace__()
+    seen = [xp.astype(part.compute(frame, NO_CLOCK), xp.float32) for part in OFFICIAL.values()]
+    return xp.concat(seen, axis=-1)
+
+
+def append(observation: Array, frame: Frame, kept: Clock, names: Sequence[str]) -> Array:
+    """The official observation (..., 89) and the named features, float32 (..., size(names))."""
+    xp = observation.__array_namespace__()
+    extra = [xp.astype(FEATURES[name].compute(frame, kept), xp.float32) for name in names]
+    return xp.concat([observation, *extra], axis=-1) if extra else observation

@@ -11,10 +11,9 @@ from collections.abc import Callable, Mapping
 from typing import NamedTuple
 
 from booster_ray.soccer import game
-from booster_ray.soccer.features import aim, heading
 from booster_ray.soccer.frame import Array, Frame
-from booster_ray.soccer.geometry import norm
-from booster_ray.soccer.observation import projected_gravity
+from booster_ray.soccer.geometry import heading, norm
+from booster_ray.soccer.observation import aim, projected_gravity
 from booster_ray.soccer.scoring import ball_in_goal, fallen, official_score
 
 STANDING_HEIGHT = 0.66

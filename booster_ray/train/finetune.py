@@ -22,6 +22,7 @@ from booster_ray.rl.ddpg.replay import AnnealedReplay, stacked, with_discount
 from booster_ray.rl.ddpg.team import Team, current_team, own_device
 from booster_ray.rl.sac.losses import Batch
 from booster_ray.runtime.memory import check_run
+from booster_ray.soccer.observation import places
 from booster_ray.train.collect import (
     EPISODES_AVERAGED,
     check_step,
@@ -34,7 +35,8 @@ from booster_ray.train.learner import task_shares
 from booster_ray.train.pretrain import Pretraining, owed
 from booster_ray.train.report import TrainingDiverged, Tree, check_given
 
-VELOCIMETER = slice(33, 35)
+_START = places()["velocimeter"].start
+VELOCIMETER = slice(_START, _START + 2)
 """Where an observation has the trunk's velocity along its x and y axes, m/s."""
 
 RATES = "ddpg.critic_lr and the lr of ddpg.thawing"

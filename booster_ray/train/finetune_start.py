@@ -15,7 +15,7 @@ from booster_ray.envs.make import sizes
 from booster_ray.policy.actor_files import ABOUT, ConversionError, load_actor
 from booster_ray.policy.convert import CLIP, describe_observation, to_torch
 from booster_ray.rl.torch_actor import TorchActor, hidden_layers
-from booster_ray.soccer import features, game
+from booster_ray.soccer import observation
 from booster_ray.store import checkpoint
 from booster_ray.store.checkpoint.store import MANIFEST
 from booster_ray.track.fetch import start_path
@@ -129,7 +129,7 @@ def _check_alike(config: Config, trained: Config, path: Path) -> None:
         raise ConfigError(
             "observation.features",
             f"lacks {', '.join(lost)}: {path} sees "
-            f"{describe_observation(features.size(theirs))}, expected all of {list(theirs)}",
+            f"{describe_observation(observation.size(theirs))}, expected all of {list(theirs)}",
         )
     if "clock" in theirs and config.observation != trained.observation.model_copy(
         update={"features": ours}
@@ -158,11 +158,9 @@ def grown(actor: TorchActor, had: Sequence[str], has: Sequence[str]) -> TorchAct
     """The same policy for an observation with more features, to which it does not listen yet."""
     if list(had) == list(has):
         return actor
-    old = np.arange(game.OBSERVATION_SIZE)
-    for name in had:
-        first = features.size(has[: list(has).index(name)])
-        old = np.concatenate([old, first + np.arange(features.FEATURES[name].size)])
-    result = TorchActor.from_spec({**actor.spec(), "observation_size": features.size(has)})
+    size, places = observation.size(has), observation.places(has)
+    old = np.concatenate([np.arange(size)[places[name]] for name in observation.places(had)])
+    result = TorchActor.from_spec({**actor.spec(), "observation_size": size})
     state = {k: v for k, v in actor.state_dict().items() if not k.startswith("mlp.hidden.0.linear")}
     for name, fresh in (("mean", result.mean), ("deviation", result.deviation)):
         fresh[old] = state[name]
@@ -221,8 +219,7 @@ def _replay(config: Config, state: dict[str, Any]) -> Replay:
     rows = np.asarray(state["rows"])
     task = np.zeros(rows.shape[1], int)
     if config.world.is_soccer:
-        one_hot = slice(game.OBSERVATION_SIZE - len(game.TASKS), game.OBSERVATION_SIZE)
-        task = rows[0, :, one_hot].argmax(axis=1)
+        task = rows[0, :, observation.places()["task"]].argmax(axis=1)
     sizes = state["observation_size"], state["action_size"]
     replay = Replay(rows.shape[0] * rows.shape[1], task, *sizes, shares=task_shares(config))
     replay.restore(state)

@@ -5,15 +5,14 @@ from __future__ import annotations
 from booster_ray.config import Config
 from booster_ray.rl.sac.learner import Sac
 from booster_ray.rl.symmetry import Mirror
-from booster_ray.soccer import symmetry
+from booster_ray.soccer import observation, symmetry
 
 
 def make_learner(config: Config, observation_size: int, action_size: int) -> Sac:
     """The learner of a config, for worlds of these sizes."""
     mirror = None
     if config.world.is_soccer:
-        seen, done = symmetry.observation(config.observation.features), symmetry.action()
-        mirror = Mirror(seen.order, seen.sign, done.order, done.sign)
+        mirror = Mirror(observation.image(config.observation.features), symmetry.ACTION)
     return Sac(config.sac, observation_size, action_size, mirror)
 
 

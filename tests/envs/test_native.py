@@ -13,7 +13,7 @@ from booster_ray.envs import stepping
 from booster_ray.envs.contract import StepResult
 from booster_ray.envs.native import NativeWorld
 from booster_ray.evaluate.scores import gains
-from booster_ray.soccer import features, game, randomization
+from booster_ray.soccer import game, observation, randomization
 from booster_ray.soccer.control import pd_target, pd_torque
 from booster_ray.soccer.randomization import DRAWS, LEVELS, Level
 from booster_ray.store import checkpoint
@@ -248,7 +248,7 @@ def test_a_step_needs_a_reset() -> None:
 def test_features_follow_the_official_numbers() -> None:
     names = ("clock", "egocentric", "previous_action")
     with_features, without = world(features=names, gait_frequency=2.0), world()
-    assert with_features.observation_size == features.size(names)
+    assert with_features.observation_size == observation.size(names)
     np.testing.assert_array_equal(with_features.reset(0)[:, :89], without.reset(0))
     for k, action in enumerate(actions(3)):
         seen = with_features.step(action).final_observation

@@ -23,7 +23,7 @@ from booster_ray.rl import normalizer
 from booster_ray.rl.sac.learner import Sac, SacState
 from booster_ray.rl.torch_actor import TorchActor
 from booster_ray.rl.tree import from_tree, to_tree
-from booster_ray.soccer import features, game
+from booster_ray.soccer import game, observation
 from booster_ray.store.checkpoint import CheckpointError
 
 TOLERANCE = 1e-5
@@ -272,9 +272,9 @@ def test_another_observation_is_refused_by_name(size: int, said: str) -> None:
 
 
 def test_every_choice_of_features_has_a_name_of_its_own() -> None:
-    names = list(features.FEATURES)
+    names = list(observation.FEATURES)
     some = [c for n in range(len(names) + 1) for c in itertools.combinations(names, n)]
-    told = [convert.describe_observation(features.size(c)) for c in some]
+    told = [convert.describe_observation(observation.size(c)) for c in some]
     assert len(set(told)) == len(some)
 
 

@@ -1,5 +1,9 @@
 """The preprocessor's text: the rules' observation, held at 50 Hz, for every environment apart."""
 
+import math
+import os
+import subprocess
+import sys
 from typing import Any
 
 import numpy as np
@@ -11,11 +15,12 @@ from booster_ray.policy.preprocessor import Preprocessor, render, render_action
 from booster_ray.policy.sai import Rejected, load_code
 from booster_ray.policy.settings import Settings
 from booster_ray.soccer import game
-from booster_ray.soccer.features import Clock, append, gait_phase
 from booster_ray.soccer.frame import Frame
-from booster_ray.soccer.observation import observe
+from booster_ray.soccer.observation import FEATURES as TABLE
+from booster_ray.soccer.observation import Clock, Part, append, gait_phase, observe, places, size
 
-FEATURES = ("egocentric", "clock", "previous_action")
+FEATURES = tuple(TABLE)
+SIZE, CLOCK = size(FEATURES), places(FEATURES)["clock"]
 GAINS = Settings().gains()
 
 
@@ -42,10 +47,10 @@ def test_it_is_the_rules_observation(task: str) -> None:
     for _ in range(60):
         frame = played.frame()
         told = preprocessor.modify_state(*official_view(frame, task))
-        assert told.shape == (3, 112 + 24 + 2) and told.dtype == np.float32
-        np.testing.assert_allclose(told[:, :112], expected(frame, steps), atol=1e-6)
-        np.testing.assert_array_equal(told[:, 112:124], frame.joint_pos.astype(np.float32))
-        np.testing.assert_array_equal(told[:, 124:136], frame.joint_vel.astype(np.float32))
+        assert told.shape == (3, SIZE + 24 + 2) and told.dtype == np.float32
+        np.testing.assert_allclose(told[:, :SIZE], expected(frame, steps), atol=1e-6)
+        joints = np.concatenate([frame.joint_pos, frame.joint_vel], axis=1, dtype=np.float32)
+        np.testing.assert_array_equal(told[:, SIZE : SIZE + 24], joints)
         played.step(rng.uniform(-0.5, 0.5, (3, 12)) * game.TORQUE_LIMITS)
         steps += 1
     played.close()
@@ -58,25 +63,25 @@ def test_the_observation_is_held_and_each_environment_has_its_own_clock() -> Non
     # As if they had begun at other times: each is put back to its start once.
     start = official_view(played.frame(), task)
     begins = {0: [0, 34], 1: [0, 61], 2: [0]}
-    rng, steps, held = np.random.default_rng(0), np.zeros(n, int), np.zeros((n, 112))
+    rng, steps, held = np.random.default_rng(0), np.zeros(n, int), np.zeros((n, SIZE))
     for step in range(80):
         frame = played.frame()
-        observation, info = official_view(frame, task)
+        official, info = official_view(frame, task)
         wanted = expected(frame, steps)
         first = np.array([step in begins[i] for i in range(n)])
         steps[first] = 0
         for i in np.flatnonzero(first):
-            observation[i] = start[0][i]
+            official[i] = start[0][i]
             info = {k: np.where(np.arange(n).reshape(-1, *[1] * (v.ndim - 1)) == i,
                                 start[1][k], v) for k, v in info.items()}  # fmt: skip
-        told = preprocessor.modify_state(observation, info)
+        told = preprocessor.modify_state(official, info)
         acts = steps % 10 == 0
         assert (told[:, -2] == first).all() and (told[:, -1] == acts).all(), step
         fresh = acts & ~first  # what a reset tells, another test compares
-        np.testing.assert_allclose(told[fresh, 98:100], wanted[fresh, 98:100], atol=1e-6)
-        np.testing.assert_array_equal(told[~acts, :112], held[~acts])
-        np.testing.assert_array_equal(told[:, 112:124], observation[:, :12])
-        held = told[:, :112]
+        np.testing.assert_allclose(told[fresh, CLOCK], wanted[fresh, CLOCK], atol=1e-6)
+        np.testing.assert_array_equal(told[~acts, :SIZE], held[~acts])
+        np.testing.assert_array_equal(told[:, SIZE : SIZE + 12], official[:, :12])
+        held = told[:, :SIZE]
         played.step(rng.uniform(-0.3, 0.3, (n, 12)) * game.TORQUE_LIMITS)
         steps += 1
     played.close()
@@ -136,6 +141,60 @@ def test_a_single_task_benchmark_is_refused() -> None:
     played.close()
     with pytest.raises(ValueError, match="task_index has 1 numbers, expected 3"):
         made().modify_state(observation, info | {"task_index": np.ones((1, 1))})
+
+
+def by_hand(frame: Frame, _: Clock) -> Any:
+    return np.zeros((len(frame.task), 1))
+
+
+def at_the_feet(frame: Frame, _: Clock) -> Any:
+    return frame.foot_pos[..., 0, 2:]
+
+
+def named_twice() -> Any:
+    def egocentric(frame: Frame, _: Clock) -> Any:
+        return frame.imu_pos[..., 2:]
+
+    return egocentric
+
+
+def with_a_module(frame: Frame, _: Clock) -> Any:
+    return frame.imu_pos[..., 2:] * math.pi
+
+
+@pytest.mark.parametrize(
+    ("compute", "refused"),
+    [
+        (lambda frame, _: frame.imu_pos, "lambda"),
+        (named_twice(), "two things named egocentric"),
+        (with_a_module, "math, a module, is nothing"),
+        (at_the_feet, "official infos do not give foot_pos"),
+    ],
+)
+def test_parts_that_no_package_can_compute(
+    compute: Any, refused: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    played = world("goalie", 1)
+    played.reset(0)
+    view = official_view(played.frame(), "goalie")
+    played.close()
+    monkeypatch.setitem(TABLE, "new", Part(by_hand, ((0, 1),)))
+    assert made(features=("new",)).modify_state(*view).shape == (1, 90 + 24)
+    monkeypatch.setitem(TABLE, "new", Part(compute, ((0, 1),)))
+    with pytest.raises((ValueError, AttributeError), match=refused):
+        made(features=("egocentric", "new")).modify_state(*view)
+
+
+def test_the_text_is_the_same_in_every_process() -> None:
+    command = "from booster_ray.policy.preprocessor import *; print(render(Settings(%r)), end='')"
+    texts = {
+        subprocess.run(
+            [sys.executable, "-c", command % (FEATURES,)],
+            env=os.environ | {"PYTHONHASHSEED": seed}, capture_output=True, text=True, check=True,
+        ).stdout
+        for seed in ("1", "2")
+    }  # fmt: skip
+    assert texts == {render(Settings(features=FEATURES))}
 
 
 def test_the_text_stands_alone() -> None:

@@ -19,8 +19,8 @@ from booster_ray.policy.experts.striker import (
 )
 from booster_ray.soccer import game
 from booster_ray.soccer.control import pd_action, pd_target
-from booster_ray.soccer.features import Clock
 from booster_ray.soccer.frame import Frame
+from booster_ray.soccer.observation import Clock
 
 SEEDS = 12
 

@@ -24,7 +24,7 @@ KINDS: dict[str, dict[str, Any]] = {
         "symmetry": "augment", "max_grad_norm": 1.0,
     },
 }  # fmt: skip
-MIRROR = Mirror(np.arange(OBS), -np.ones(OBS, np.float32), np.arange(ACT), -np.ones(ACT))
+MIRROR = Mirror(*([(i, -1) for i in range(size)] for size in (OBS, ACT)))
 
 
 def batches(seed: int) -> Batch:

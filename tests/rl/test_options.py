@@ -12,7 +12,7 @@ from booster_ray.config import SAC
 from booster_ray.rl.replay import Replay
 from booster_ray.rl.sac.learner import Sac, SacState, _optimizer
 from booster_ray.rl.sac.losses import Batch, critic_loss
-from booster_ray.rl.symmetry import Mirror, mirror_action, mirror_observation
+from booster_ray.rl.symmetry import Mirror, mirrored
 from booster_ray.rl.tree import from_tree, to_tree
 
 LANES, HORIZON = 16, 10
@@ -37,7 +37,8 @@ OPTIONS: dict[str, dict[str, Any]] = {
         "n_step": 3,
     },
 }  # fmt: skip
-MIRROR = Mirror(np.array([0, 1]), np.float32([1, -1]), np.array([0, 1]), np.float32([1, -1]))
+IMAGE = ((0, 1), (1, -1))
+MIRROR = Mirror(IMAGE, IMAGE)
 
 
 @cache
@@ -259,9 +260,9 @@ def test_augmenting_is_learning_from_a_batch_and_its_image() -> None:
     sac, plain = learner("augment"), learner("default")
     small = batches(2)
     image = small._replace(
-        observation=mirror_observation(MIRROR, small.observation),
-        action=mirror_action(MIRROR, small.action),
-        next_observation=mirror_observation(MIRROR, small.next_observation),
+        observation=mirrored(IMAGE, small.observation),
+        action=mirrored(IMAGE, small.action),
+        next_observation=mirrored(IMAGE, small.next_observation),
     )
     lead = small.reward.shape[0], 2 * small.reward.shape[1]
     both = jax.tree.map(
@@ -277,9 +278,9 @@ def test_augmenting_is_learning_from_a_batch_and_its_image() -> None:
     ("mirror", "said"),
     [
         (None, "symmetry is augment, but no mirror was given"),
-        (MIRROR._replace(action_sign=np.float32([1])), "mirror of actions has"),
-        (MIRROR._replace(observation_order=np.array([0, 0])), "observations is not its own"),
-        (MIRROR._replace(observation_sign=np.float32([2, 1])), "observations is not its own"),
+        (Mirror(IMAGE, IMAGE[:1]), "mirror of actions has"),
+        (Mirror(((0, 1), (0, -1)), IMAGE), "observations is not its own"),
+        (Mirror(((0, 2), (1, 1)), IMAGE), "observations is not its own"),
     ],
 )
 def test_a_mirror_that_is_none_is_refused(mirror: Mirror | None, said: str) -> None:

@@ -8,44 +8,40 @@ import pytest
 
 from booster_ray.envs.model import soccer_model
 from booster_ray.envs.native import NativeWorld
-from booster_ray.soccer import game, symmetry
+from booster_ray.rl.symmetry import Image, mirrored
+from booster_ray.soccer import game
 from booster_ray.soccer import observation as rules
 from booster_ray.soccer.control import leg_gains
-from booster_ray.soccer.features import FEATURES, Clock, append, gait_phase
 from booster_ray.soccer.frame import Frame
-from booster_ray.soccer.symmetry import AXIAL, CLOCK, JOINTS, VECTOR, Image, joined, mirrored
+from booster_ray.soccer.observation import Clock, append, gait_phase
+from booster_ray.soccer.symmetry import ACTION, AXIAL, CLOCK, JOINTS, VECTOR, joined
 
 GAINS = leg_gains((-0.2, 0.0, 0.0, 0.4, -0.25, 0.0), 0.5, (200.0,) * 6, (5.0,) * 6)
-OBSERVATION = symmetry.observation()
+OBSERVATION = rules.image()
 NAMES = ("egocentric", "clock", "previous_action")
+WITH_FEATURES = rules.image(NAMES)
 
 
 @pytest.mark.parametrize(
     ("image", "size"),
     [
         (OBSERVATION, game.OBSERVATION_SIZE),
-        (symmetry.action(), game.ACTION_SIZE),
-        (symmetry.observation(NAMES), game.OBSERVATION_SIZE + 23),
+        (ACTION, game.ACTION_SIZE),
+        (WITH_FEATURES, game.OBSERVATION_SIZE + 23),
     ],
 )
 def test_twice_in_the_mirror_is_the_original(image: Image, size: int) -> None:
-    assert sorted(image.order) == list(range(size))
+    assert sorted(place for place, _ in image) == list(range(size))
     x = np.random.default_rng(0).normal(size=(5, size)).astype(np.float32)
     np.testing.assert_array_equal(mirrored(image, mirrored(image, x)), x)
     assert not np.array_equal(mirrored(image, x), x)
-
-
-def test_every_feature_has_an_image_of_its_size() -> None:
-    assert {name: len(image.order) for name, image in symmetry.FEATURES.items()} == {
-        name: feature.size for name, feature in FEATURES.items()
-    }
 
 
 def test_the_default_pose_and_the_limits_are_their_own_images() -> None:
     pose = np.asarray(GAINS.default_pose)
     np.testing.assert_array_equal(mirrored(JOINTS, pose), pose)
     limits = np.array(game.TORQUE_LIMITS)
-    np.testing.assert_array_equal(limits[JOINTS.order], limits)
+    np.testing.assert_array_equal(limits[[place for place, _ in JOINTS]], limits)
     low, high = np.array(game.JOINT_RANGES).T
     # Where a joint's sign changes, its lower limit becomes the upper one.
     images = mirrored(JOINTS, low), mirrored(JOINTS, high)
@@ -110,7 +106,7 @@ def test_features_of_the_image_too() -> None:
             (frame_in_the_mirror(seen), steps + half_a_period, mirrored(JOINTS, action)),
         )
     ]
-    np.testing.assert_allclose(mirrored(symmetry.observation(NAMES), both[0]), both[1], atol=1e-5)
+    np.testing.assert_allclose(mirrored(WITH_FEATURES, both[0]), both[1], atol=1e-5)
 
 
 # --- physics ---
@@ -136,19 +132,17 @@ def put_in_the_mirror(world: NativeWorld) -> None:
     data, kind = mujoco.MjData(parts.model), int(mujoco.mjtState.mjSTATE_INTEGRATION)
     size = mujoco.mj_stateSize(parts.model, kind)
     mujoco.mj_setState(parts.model, data, state["physics"][0, :size].copy(), kind)
-    quat = np.array([1, -1, 1, -1])
-    free_pos, free_vel = [*VECTOR.sign, *quat], joined(VECTOR, AXIAL).sign
-    data.qpos[:7] *= free_pos
+    free = joined(VECTOR, ((0, 1), (1, -1), (2, 1), (3, -1)))  # position, quaternion
+    data.qpos[:7] = mirrored(free, data.qpos[:7])
     for velocity in (data.qvel, data.qacc_warmstart):
-        velocity[:6] *= free_vel
+        velocity[:6] = mirrored(joined(VECTOR, AXIAL), velocity[:6])
         root = velocity[parts.root_qvel :]
         root[:] = mirrored(joined(VECTOR, AXIAL, JOINTS), root)
     root = data.qpos[parts.root_qpos :]
-    root[:7] *= free_pos
-    root[7:] = mirrored(JOINTS, root[7:])
+    root[:] = mirrored(joined(free, JOINTS), root)
     mujoco.mj_getState(parts.model, data, state["physics"][1, :size], kind)
     counters = state["counters"]
-    counters["target"][1] = VECTOR.sign * counters["target"][0]
+    counters["target"][1] = mirrored(VECTOR, counters["target"][0])
     counters["defender_y"][1] = -counters["defender_y"][0]
     half_a_period = round(0.5 / game.KEEPER_FREQUENCY / game.TIMESTEP)
     counters["steps"][1] = counters["steps"][0] + half_a_period
@@ -164,7 +158,7 @@ def test_physics_in_the_mirror(pair: NativeWorld) -> None:
     put_in_the_mirror(pair)
     for _ in range(5):
         action = rng.uniform(-0.3, 0.3, game.ACTION_SIZE)
-        result = pair.step(np.stack([action, mirrored(symmetry.action(), action)]))
+        result = pair.step(np.stack([action, mirrored(ACTION, action)]))
         assert not result.terminated.any()
         seen, image = result.observation
         expected = mirrored(OBSERVATION, seen)

@@ -13,7 +13,7 @@ from booster_ray.config import Config, ConfigError, load
 from booster_ray.policy.actor_files import torch_policy
 from booster_ray.policy.convert import save_actor, to_torch
 from booster_ray.rl.tree import to_tree
-from booster_ray.soccer import features
+from booster_ray.soccer.observation import size as observation_size
 from booster_ray.store import checkpoint
 from booster_ray.store.checkpoint import CheckpointError
 from booster_ray.train.finetune_start import begin, find, grown
@@ -34,7 +34,7 @@ def finetuning(start: Path | str, *overrides: str) -> Config:
 def trained(folder: Path, *overrides: str, name: str = "best_000000000100") -> Path:
     """A checkpoint as pretraining leaves it."""
     config = configured(*overrides)
-    size = features.size(config.observation.features)
+    size = observation_size(config.observation.features)
     tree = to_tree(make_learner(config, size, 12).init(7))
     rng = np.random.default_rng(0)
     tree["normalizer.seen"] = np.float32(100.0)
@@ -73,7 +73,7 @@ def test_new_features_are_seen_but_not_yet_heeded(tmp_path: Path) -> None:
     actor = begin(config).actor
     old = find(config).actor
     rng = np.random.default_rng(0)
-    seen = rng.standard_normal((50, features.size(["egocentric", "clock"]))).astype(np.float32)
+    seen = rng.standard_normal((50, observation_size(["egocentric", "clock"]))).astype(np.float32)
     known = np.concatenate([seen[:, :89], seen[:, 98:]], axis=1)
     np.testing.assert_allclose(torch_policy(actor)(seen), torch_policy(old)(known), atol=1e-6)
     assert torch_policy(old)(known).std(axis=0).max() > 0.05

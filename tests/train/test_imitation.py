@@ -12,8 +12,8 @@ from train.trees import differing, numbers
 from booster_ray.config import Config, ConfigError, load
 from booster_ray.policy.experts import DemonstratorError, actions, load_demonstrator
 from booster_ray.policy.experts.stander import POSE, Stander
-from booster_ray.soccer.features import Clock
 from booster_ray.soccer.frame import Frame
+from booster_ray.soccer.observation import Clock
 from booster_ray.train import preflight
 from booster_ray.train.imitation import ImitationEngine
 from booster_ray.train.pretrain import Pretraining

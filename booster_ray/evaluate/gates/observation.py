@@ -23,7 +23,7 @@ from booster_ray.policy.sai import load_code
 from booster_ray.policy.settings import Settings
 from booster_ray.soccer import game
 from booster_ray.soccer.frame import Frame
-from booster_ray.soccer.observation import observe
+from booster_ray.soccer.observation import OFFICIAL, observe, places
 from booster_ray.store.gate_results import GateResult
 
 BOUND = 1e-6
@@ -31,19 +31,6 @@ STATES = 100
 """Recorded states of each task, at least."""
 ROTATIONS = 10
 """Known orientations among them, at least."""
-
-PREPROCESSOR = (
-    *("robot_gyro", "robot_accelerometer", "robot_velocimeter"),
-    *("goal_team_0_rel_robot", "goal_team_1_rel_robot"),
-    *("goal_team_0_rel_ball", "goal_team_1_rel_ball"),
-    *("ball_xpos_rel_robot", "ball_velp_rel_robot", "ball_velr_rel_robot"),
-    "player_team",
-    *("goalkeeper_team_0_xpos_rel_robot", "goalkeeper_team_0_velp_rel_robot"),
-    *("goalkeeper_team_1_xpos_rel_robot", "goalkeeper_team_1_velp_rel_robot"),
-    *("target_xpos_rel_robot", "target_velp_rel_robot"),
-    "defender_xpos",
-)
-"""What follows joints and gravity, before the task's one-hot."""
 
 
 class Replayed(NamedTuple):
@@ -89,7 +76,7 @@ def measure(data: dict[str, np.ndarray], task: str) -> dict[str, float]:
     replay = replayed(data, task)
     known = np.isfinite(data["rotation"][:, 0])
     down = np.stack([turn(a)[2] for a in data["rotation"][known]]) if known.any() else None
-    seen = observe(replay.frame)[:, 24:27]
+    seen = observe(replay.frame)[:, places()["gravity"]]
     return {
         "states": len(np.unique(data["qpos"], axis=0)),
         "turns": int(known.sum()),
@@ -135,10 +122,14 @@ def _place(world: NativeWorld, task: str, row: dict[str, np.ndarray]) -> None:
 
 def preprocessed(data: dict[str, np.ndarray], task: str) -> np.ndarray:
     """The competition's definition. (N, 89) float64."""
-    down_in_body = -matrix(data["info:robot_quat"])[:, 2]
-    one_hot = np.tile(np.array(game.TASKS) == task, (len(down_in_body), 1))
-    told = [data[f"info:{name}"] for name in PREPROCESSOR]
-    return np.concatenate([data["observation"][:, :24], down_in_body, *told, one_hot], axis=1)
+    told = {key.removeprefix("info:"): values for key, values in data.items()} | {
+        "joint_pos": data["observation"][:, :12],
+        "joint_vel": data["observation"][:, 12:24],
+        "gravity": -matrix(data["info:robot_quat"])[:, 2],
+        "task_index": np.tile(np.array(game.TASKS) == task, (len(data["observation"]), 1)),
+    }
+    seen = [told[key] for name, part in OFFICIAL.items() for key in part.infos or (name,)]
+    return np.concatenate(seen, axis=1)
 
 
 def packaged(data: dict[str, np.ndarray], task: str) -> np.ndarray:

@@ -17,8 +17,8 @@ from booster_ray.config import ConfigError
 from booster_ray.config.errors import blame
 from booster_ray.soccer import game
 from booster_ray.soccer.control import Gains, pd_action, pd_target
-from booster_ray.soccer.features import Clock
 from booster_ray.soccer.frame import Frame
+from booster_ray.soccer.observation import Clock
 
 if TYPE_CHECKING:
     from booster_ray.envs.native import NativeWorld

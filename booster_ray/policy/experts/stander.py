@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import numpy as np
 
-from booster_ray.soccer.features import Clock
 from booster_ray.soccer.frame import Frame
-from booster_ray.soccer.observation import projected_gravity
+from booster_ray.soccer.observation import Clock, projected_gravity
 
 POSE = np.tile([-0.2, 0.0, 0.0, 0.4, -0.25, 0.0], 2)
 """rad; bent knees."""

@@ -14,10 +14,9 @@ from typing import NamedTuple
 import numpy as np
 
 from booster_ray.soccer import game
-from booster_ray.soccer.features import Clock
 from booster_ray.soccer.frame import Array, Frame
 from booster_ray.soccer.geometry import yaw
-from booster_ray.soccer.observation import projected_gravity
+from booster_ray.soccer.observation import Clock, projected_gravity
 
 WEIGHTS = "BOOSTER_GYM_T1_WALK"
 """Environment variable: file of the walking policy of BoosterRobotics/booster_gym (Apache-2.0), an

@@ -17,7 +17,7 @@ from booster_ray.rl import symmetry as mirrors
 from booster_ray.rl.sac import losses, values
 from booster_ray.rl.sac.losses import Batch, Metrics, Params
 from booster_ray.rl.sac.networks import MLP, TwinCritic, split_head, squashed
-from booster_ray.rl.symmetry import Mirror, mirror_action, mirror_observation
+from booster_ray.rl.symmetry import Mirror, mirrored
 
 
 class SacState(NamedTuple):
@@ -301,11 +301,11 @@ def _with_mirror_images(batches: Batch, mirror: Mirror) -> Batch:
         return pair.reshape(part.shape[0], -1, *part.shape[2:])
 
     return Batch(
-        observation=beside(batches.observation, mirror_observation(mirror, batches.observation)),
-        action=beside(batches.action, mirror_action(mirror, batches.action)),
+        observation=beside(batches.observation, mirrored(mirror.observation, batches.observation)),
+        action=beside(batches.action, mirrored(mirror.action, batches.action)),
         reward=beside(batches.reward, batches.reward),
         next_observation=beside(
-            batches.next_observation, mirror_observation(mirror, batches.next_observation)
+            batches.next_observation, mirrored(mirror.observation, batches.next_observation)
         ),
         terminated=beside(batches.terminated, batches.terminated),
         discount=None if batches.discount is None else beside(batches.discount, batches.discount),

@@ -1,4 +1,4 @@
-"""What is appended to the official observation."""
+"""The table of observation parts: its layout, and what is appended to the official numbers."""
 
 import jax
 import jax.numpy as jnp
@@ -6,11 +6,10 @@ import numpy as np
 import pytest
 from moments import moment, random_moment
 
-from booster_ray.soccer import features, game
-from booster_ray.soccer.features import FEATURES, Clock
+from booster_ray.soccer import game, observation
 from booster_ray.soccer.frame import Frame
 from booster_ray.soccer.geometry import rotate
-from booster_ray.soccer.observation import observe
+from booster_ray.soccer.observation import FEATURES, NO_CLOCK, OFFICIAL, Clock, observe
 
 
 def kept(phase: float = 0.0) -> Clock:
@@ -30,8 +29,8 @@ def turned(frame: Frame, angle: float) -> Frame:
 @pytest.mark.parametrize("angle", [0.4, 1.7, -2.9])
 def test_egocentric_does_not_turn_with_the_scene(angle: float) -> None:
     frame = moment("kick_to_target", ball_vel=[0.3, -0.2, 0.0]).frame
-    before = features.egocentric(frame, kept())
-    after = features.egocentric(turned(frame, angle), kept())
+    before = observation.egocentric(frame, kept())
+    after = observation.egocentric(turned(frame, angle), kept())
     np.testing.assert_allclose(after, before, atol=1e-12)
 
 
@@ -46,22 +45,22 @@ def test_egocentric_by_hand() -> None:
         target_pos=[3.0, 2.0, 0.0],
     ).frame
     expected = [1, 0.5, 2, 0, 0, -1, 0.5, 0, 0]
-    np.testing.assert_allclose(features.egocentric(frame, kept()), expected, atol=1e-12)
+    np.testing.assert_allclose(observation.egocentric(frame, kept()), expected, atol=1e-12)
 
 
 def test_the_keeper_is_seen_from_the_ball_in_goalie_only() -> None:
     keepers = np.array([[-10.97, 0.4, 0.5], [10.97, 0.4, 0.5]])
-    seen = features.egocentric(moment("goalie", keeper_pos=keepers).frame, kept())
+    seen = observation.egocentric(moment("goalie", keeper_pos=keepers).frame, kept())
     np.testing.assert_allclose(seen[-2:], [-2.2, 0.4], atol=1e-12)
-    unseen = features.egocentric(moment("obstacle", keeper_pos=keepers).frame, kept())
+    unseen = observation.egocentric(moment("obstacle", keeper_pos=keepers).frame, kept())
     np.testing.assert_array_equal(unseen[-2:], 0)
 
 
 def test_the_clock_turns_with_the_steps() -> None:
     steps = np.arange(0, 1001, 125)  # eighths of a cycle of 0.5 Hz
-    phase = features.gait_phase(steps, 0.5)
+    phase = observation.gait_phase(steps, 0.5)
     np.testing.assert_allclose(phase, [0, 0.125, 0.25, 0.375, 0.5, 0.625, 0.75, 0.875, 0])
-    sine, cosine = features.clock(moment().frame, Clock(phase, np.zeros((9, 12)))).T
+    sine, cosine = observation.clock(moment().frame, Clock(phase, np.zeros((9, 12)))).T
     np.testing.assert_allclose(sine[[0, 2, 4, 6]], [0, 1, 0, -1], atol=1e-12)
     np.testing.assert_allclose(cosine[[0, 2, 4, 6]], [1, 0, -1, 0], atol=1e-12)
 
@@ -69,18 +68,47 @@ def test_the_clock_turns_with_the_steps() -> None:
 def test_sizes_and_order() -> None:
     names = list(FEATURES)
     frame = moment().frame
-    seen = features.append(observe(frame), frame, kept(), names)
-    assert seen.shape == (features.size(names),) and seen.dtype == np.float32
-    assert len(features.measured(names)) == features.size(names)
+    seen = observation.append(observe(frame), frame, kept(), names)
+    assert seen.shape == (observation.size(names),) and seen.dtype == np.float32
+    assert len(observation.measured(names)) == len(observation.image(names)) == len(seen)
     np.testing.assert_array_equal(seen[: game.OBSERVATION_SIZE], observe(frame))
-    at = game.OBSERVATION_SIZE
+    places = observation.places(names)
+    assert list(places) == [*OFFICIAL, *names] and places["task"] == slice(86, 89)
     for name in names:
         part = FEATURES[name].compute(frame, kept())
-        np.testing.assert_allclose(seen[at : at + FEATURES[name].size], part, rtol=1e-6)
-        at += FEATURES[name].size
-    assert not any(features.measured(())[-len(game.TASKS) :])
+        np.testing.assert_allclose(seen[places[name]], part, rtol=1e-6)
+    assert not any(observation.measured(())[-len(game.TASKS) :])
     with pytest.raises(KeyError):
-        features.size(["hat"])
+        observation.size(["hat"])
+
+
+def test_the_layout_is_the_competitions() -> None:
+    """The order of training_scripts/main.py, written once more."""
+    told = [key for name, part in OFFICIAL.items() for key in part.infos or (name,)]
+    assert told == [
+        "joint_pos", "joint_vel", "gravity",
+        "robot_gyro", "robot_accelerometer", "robot_velocimeter",
+        "goal_team_0_rel_robot", "goal_team_1_rel_robot",
+        "goal_team_0_rel_ball", "goal_team_1_rel_ball",
+        "ball_xpos_rel_robot", "ball_velp_rel_robot", "ball_velr_rel_robot",
+        "player_team",
+        "goalkeeper_team_0_xpos_rel_robot", "goalkeeper_team_0_velp_rel_robot",
+        "goalkeeper_team_1_xpos_rel_robot", "goalkeeper_team_1_velp_rel_robot",
+        "target_xpos_rel_robot", "target_velp_rel_robot",
+        "defender_xpos", "task_index",
+    ]  # fmt: skip
+    assert observation.size() == game.OBSERVATION_SIZE == 89
+    at = observation.places()
+    assert (at["gravity"], at["velocimeter"], at["ball"]) == (
+        slice(24, 27), slice(33, 36), slice(48, 51),
+    )  # fmt: skip
+
+
+def test_every_part_has_the_size_of_its_image() -> None:
+    frame = random_moment(0, 1.0).frame
+    for name, part in OFFICIAL.items():
+        assert part.compute(frame, NO_CLOCK).shape[-1] == part.size, name
+        assert part.size % max(len(part.infos), 1) == 0, name
 
 
 @pytest.mark.parametrize("scale", [0.5, 12.0])
