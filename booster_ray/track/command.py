@@ -22,7 +22,7 @@ from booster_ray.config import Config, ConfigError
 from booster_ray.config.tracking import without_passwords
 
 if TYPE_CHECKING:
-    from booster_ray.track.uploader import Feed
+    from booster_ray.track.uploader import Uploader
 
 DESCRIPTION = "Tell the trackers of a sweep or run all that they have not got yet."
 LOCK = ".tracking.lock"
@@ -68,13 +68,13 @@ def _send(config: Config, root: Path, lock: IO[str]) -> int:
     except OSError:
         raise ConfigError(str(root), "is being tracked by another process") from None
     collect(config, root)
-    feeds = _feeds(config, root)
-    for feed in feeds:
-        feed.close()
-        feed.start()
-    for feed in feeds:
-        feed.join()
-    return _part(feeds, config, root)
+    uploaders = _uploaders(config, root)
+    for uploader in uploaders:
+        uploader.close()
+        uploader.start()
+    for uploader in uploaders:
+        uploader.join()
+    return _part(uploaders, config, root)
 
 
 def _follow(name: str, storage: str) -> int:
@@ -96,47 +96,47 @@ def _follow(name: str, storage: str) -> int:
             return 0  # nothing has begun
     config, root = _opened(name, storage)
     keep_collecting(config, root)
-    feeds = _feeds(config, root)
-    for feed in feeds:
-        feed.start()
+    uploaders = _uploaders(config, root)
+    for uploader in uploaders:
+        uploader.start()
     films = Films(config, root, _say)
     films.start()
     end = sys.stdin.readline().strip()  # nothing at all: the parent was killed
     films.close()
-    for feed in feeds:
-        feed.close()
-    wait_for(feeds, float(end) if end else config.tracking.close_seconds)
-    _part(feeds, config, root)
+    for uploader in uploaders:
+        uploader.close()
+    wait_for(uploaders, float(end) if end else config.tracking.close_seconds)
+    _part(uploaders, config, root)
     os._exit(0)  # a thread may hang for good
 
 
-def _feeds(config: Config, root: Path) -> list[Feed]:
-    from booster_ray.track.sink import make_listener
+def _uploaders(config: Config, root: Path) -> list[Uploader]:
+    from booster_ray.track.sink import make_sink
     from booster_ray.track.tracked_runs import TrackedFolder
-    from booster_ray.track.uploader import Feed
+    from booster_ray.track.uploader import Uploader
 
     names = [n for n in config.tracking.listeners
              if n != "wandb" or config.tracking.wandb.mode != "disabled"]  # fmt: skip
-    make = partial(make_listener, config=config, root=root, say=_say)
+    make = partial(make_sink, config=config, root=root, say=_say)
     return [
-        Feed(name, partial(make, name), TrackedFolder(root), _say) for name in (CONSOLE, *names)
+        Uploader(name, partial(make, name), TrackedFolder(root), _say) for name in (CONSOLE, *names)
     ]
 
 
-def _part(feeds: list[Feed], config: Config, root: Path) -> int:
+def _part(uploaders: list[Uploader], config: Config, root: Path) -> int:
     """Say what is where, and what is not."""
     from booster_ray.track.where import later_command
 
     missing = []
-    for feed in feeds:
-        if feed.name == CONSOLE:
+    for uploader in uploaders:
+        if uploader.name == CONSOLE:
             continue
-        ended = feed.join(0)
-        if left := feed.left():
-            missing.append(f"{feed.name} has not got {left} reports yet")
-        elif not ended or feed.failed:
-            missing.append(f"{feed.name} has not been told how all runs ended")
-        elif line := feed.farewell():
+        ended = uploader.join(0)
+        if left := uploader.left():
+            missing.append(f"{uploader.name} has not got {left} reports yet")
+        elif not ended or uploader.failed:
+            missing.append(f"{uploader.name} has not been told how all runs ended")
+        elif line := uploader.farewell():
             _say(line)
     if missing:
         _say(f"{'; '.join(missing)}. Later:\n  {later_command(config, root)}")

@@ -37,8 +37,8 @@ STATUS: dict[Status, str] = {
 }  # fmt: skip
 
 
-class MlflowListener:
-    """A :class:`booster_ray.track.sink.Listener`.
+class MlflowSink:
+    """A :class:`booster_ray.track.sink.Sink`.
 
     Args:
         config: says where.
@@ -62,7 +62,7 @@ class MlflowListener:
     # -- a run begins ------------------------------------------------------------------------
 
     def open(self, subject: TrackedRun, newest: int) -> int:
-        """See :class:`Listener`."""
+        """See :class:`Sink`."""
         found = self._found(subject)
         if found is None:
             found = self._create(subject)
@@ -153,7 +153,7 @@ class MlflowListener:
     # -- and goes on -------------------------------------------------------------------------
 
     def send(self, subject: TrackedRun, rows: Sequence[Row]) -> None:
-        """See :class:`Listener`."""
+        """See :class:`Sink`."""
         from mlflow.entities import Metric
 
         run, began = self._runs[subject.id], _ms(subject.began)
@@ -172,7 +172,7 @@ class MlflowListener:
         self._client.log_batch(run, metrics=batch)
 
     def update(self, subject: TrackedRun, state: State) -> None:
-        """See :class:`Listener`."""
+        """See :class:`Sink`."""
         from mlflow.entities import RunTag
 
         run = self._runs[subject.id]
@@ -190,14 +190,14 @@ class MlflowListener:
                 self._kept[path] = written
 
     def close(self, subject: TrackedRun, state: State) -> None:
-        """See :class:`Listener`."""
+        """See :class:`Sink`."""
         status = STATUS["waiting" if state.status == "running" else state.status]
         last = subject.directory / "progress.jsonl"
         end = _ms(last.stat().st_mtime) if last.exists() else None
         self._client.set_terminated(self._runs[subject.id], status, end)
 
     def farewell(self) -> str:
-        """See :class:`Listener`."""
+        """See :class:`Sink`."""
         page = f"#/experiments/{self._experiment}/runs?viewStateShareKey={VIEW}"
         if self._uri.startswith("sqlite:"):
             command = f"mlflow ui --backend-store-uri {self._uri}"

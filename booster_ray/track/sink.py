@@ -14,10 +14,10 @@ Say = Callable[[str], object]
 
 
 class Reopen(Exception):
-    """Raised by :meth:`Listener.send`: earlier rows are wanted too, ``open`` says from where on."""
+    """Raised by :meth:`Sink.send`: earlier rows are wanted too, ``open`` says from where on."""
 
 
-class Listener(Protocol):
+class Sink(Protocol):
     """Told of runs, from one thread. Every method may raise and may take long: the same is tried
     again later, after :meth:`open`, and training does not notice.
     """
@@ -54,29 +54,29 @@ class Listener(Protocol):
         ...
 
 
-def make_listener(name: str, config: Config, root: Path, say: Say) -> Listener:
+def make_sink(name: str, config: Config, root: Path, say: Say) -> Sink:
     """The tracker of that name; packages load here.
 
     Raises:
         ImportError: its package is missing.
     """
     if name == "wandb":
-        from booster_ray.track.wandb_sink import WandbListener
+        from booster_ray.track.wandb_sink import WandbSink
 
-        return WandbListener(config.tracking.wandb, root, say)
+        return WandbSink(config.tracking.wandb, root, say)
     if name == "console":
-        return ConsoleListener(say)
+        return ConsoleSink(say)
     if name == "mlflow":
-        from booster_ray.track.mlflow_sink import MlflowListener
+        from booster_ray.track.mlflow_sink import MlflowSink
 
-        return MlflowListener(config, root)
-    from booster_ray.track.tensorboard_sink import TensorboardListener
+        return MlflowSink(config, root)
+    from booster_ray.track.tensorboard_sink import TensorboardSink
 
-    return TensorboardListener(root)
+    return TensorboardSink(root)
 
 
-class ConsoleListener:
-    """A :class:`booster_ray.track.sink.Listener`; says each alert once, but for old ones."""
+class ConsoleSink:
+    """A :class:`booster_ray.track.sink.Sink`; says each alert once, but for old ones."""
 
     where = "console"
 
@@ -85,14 +85,14 @@ class ConsoleListener:
         self._told: dict[str, set[str]] = {}
 
     def open(self, subject: TrackedRun, newest: int) -> int:
-        """See :class:`Listener`."""
+        """See :class:`Sink`."""
         return newest
 
     def send(self, subject: TrackedRun, rows: Sequence[Row]) -> None:
         """Others show reports."""
 
     def update(self, subject: TrackedRun, state: State) -> None:
-        """See :class:`Listener`."""
+        """See :class:`Sink`."""
         told = self._told.setdefault(subject.id, set(state.alerts))
         for line in state.alerts:
             if line not in told:
@@ -103,5 +103,5 @@ class ConsoleListener:
         """There is nothing to keep."""
 
     def farewell(self) -> str:
-        """See :class:`Listener`."""
+        """See :class:`Sink`."""
         return ""

@@ -15,8 +15,8 @@ from booster_ray.track.tracked_runs import Row, State, TrackedRun
 FOLDER = "tensorboard"
 
 
-class TensorboardListener:
-    """A :class:`booster_ray.track.sink.Listener`; ``root``: the folder of the sweep or run."""
+class TensorboardSink:
+    """A :class:`booster_ray.track.sink.Sink`; ``root``: the folder of the sweep or run."""
 
     def __init__(self, root: Path) -> None:
         from tensorboardX import SummaryWriter
@@ -28,7 +28,7 @@ class TensorboardListener:
         self._last: dict[str, int] = {}
 
     def open(self, subject: TrackedRun, newest: int) -> int:
-        """See :class:`Listener`."""
+        """See :class:`Sink`."""
         if subject.kind == "sweep":
             return newest
         if subject.id not in self._last:
@@ -47,7 +47,7 @@ class TensorboardListener:
         return self._writers[subject.id]
 
     def send(self, subject: TrackedRun, rows: Sequence[Row]) -> None:
-        """See :class:`Listener`."""
+        """See :class:`Sink`."""
         writer, began = self._writer(subject), subject.began
         for row in rows:
             if row.env_steps <= self._last[subject.id]:
@@ -61,11 +61,11 @@ class TensorboardListener:
         """It keeps numbers alone."""
 
     def close(self, subject: TrackedRun, state: State) -> None:
-        """See :class:`Listener`."""
+        """See :class:`Sink`."""
         # Its flush does not wait for what is still on the way to its thread.
         if writer := self._writers.pop(subject.id, None):
             writer.close()
 
     def farewell(self) -> str:
-        """See :class:`Listener`."""
+        """See :class:`Sink`."""
         return f"TensorBoard: tensorboard --logdir {self._folder}"

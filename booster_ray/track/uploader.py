@@ -14,7 +14,7 @@ from typing import Any
 
 from booster_ray.store.failure import one_line
 from booster_ray.store.files import PROGRESS, SYSTEM
-from booster_ray.track.sink import Listener, Reopen, Say
+from booster_ray.track.sink import Reopen, Say, Sink
 from booster_ray.track.tracked_runs import Row, State, Tail, TrackedFolder, TrackedRun
 
 VIDEOS = "videos"
@@ -97,11 +97,11 @@ def _numbers(metrics: dict[str, Any]) -> dict[str, float]:
 POLL_SECONDS = 2.0
 """How late a report may be told."""
 LONGEST_PAUSE = 60.0
-"""Between two tries to reach a listener."""
+"""Between two tries to reach a sink."""
 REST_SECONDS = 30.0
 """Between two looks at a run that has ended."""
 UNWELL_SECONDS = 2.0
-"""Wait at the end for a listener that could not be reached last."""
+"""Wait at the end for a sink that could not be reached last."""
 
 _log = logging.getLogger(__name__)
 
@@ -122,21 +122,19 @@ class _Stream:
     best_score: float | None = None
 
 
-class Feed:
-    """Reads, sends, and begins again where a listener fails.
+class Uploader:
+    """Reads, sends, and begins again where a sink fails.
 
     Args:
-        name: of the listener.
-        make: builds it, in the feed's thread; ImportError: its package is missing.
+        name: of the sink.
+        make: builds it, in the uploader's thread; ImportError: its package is missing.
         board: the runs.
         say: told once when it cannot be reached.
     """
 
-    def __init__(
-        self, name: str, make: Callable[[], Listener], board: TrackedFolder, say: Say
-    ) -> None:
+    def __init__(self, name: str, make: Callable[[], Sink], board: TrackedFolder, say: Say) -> None:
         self.name, self._make, self._board, self._say = name, make, board, say
-        self._listener: Listener | None = None
+        self._sink: Sink | None = None
         self._streams: dict[str, _Stream] = {}
         self._order: deque[str] = deque()
         self._closing, self._told, self._pause = threading.Event(), False, 0.0
@@ -158,7 +156,7 @@ class Feed:
         return not self._thread.is_alive()
 
     def left(self) -> int:
-        """Rows that the listener has not got, as far as is known."""
+        """Rows that the sink has not got, as far as is known."""
         left = 0
         for subject in self._board.subjects():
             stream = self._streams.get(subject.id)
@@ -168,8 +166,8 @@ class Feed:
         return left
 
     def farewell(self) -> str:
-        """See :class:`Listener`."""
-        return self._listener.farewell() if self._listener else ""
+        """See :class:`Sink`."""
+        return self._sink.farewell() if self._sink else ""
 
     # -- in the thread -----------------------------------------------------------------------
 
@@ -199,14 +197,14 @@ class Feed:
     def _complain(self, error: Exception) -> None:
         if not self._told:
             self._told = True
-            where = f"{self.name} ({self._listener.where})" if self._listener else self.name
+            where = f"{self.name} ({self._sink.where})" if self._sink else self.name
             text = "training goes on, what it misses is kept and sent later"
             self._say(f"{where} cannot be told of reports: {one_line(error)[:300]}; {text}.")
 
     def _round(self, closing: bool) -> bool:
         """Serve every run once; returns whether there may be more to read at once."""
-        if self._listener is None:
-            self._listener = self._make()
+        if self._sink is None:
+            self._sink = self._make()
         for subject in self._board.subjects():
             if subject.id not in self._streams:
                 self._streams[subject.id] = _Stream(subject)
@@ -216,42 +214,42 @@ class Feed:
             stream = self._streams[self._order[0]]
             self._order.rotate(-1)  # so that one that fails does not keep others from their turn
             try:
-                more |= self._serve(self._listener, stream, closing)
+                more |= self._serve(self._sink, stream, closing)
             except Exception:
                 stream.ledger = stream.state = None  # what it holds, it says when it is opened
                 raise
         return more
 
-    def _serve(self, listener: Listener, stream: _Stream, closing: bool) -> bool:
+    def _serve(self, sink: Sink, stream: _Stream, closing: bool) -> bool:
         subject = stream.subject
         if stream.closed and not closing and time.monotonic() - stream.looked < REST_SECONDS:
             return False
         stream.looked = time.monotonic()
         state = self._with_best(subject, self._board.state(subject))
         if stream.ledger is None:
-            stream.ledger = self._opened(listener, stream)
+            stream.ledger = self._opened(sink, stream)
         rows = stream.ledger.read()
         if rows:
             try:
-                listener.send(subject, rows)
+                sink.send(subject, rows)
             except Reopen:
                 stream.ledger = None
                 return True
             stream.sent, stream.closed = rows[-1].env_steps, False
         stream.best_score = stream.ledger.best_score
         if state != stream.state:
-            listener.update(subject, state)
+            sink.update(subject, state)
             stream.state = state
         if not rows and not stream.closed and (state.ended or closing):
-            listener.close(subject, state)
+            sink.close(subject, state)
             stream.closed = True
         return bool(rows)
 
-    def _opened(self, listener: Listener, stream: _Stream) -> Ledger:
+    def _opened(self, sink: Sink, stream: _Stream) -> Ledger:
         whole = Ledger(stream.subject.directory)
         while whole.read():
             pass
-        stream.sent = listener.open(stream.subject, whole.given)
+        stream.sent = sink.open(stream.subject, whole.given)
         return Ledger(stream.subject.directory, stream.sent)
 
     def _with_best(self, subject: TrackedRun, state: State) -> State:
@@ -263,13 +261,13 @@ class Feed:
         return State(state.status, tags, state.note, state.files, state.alerts)
 
 
-def wait_for(feeds: list[Feed], seconds: float) -> list[Feed]:
-    """Let feeds end; returns those that have not, for want of time or of an answer."""
-    began, waiting = time.monotonic(), list(feeds)
+def wait_for(uploaders: list[Uploader], seconds: float) -> list[Uploader]:
+    """Let uploaders end; returns those that have not, for want of time or of an answer."""
+    began, waiting = time.monotonic(), list(uploaders)
     while waiting:
         waited = time.monotonic() - began
         waiting = [
-            feed for feed in waiting
-            if not feed.join(0.05) and waited < (UNWELL_SECONDS if feed.failed else seconds)
+            uploader for uploader in waiting
+            if not uploader.join(0.05) and waited < (UNWELL_SECONDS if uploader.failed else seconds)
         ]  # fmt: skip
-    return [feed for feed in feeds if not feed.join(0)]
+    return [uploader for uploader in uploaders if not uploader.join(0)]

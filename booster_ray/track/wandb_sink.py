@@ -89,8 +89,8 @@ ENVIRONMENT = {
 _log = logging.getLogger(__name__)
 
 
-class WandbListener:
-    """A :class:`booster_ray.track.sink.Listener`.
+class WandbSink:
+    """A :class:`booster_ray.track.sink.Sink`.
 
     Args:
         settings: where to, and whether at all.
@@ -116,7 +116,7 @@ class WandbListener:
     # -- a run begins ------------------------------------------------------------------------
 
     def open(self, subject: TrackedRun, newest: int) -> int:
-        """See :class:`Listener`."""
+        """See :class:`Sink`."""
         if subject.kind == "sweep":
             return newest
         if subject.id in self._runs:
@@ -185,7 +185,7 @@ class WandbListener:
     # -- and goes on -------------------------------------------------------------------------
 
     def send(self, subject: TrackedRun, rows: Sequence[Row]) -> None:
-        """See :class:`Listener`."""
+        """See :class:`Sink`."""
         if subject.id not in self._runs:
             raise Reopen
         run = self._runs[subject.id]
@@ -198,7 +198,7 @@ class WandbListener:
             self._last[subject.id] = row.env_steps
 
     def update(self, subject: TrackedRun, state: State) -> None:
-        """See :class:`Listener`."""
+        """See :class:`Sink`."""
         run = self._runs.get(subject.id)
         if run is None:
             return
@@ -212,7 +212,7 @@ class WandbListener:
         told.update(state.alerts)
 
     def close(self, subject: TrackedRun, state: State) -> None:
-        """See :class:`Listener`."""
+        """See :class:`Sink`."""
         run = self._runs.pop(subject.id, None)
         if run is None:
             return
@@ -226,7 +226,7 @@ class WandbListener:
                 shutil.rmtree(older, ignore_errors=True)
 
     def farewell(self) -> str:
-        """See :class:`Listener`."""
+        """See :class:`Sink`."""
         if self._settings.mode == "disabled" or not list(self._folders("*")):
             return ""
         return f"W&B, to send what is offline: {self._sync_line()}"

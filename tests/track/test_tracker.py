@@ -17,7 +17,7 @@ from track.told import EVERY, add, make_run, make_sweep, reports, wandb_history
 
 from booster_ray.store.files import run_id
 from booster_ray.track import tracker as module
-from booster_ray.track.mlflow_sink import MlflowListener
+from booster_ray.track.mlflow_sink import MlflowSink
 from booster_ray.track.tracked_runs import TrackedFolder
 from booster_ray.track.tracker import Tracker
 
@@ -38,7 +38,7 @@ def wandb_steps(root: Path) -> dict[str, list[int]]:
 
 
 def mlflow_steps(root: Path) -> dict[str, list[int]]:
-    client = MlflowListener(TrackedFolder(root).sweep.base(), root)._client
+    client = MlflowSink(TrackedFolder(root).sweep.base(), root)._client
     experiment = client.get_experiment_by_name("booster_ray")
     assert experiment is not None
     return {

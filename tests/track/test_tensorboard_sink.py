@@ -11,12 +11,12 @@ import pytest
 from tensorboardX.proto.event_pb2 import Event
 from track.told import EVERY, add, make_run, make_sweep, reports, rewind
 
-from booster_ray.track.tensorboard_sink import FOLDER, TensorboardListener
+from booster_ray.track.tensorboard_sink import FOLDER, TensorboardSink
 from booster_ray.track.tracked_runs import TrackedFolder
 from booster_ray.track.uploader import Ledger
 
 
-def serve(told: TensorboardListener, root: Path) -> int:
+def serve(told: TensorboardSink, root: Path) -> int:
     """Tell all that it has not got; how many rows that was."""
     board, count = TrackedFolder(root), 0
     for subject in board.subjects():
@@ -54,7 +54,7 @@ def every(count: int) -> list[int]:
 
 def test_numbers_stand_at_their_env_steps_and_times(tmp_path: Path) -> None:
     root = make_run(tmp_path / "run", 6)
-    told = TensorboardListener(root)
+    told = TensorboardSink(root)
     assert serve(told, root) == 6
     folder = root / FOLDER / "run"
     assert [step for step, _ in scalars(folder, "critic_loss")] == every(6)
@@ -67,7 +67,7 @@ def test_numbers_stand_at_their_env_steps_and_times(tmp_path: Path) -> None:
 
 def test_each_trial_has_a_folder_and_the_sweep_none(tmp_path: Path) -> None:
     root = make_sweep(tmp_path / "sweep", trials=2, count=3)
-    serve(TensorboardListener(root), root)
+    serve(TensorboardSink(root), root)
     assert sorted(path.name for path in (root / FOLDER).iterdir()) == ["0000", "0001"]
     for name in ("0000", "0001"):
         assert [step for step, _ in scalars(root / FOLDER / name, "env_steps")] == every(3)
@@ -75,7 +75,7 @@ def test_each_trial_has_a_folder_and_the_sweep_none(tmp_path: Path) -> None:
 
 def test_a_run_that_goes_on_from_a_checkpoint_repeats_nothing(tmp_path: Path) -> None:
     root = make_run(tmp_path / "run", 5, env_steps=1000)
-    told = TensorboardListener(root)
+    told = TensorboardSink(root)
     serve(told, root)
     rewind(root, 3)
     add(root, reports(8)[3:])
@@ -86,8 +86,8 @@ def test_a_run_that_goes_on_from_a_checkpoint_repeats_nothing(tmp_path: Path) ->
 def test_another_process_writes_the_file_whole(tmp_path: Path) -> None:
     """The one before may have been killed in the middle of an event."""
     root = make_run(tmp_path / "run", 4, env_steps=1000)
-    serve(TensorboardListener(root), root)
+    serve(TensorboardSink(root), root)
     (file,) = (root / FOLDER / "run").iterdir()
     file.write_bytes(file.read_bytes()[:-5])
-    assert serve(TensorboardListener(root), root) == 4
+    assert serve(TensorboardSink(root), root) == 4
     assert [step for step, _ in scalars(root / FOLDER / "run", "env_steps")] == every(4)

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 from track.told import EVERY, add, make_run, make_sweep, reports
 
-from booster_ray.track.mlflow_sink import BATCH_METRICS, MlflowListener
+from booster_ray.track.mlflow_sink import BATCH_METRICS, MlflowSink
 from booster_ray.track.tracked_runs import TrackedFolder, TrackedRun
 from booster_ray.track.uploader import Ledger
 from booster_ray.track.where import mlflow_uri, tracked
@@ -20,7 +20,7 @@ def database(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """An MLflow database without runs; to make one takes seconds."""
     root = make_run(tmp_path_factory.mktemp("empty") / "run", 0, env_steps=100)
     board = TrackedFolder(root)
-    MlflowListener(board.sweep.base(), root)._client.search_experiments()
+    MlflowSink(board.sweep.base(), root)._client.search_experiments()
     return root.parent / "mlflow.db"
 
 
@@ -30,8 +30,8 @@ def storage(tmp_path: Path, database: Path) -> Path:
     return tmp_path
 
 
-def listener(root: Path) -> MlflowListener:
-    return MlflowListener(TrackedFolder(root).sweep.base(), root)
+def listener(root: Path) -> MlflowSink:
+    return MlflowSink(TrackedFolder(root).sweep.base(), root)
 
 
 def client(root: Path) -> Any:
@@ -46,7 +46,7 @@ def runs(root: Path) -> list[Any]:
     return list(found.search_runs([experiment.experiment_id]))
 
 
-def serve(told: MlflowListener, subject: TrackedRun, board: TrackedFolder) -> int:
+def serve(told: MlflowSink, subject: TrackedRun, board: TrackedFolder) -> int:
     """Everything that it has not got; how many rows that was."""
     count = 0
     ledger = Ledger(subject.directory, told.open(subject, -1))

@@ -11,9 +11,9 @@ from track.told import EVERY, Kept, add, make_run, make_sweep, reports, rewind
 
 from booster_ray.store.files import ERROR, SYSTEM
 from booster_ray.track import uploader as module
-from booster_ray.track.sink import ConsoleListener, Listener, Reopen
+from booster_ray.track.sink import ConsoleSink, Reopen, Sink
 from booster_ray.track.tracked_runs import Row, TrackedFolder, TrackedRun
-from booster_ray.track.uploader import Feed, wait_for
+from booster_ray.track.uploader import Uploader, wait_for
 
 TIMEOUT = 120.0
 """Against hanging."""
@@ -31,16 +31,16 @@ class Feeding:
 
     def __init__(self) -> None:
         self.said: list[str] = []
-        self._feeds: list[Feed] = []
+        self._uploaders: list[Uploader] = []
 
-    def __call__(self, root: Path, make: Callable[[], Listener], name: str = "kept") -> Feed:
-        feed = Feed(name, make, TrackedFolder(root), self.said.append)
-        self._feeds.append(feed)
+    def __call__(self, root: Path, make: Callable[[], Sink], name: str = "kept") -> Uploader:
+        feed = Uploader(name, make, TrackedFolder(root), self.said.append)
+        self._uploaders.append(feed)
         feed.start()
         return feed
 
     def end(self) -> None:
-        for feed in self._feeds:
+        for feed in self._uploaders:
             feed.close()
 
 
@@ -51,7 +51,7 @@ def feeding() -> Iterator[Feeding]:
     made.end()
 
 
-def finish(feed: Feed) -> None:
+def finish(feed: Uploader) -> None:
     feed.close()
     assert feed.join(TIMEOUT)
 
@@ -255,7 +255,7 @@ def test_the_console_says_alerts_once_and_no_old_ones(tmp_path: Path, feeding: F
     root = make_run(tmp_path / "run", 1, env_steps=500)
     alerts = root / SYSTEM
     alerts.write_text('{"env_steps": 50, "alert": "of yesterday"}\n')
-    told = ConsoleListener(feeding.said.append)
+    told = ConsoleSink(feeding.said.append)
     feed = feeding(root, lambda: told)
     until(lambda: told._told)
     with alerts.open("a") as stream:

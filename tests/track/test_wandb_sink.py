@@ -12,7 +12,7 @@ from track.told import EVERY, add, make_run, make_sweep, reports, wandb_history,
 from booster_ray.store.files import ERROR, run_id
 from booster_ray.track.tracked_runs import TrackedFolder
 from booster_ray.track.uploader import Ledger
-from booster_ray.track.wandb_sink import WandbListener, last_step, records
+from booster_ray.track.wandb_sink import WandbSink, last_step, records
 
 
 @pytest.fixture(autouse=True)
@@ -26,12 +26,12 @@ def own_settings(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     wandb.teardown()
 
 
-def listener(root: Path, said: list[str] | None = None) -> WandbListener:
+def listener(root: Path, said: list[str] | None = None) -> WandbSink:
     settings = TrackedFolder(root).sweep.base().tracking.wandb
-    return WandbListener(settings, root, (said if said is not None else []).append)
+    return WandbSink(settings, root, (said if said is not None else []).append)
 
 
-def serve(told: WandbListener, root: Path, *, close: bool = True) -> int:
+def serve(told: WandbSink, root: Path, *, close: bool = True) -> int:
     """Tell all that it has not got; how many rows that was."""
     board, count = TrackedFolder(root), 0
     for subject in board.subjects():
