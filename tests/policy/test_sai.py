@@ -15,9 +15,9 @@ from torch import nn
 from booster_ray.evaluate.play import play_native, play_official
 from booster_ray.evaluate.target import (
     actor_target,
+    checkpoint_actor,
     checkpoint_target,
     find_checkpoint,
-    load_actor,
     package_target,
 )
 from booster_ray.policy import package
@@ -73,7 +73,7 @@ def test_an_untrained_policy(tmp_path: Path) -> None:
 @pytest.mark.skipif(TRAINED not in os.environ, reason=f"{TRAINED} is not set")
 def test_a_trained_policy(tmp_path: Path) -> None:
     path = find_checkpoint(Path(os.environ[TRAINED]))
-    trained = load_actor(path)
+    trained = checkpoint_actor(path)
     package.write(tmp_path / "p", trained.module, settings_of(trained.config))
     # Not only the package: the checkpoint itself is scored so.
     assert_scored_alike(tmp_path / "p", 2, checkpoint_target(path).make_player)

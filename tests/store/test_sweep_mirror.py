@@ -11,7 +11,7 @@ import pytest
 from optuna.trial import TrialState
 
 from booster_ray.config import Config, load
-from booster_ray.store import folder, sharing
+from booster_ray.store import folder, sweep_mirror
 from booster_ray.store import remote as storage
 from booster_ray.store.failure import add_attempt, read_attempts
 from booster_ray.store.files import ERROR, PROGRESS, STOP_FILE, SWEEP
@@ -121,7 +121,7 @@ def test_trackers_see_trials_elsewhere_and_leave_those_that_run_here_alone(
 def test_a_trial_elsewhere_reads_the_sweep_and_sees_its_stop(
     tmp_path: Path, volume: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(sharing, "POLL_SECONDS", 0.1)
+    monkeypatch.setattr(sweep_mirror, "POLL_SECONDS", 0.1)
     sweep = load("debug", [f"storage={volume}"])
     config = sweep.base()
     driver, worker = (Machine(name, tmp_path, monkeypatch) for name in "ab")
