@@ -37,7 +37,7 @@ from booster_ray.config import Config
 from booster_ray.envs.official import make_official, observe_official
 from booster_ray.rl.ddpg.team import Alone, current_team
 from booster_ray.soccer import game
-from booster_ray.train.finetune import DdpgEngine, make_engine
+from booster_ray.train.finetune import make_collector
 
 HIDDEN = (256, 256)
 THEIR_BATCH, THEIR_EVERY = 64, 4
@@ -155,20 +155,20 @@ class CompetitionLoop:
 
 
 class Ours:
-    """An engine that has warmed up."""
+    """A collector that has warmed up."""
 
     def __init__(self, config: Config) -> None:
-        self._engine: DdpgEngine = make_engine(config, None, Alone())
+        self._collector = make_collector(config, None, Alone())
         self._done = 0
         # Until there is a batch, it does not learn; and the first updates compile and allocate.
-        while self._done < 2 * config.ddpg.batch_size + 4 * self._engine.stride:
+        while self._done < 2 * config.ddpg.batch_size + 4 * self._collector.stride:
             self.advance()
 
     def advance(self) -> int:
         """One control step of all worlds; its 500 Hz steps."""
-        self._engine.advance(self._done)
-        self._done += self._engine.stride
-        return self._engine.stride * DECIMATION
+        self._collector.advance(self._done)
+        self._done += self._collector.stride
+        return self._collector.stride * DECIMATION
 
 
 def _member(rank: int, size: int, port: int, arguments: tuple[int, int], answers: Any) -> None:
@@ -178,18 +178,18 @@ def _member(rank: int, size: int, port: int, arguments: tuple[int, int], answers
         "gloo", init_method=f"tcp://127.0.0.1:{port}", rank=rank, world_size=size
     )
     settings = config(worlds, batch, workers=size, cpus=1, matmul="bfloat16")
-    engine = make_engine(settings, None, current_team())
+    collector = make_collector(settings, None, current_team())
     done, rates = 0, []
     for part in range(4):
         began = time.perf_counter()
         for _ in range(20):
-            engine.advance(done)
-            done += engine.stride
+            collector.own.advance(done)
+            done += collector.stride
         if part:  # the first warms up
-            rates.append(20 * engine.stride * DECIMATION / (time.perf_counter() - began))
+            rates.append(20 * collector.stride * DECIMATION / (time.perf_counter() - began))
     if rank == 0:
         answers.put(statistics.median(rates))
-    engine.close()
+    collector.own.close()
     torch.distributed.destroy_process_group()
 
 

@@ -26,7 +26,7 @@ import gymnasium
 import numpy as np
 
 from booster_ray.config import Config
-from booster_ray.train.pretrain import Pretraining
+from booster_ray.train.runner import Runner
 
 TASKS = ("Pendulum-v1:5000", "InvertedDoublePendulum-v5:10000", "HalfCheetah-v5:20000")
 EPISODES, FIRST_SEED, STARTS = 20, 10_000, 1000
@@ -67,14 +67,13 @@ def ours(task: str, steps: int, seed: int) -> float:
             "evaluation": {"episodes_per_task": 1, "every": steps},
         }
     )
-    run = Pretraining(config)
+    run = Runner(config)
     for _ in run:
         pass
-    learner, functions = run._engine.learner, run._sac
     centre, reach = 0.5 * (space.high + space.low), 0.5 * (space.high - space.low)
 
     def act(observation: np.ndarray) -> np.ndarray:
-        unit = np.asarray(functions.act_mean(learner, observation[None].astype(np.float32)))[0]
+        unit = run.collector.act(observation[None].astype(np.float32))[0]
         return (centre + reach * unit).astype(space.dtype)
 
     score = play(task, act)

@@ -53,7 +53,7 @@ def config(**sac: Any) -> Config:
     """Ours, with the sizes of this comparison."""
     settings = {"actor_hidden": ACTOR, "critic_hidden": CRITIC, "batch_size": BATCH}
     settings |= {"updates_per_step": UPDATES, "learning_starts": 1024, **sac}
-    return Config.model_validate({"sac": settings, "world": {"num_envs": WORLDS}})
+    return Config.model_validate({"sac": settings, "world": {"num_envs": WORLDS, "threads": CORES}})
 
 
 def transitions(*shape: int) -> dict[str, np.ndarray]:
@@ -201,33 +201,34 @@ def our_loop(steps: int) -> tuple[float, float]:
     The overhead compares the processor time of the loop with that of its two parts alone, so
     that what overlaps is not counted as saved.
     """
-    from booster_ray.train.pretrain import make_engine
+    from booster_ray.train.pretrain import make_collector
 
     settings = config(**PEERS_STYLE)
-    sac, engine = make_engine(settings, CORES)
+    collector: Any = make_collector(settings)
     done = 0
     while done < 4096:  # compiles, and fills the replay
-        engine.advance(done)
-        done += engine.stride
+        collector.advance(done)
+        done += collector.stride
     began, spent, start = time.perf_counter(), time.process_time(), done
     while done < start + steps:
-        engine.advance(done)
-        done += engine.stride
-    jax.block_until_ready(engine.learner.updates)
+        collector.advance(done)
+        done += collector.stride
+    jax.block_until_ready(collector.learner._state.updates)
     seconds, spent = time.perf_counter() - began, time.process_time() - spent
 
-    count = steps // engine.stride
+    count = steps // collector.stride
     rng = np.random.default_rng(0)
     actions = np.tanh(rng.normal(size=(count, WORLDS, ACTION)))
-    world, learner = engine._world, engine.learner
-    batches = engine._replay.sample((UPDATES, BATCH), rng)
+    world, learner = collector._world, collector.learner
+    sac, state = learner._sac, learner._state
+    batches = learner.replay.sample((UPDATES, BATCH), rng)
     parts = time.process_time()
     for action in actions:
         world.step(0.1 * action)
-        learner, _ = sac.update(learner, batches)
-    jax.block_until_ready(learner.updates)
+        state, _ = sac.update(state, batches)
+    jax.block_until_ready(state.updates)
     parts = time.process_time() - parts
-    engine.close()
+    collector.close()
     return (done - start) / seconds, spent / parts - 1.0
 
 

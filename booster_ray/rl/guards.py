@@ -9,6 +9,8 @@ import math
 from collections.abc import Mapping
 from typing import NamedTuple
 
+import numpy as np
+
 EXPLODED = 1e6
 """A loss or gradient norm beyond this has exploded: values of a few hundred, as our rewards and
 γ 0.97 make them, give losses below 1e5 even where every target is wrong by all of it."""
@@ -34,6 +36,17 @@ def divergence(metrics: Mapping[str, float], limit: float = EXPLODED) -> str | N
         if abs(value) > limit:
             return f"{name} is {value:.3g}, beyond {limit:.3g}"
     return None
+
+
+def check_action(action: np.ndarray) -> np.ndarray:
+    """The action; reports are rare, and parameters that a loss has spoilt show here first.
+
+    Raises:
+        FloatingPointError: some number of it is not finite.
+    """
+    if not np.isfinite(action).all():
+        raise FloatingPointError("the policy's action is not finite")
+    return action
 
 
 class EntropyWatch(NamedTuple):

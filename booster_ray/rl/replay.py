@@ -79,6 +79,11 @@ class Replay:
     def _filled(self) -> int:
         return min(self._added, len(self._data))
 
+    @property
+    def inserted(self) -> int:
+        """Transitions ever inserted, also those that newer ones have replaced."""
+        return self._added * self._data.shape[1]
+
     def __len__(self) -> int:
         return self._filled * self._data.shape[1]
 

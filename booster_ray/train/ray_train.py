@@ -134,14 +134,15 @@ def _work(loop_config: dict[str, Any]) -> None:
     report: Callable[[dict[str, Any]], object] = train.report
     if config.trainer.workers > 1:
         from booster_ray.rl.ddpg.team import current_team
-        from booster_ray.train.finetune_team import announce, follow
+        from booster_ray.train.finetune import make_collector
+        from booster_ray.train.group import announce, follow
 
         team = current_team()
         if team.rank > 0:
             # The leader alone saves: a notice that another worker gets is passed on to it.
             note_stderr(config, directory, str(team.rank))
             with Watch(config.trainer, (directory / NOTICE_FILE).touch), recorded(directory):
-                follow(config, team, lambda: train.report({}))
+                follow(make_collector(config, None, team), lambda: train.report({}))
             return
         report = announce(team, report)
     note_stderr(config, directory, "0")

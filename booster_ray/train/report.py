@@ -28,12 +28,17 @@ class Report(NamedTuple):
 Loop = Iterator[Report]
 
 
+RATES = {
+    "pretrain": "sac.critic_lr and sac.actor_lr",
+    "finetune": "ddpg.critic_lr and the lr of ddpg.thawing",
+}
+"""What to lower when a loss explodes, by stage."""
+
+
 class TrainingDiverged(RuntimeError):
     """A loss is not finite or has exploded; the message says which, where, and what to try."""
 
-    def __init__(
-        self, what: str, env_steps: int, rates: str = "sac.critic_lr and sac.actor_lr"
-    ) -> None:
+    def __init__(self, what: str, env_steps: int, rates: str) -> None:
         super().__init__(
             f"{what} after {env_steps} env steps; lower {rates} or check the reward weights"
         )

@@ -162,13 +162,9 @@ class Run:
 
     def _loop(self, tree: dict[str, Any] | None) -> Any:
         # JAX and torch load here, after the caller has set the runtime's environment.
-        if self._config.stage == "finetune":
-            from booster_ray.train.finetune import Finetuning
+        from booster_ray.train.runner import Runner
 
-            return Finetuning(self._config, tree, self._interrupt)
-        from booster_ray.train.pretrain import Pretraining
-
-        return Pretraining(self._config, tree, self._interrupt)
+        return Runner(self._config, tree, self._interrupt)
 
     def _last_good(self) -> str:
         # A report is checked before it is saved, so what was saved was still sound.

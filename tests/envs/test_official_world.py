@@ -13,7 +13,7 @@ from booster_ray.envs.contract import Scalable
 from booster_ray.envs.make import make_world
 from booster_ray.envs.official_world import OfficialWorld, WorldsDisagree
 from booster_ray.soccer import game
-from booster_ray.train.finetune import Finetuning
+from booster_ray.train.runner import Runner
 
 WEIGHTS = {"alive": 1.0, "approach": 0.5, "smoothness": -0.1}
 
@@ -76,8 +76,9 @@ def configured(*overrides: str) -> Config:
 
 
 def test_a_config_finetunes_in_it() -> None:
-    training = Finetuning(configured("rewards.official=1.0"))
-    assert isinstance(training._engine._world, OfficialWorld)
+    training = Runner(configured("rewards.official=1.0"))
+    collector: Any = training.collector
+    assert isinstance(collector.own._world, OfficialWorld)
     reports = [report.metrics for report in training]
     tree = training._capture()
     training.close()
@@ -85,7 +86,7 @@ def test_a_config_finetunes_in_it() -> None:
     assert "critic_loss" in reports[-1] and "score" in reports[-1]
     assert tree["team"]["0"]["world"] == {}
     # Restored, its episodes begin anew.
-    again = Finetuning(configured("rewards.official=1.0", "training.env_steps=45"), tree)
+    again = Runner(configured("rewards.official=1.0", "training.env_steps=45"), tree)
     assert [report.metrics["env_steps"] for report in again] == [45]
     again.close()
 

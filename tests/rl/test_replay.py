@@ -127,9 +127,8 @@ def test_checkpoints_write_what_is_new_and_restore_bit_for_bit(
         for _ in range(count):
             batch, ended = insertion(step), np.zeros(len(TASK), bool)
             if isinstance(replay, AnnealedReplay):
-                replay.insert(batch, [batch.reward * i for i in (1, 2, 3)], ended)
-            else:
-                replay.add(batch, ended)
+                batch = batch._replace(reward=np.outer(batch.reward, (1, 2, 3)))
+            replay.add(batch, ended)
             step += 1
         writer.save(f"step_{step}", lambda: {"replay": replay.state()}, {})
         writer.finish()

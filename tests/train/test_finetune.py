@@ -16,15 +16,24 @@ from booster_ray.config.finetune import value_at
 from booster_ray.envs.make import make_world
 from booster_ray.policy.actor_files import torch_policy
 from booster_ray.policy.convert import to_torch
+from booster_ray.rl.ddpg.host import HostDdpg
+from booster_ray.rl.ddpg.team import Alone
 from booster_ray.rl.tree import from_tree
 from booster_ray.soccer import game
 from booster_ray.store import checkpoint
 from booster_ray.store.files import best_checkpoint, read_progress
-from booster_ray.train.finetune import VELOCIMETER, DdpgEngine, Finetuning, make_engine
+from booster_ray.train.finetune import (
+    VELOCIMETER,
+    make_collector,
+    reward_parts,
+)
+from booster_ray.train.group import GroupCollector
+from booster_ray.train.host_collector import HostCollector
 from booster_ray.train.learner import make_learner
 from booster_ray.train.policy import load_policy
 from booster_ray.train.report import Report, TrainingDiverged, Tree
 from booster_ray.train.run import Run
+from booster_ray.train.runner import Runner
 
 DEBUG = Path(__file__).parents[2] / "tune_configs/debug.yaml"
 SHORT = [
@@ -91,10 +100,20 @@ def pretrained(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
+def made(config: Config) -> HostCollector:
+    """The collector of a run on one worker."""
+    return make_collector(config, None, Alone()).own
+
+
+def learner_of(collector: HostCollector) -> HostDdpg:
+    assert isinstance(collector.learner, HostDdpg)
+    return collector.learner
+
+
 def loop(
     config: Config, restored: Tree | None = None, interrupt: threading.Event | None = None
-) -> Iterator[tuple[Finetuning, Report]]:
-    training = Finetuning(config, restored, interrupt)
+) -> Iterator[tuple[Runner, Report]]:
+    training = Runner(config, restored, interrupt)
     try:
         for report in training:
             yield training, report
@@ -161,7 +180,7 @@ def test_resume_from_disk_is_bit_exact(
         assert reports == [r for r in whole if r["env_steps"] > steps]
         assert differing(again, end) == []
         assert leaves(tree) == before
-    training = Finetuning(config, checkpoint.load(tmp_path / "step_300")[0])
+    training = Runner(config, checkpoint.load(tmp_path / "step_300")[0])
     assert training.finished and list(training) == []
     assert differing(training._capture(), end) == []
     training.close()
@@ -211,76 +230,78 @@ def test_a_run_in_its_folder_is_interrupted_and_resumed(tmp_path: Path) -> None:
 
 
 def test_dense_and_official_are_the_worlds_reward() -> None:
-    """A world that is paid 2 for the official score, beside an engine that adds it itself."""
+    """A world that is paid 2 for the official score, beside a collector that adds it itself."""
     # No noise on velocities, none of the schedules, actions that make everyone fall.
     config = configured("randomization.level=0", "world.episode_seconds=1.5")
-    engine = make_engine(config, None, _alone())
+    collector = made(config)
     world = make_world(config, threads=1)
-    world.reset(engine._seed(0))
+    world.reset(collector._seed_at(0))
     rng, paid = np.random.default_rng(0), 0
     for _ in range(90):
         action = rng.uniform(-1, 1, (6, 12)).astype(np.float32)
-        engine._collect(action)
+        collector._step(action, 0)
         reward = world.step(action).reward
-        dense, official, penalty = engine._replay._parts[engine._replay._next - 1].T
+        replay: Any = collector.learner.replay
+        dense, official, penalty = replay._parts[replay._next - 1].T
         np.testing.assert_allclose(dense + official, reward, rtol=1e-5, atol=1e-5)
         assert not penalty.any()
         paid += int((official != 0).sum())
-    engine.close()
+    collector.close()
     world.close()
     assert paid >= 6
 
 
 def test_standing_still_costs() -> None:
-    engine = make_engine(configured("ddpg.idle_penalty=0.5", "ddpg.idle_speed=0.2"), None, _alone())
+    config = configured("ddpg.idle_penalty=0.5", "ddpg.idle_speed=0.2")
+    collector = made(config)
     speeds = np.array([0.0, 0.05, 0.1, 0.2, 1.0, 0.0])
     observation = np.zeros((6, game.OBSERVATION_SIZE), np.float32)
     observation[:, VELOCIMETER] = speeds[:, None] * np.array([0.6, -0.8])
-    result = engine._world.step(np.zeros((6, 12)))._replace(final_observation=observation)
+    result = collector._world.step(np.zeros((6, 12)))._replace(final_observation=observation)
     wanted = [-0.5, -0.375, -0.25, 0.0, 0.0, -0.5]
-    np.testing.assert_allclose(engine._penalty(result), wanted, atol=1e-6)
-    engine.close()
+    np.testing.assert_allclose(reward_parts(config, result)[:, 2], wanted, atol=1e-6)
+    collector.close()
 
 
 def test_the_velocimeter_is_where_the_penalty_looks() -> None:
     """Pushed along, a robot is measured there and nowhere around it."""
-    engine = make_engine(configured("randomization.level=0"), None, _alone())
-    world: Any = engine._world
+    collector = made(configured("randomization.level=0"))
+    world: Any = collector._world
     for slot in world._slots:
         slot.qvel[slot.parts.root_qvel] = 2.0
     seen = world.step(np.zeros((6, 12))).final_observation
     speed = np.linalg.norm(seen[:, VELOCIMETER], axis=1)
     assert (np.abs(speed - 2.0) < 0.3).all()
-    engine.close()
+    collector.close()
 
 
 def test_worlds_explore_more_or_less() -> None:
-    engine = make_engine(configured("ddpg.noise=[[0.0, 0.12]]"), None, _alone())
-    engine._observation[:] = 0.0
-    greedy = engine.policy(engine._observation)
-    noise = np.stack([engine._explore(0, 0.12) - greedy for _ in range(300)])
+    collector = made(configured("ddpg.noise=[[0.0, 0.12]]"))
+    collector._observation[:] = 0.0
+    explored = [collector._explore(0) for _ in range(300)]
+    noise = np.stack(explored) - collector.act(collector._observation)
     wanted = 0.12 * np.array([1, 3, 5, 7, 9, 11]) / 6
     np.testing.assert_allclose(noise.std(axis=(0, 2)), wanted, rtol=0.1)
-    engine.close()
+    collector.close()
 
 
 # -- demonstrations --------------------------------------------------------------------------
 
 
 def test_what_is_shown_is_kept_with_the_state_it_was_shown_in() -> None:
-    engine = make_engine(configured(*DEMONSTRATED, "ddpg.noise=[[0, 0]]"), None, _alone())
-    assert engine._demonstrations is not None
+    collector = made(configured(*DEMONSTRATED, "ddpg.noise=[[0, 0]]"))
+    assert collector._expert is not None
     shown: dict[bytes, bytes] = {}
     for _ in range(10):
-        wanted = engine._demonstrations.wanted.astype(np.float32)
+        wanted = collector._expert.action.astype(np.float32)
         shown |= {
-            o.tobytes(): w.tobytes() for o, w in zip(engine._observation, wanted, strict=True)
+            o.tobytes(): w.tobytes() for o, w in zip(collector._observation, wanted, strict=True)
         }
-        action = engine._explore(0, 0.0)
+        action = collector._explore(0)
         np.testing.assert_array_equal(action, wanted)
-        engine._collect(action)
-    batch = engine._sample(1.0)
-    engine.close()
+        collector._step(action, 0)
+    batch = learner_of(collector).sample(np.random.default_rng(0))
+    collector.close()
     assert batch.demonstrated is not None and batch.demonstrated.any()
     for seen, wanted in zip(
         batch.observation.reshape(-1, 89), batch.demonstrated.reshape(-1, 12), strict=True
@@ -296,26 +317,28 @@ def test_the_policy_comes_near_the_demonstrator() -> None:
     )  # fmt: skip
     apart = []
     for training, _ in loop(config):
-        engine = training._engine
-        away = engine.policy(engine._observation) - engine._demonstrations.wanted
+        assert isinstance(training.collector, GroupCollector)
+        collector = training.collector.own
+        assert collector._expert is not None
+        away = collector.act(collector._observation) - collector._expert.action
         apart.append(float((away**2).mean()))
     assert apart[-1] < 0.35 * apart[0]
 
 
 def test_worlds_that_begin_anew_are_asked_anew() -> None:
-    engine = make_engine(configured(*DEMONSTRATED), None, _alone())
-    assert engine._demonstrations is not None
-    tree = engine.state()
+    group = make_collector(configured(*DEMONSTRATED), None, Alone())
+    collector, tree = group.own, group.state()
+    assert collector._expert is not None
     tree["team"]["1"] = tree["team"]["0"]
     for action in np.random.default_rng(0).uniform(-1, 1, (5, 6, 12)):
-        engine._collect(action)
-    fallen = engine._demonstrations.wanted
-    engine.restore(tree, 300)
-    begun = engine._demonstrations.wanted
+        collector._step(action, 0)
+    fallen = collector._expert.action
+    group.restore(tree, 300)
+    begun = collector._expert.action
     assert not np.array_equal(begun, fallen)
-    engine._demonstrations.ask()
-    np.testing.assert_array_equal(engine._demonstrations.wanted, begun)
-    engine.close()
+    collector._expert.ask()
+    np.testing.assert_array_equal(collector._expert.action, begun)
+    collector.close()
 
 
 @pytest.mark.parametrize(
@@ -341,22 +364,26 @@ def test_finetuning_begins_as_the_pretrained_policy(pretrained: Path) -> None:
     trained = Config.model_validate(metadata["config"])
     sac = make_learner(trained, 89, 12)
     state = from_tree(sac.init(0), tree["learner"])
-    engine = make_engine(configured(f"start_from={pretrained}"), None, _alone())
-    seen = engine._world.reset(5)
-    ours = engine.policy(seen)
+    collector = made(configured(f"start_from={pretrained}"))
+    seen = collector._world.reset(5)
+    ours = collector.act(seen)
     np.testing.assert_allclose(ours, np.asarray(sac.act_mean(state, seen)), atol=1e-5)
     for name in ("mean", "deviation"):  # pretraining's normalization stays
-        engine.learner.observe(seen + 100.0)
-        assert float(getattr(engine.learner.actor, name).abs().max()) < 50
-    engine.close()
+        ddpg = learner_of(collector).ddpg
+        ddpg.observe(seen + 100.0)
+        assert float(getattr(ddpg.actor, name).abs().max()) < 50
+    collector.close()
 
 
 def test_kept_transitions_are_sampled_and_weighed(pretrained: Path) -> None:
-    config = configured(f"start_from={pretrained}", "ddpg.pretrain_share=0.25")
-    engine = make_engine(config, None, _alone())
-    assert engine._kept is not None and 1 <= len(engine._kept) <= 32
-    engine._collect(np.zeros((6, 12), np.float32))
-    batch = engine._sample(0.5)
+    config = configured(
+        f"start_from={pretrained}", "ddpg.pretrain_share=0.25", "ddpg.dense=[[0, 0.5]]"
+    )
+    collector = made(config)
+    learner = learner_of(collector)
+    assert learner.kept is not None and 1 <= len(learner.kept) <= 32
+    collector._step(collector._explore(0), 0)
+    batch = learner.sample(np.random.default_rng(0))
     assert batch.observation.shape == (2, 32, 89)
     saved, _ = checkpoint.load(max(pretrained.glob("step_*")), keys=["replay"])
     rows = saved["replay"]["rows"].reshape(-1, saved["replay"]["rows"].shape[2])
@@ -365,7 +392,7 @@ def test_kept_transitions_are_sampled_and_weighed(pretrained: Path) -> None:
     assert old == [False] * 24 + [True] * 8
     paid = {float(np.float32(0.5) * r) for r in rows[:, -3]}
     assert {float(r) for r in batch.reward[0, 24:]} <= paid
-    engine.close()
+    collector.close()
 
 
 @pytest.mark.parametrize(
@@ -380,25 +407,19 @@ def test_kept_transitions_of_another_reward_are_not_used(
 ) -> None:
     start = f"start_from={pretrained}", "ddpg.pretrain_share=0.25"
     with caplog.at_level(logging.WARNING):
-        engine = make_engine(configured(*start, *overrides), None, _alone())
-    assert engine._kept is None
+        collector = made(configured(*start, *overrides))
+    assert learner_of(collector).kept is None
     assert any(said.replace("\\", "") in message for message in caplog.messages)
-    engine.close()
+    collector.close()
 
 
 def test_another_number_of_workers_keeps_the_learner(caplog: pytest.LogCaptureFixture) -> None:
     _, tree = to_the_end(configured("training.env_steps=150"))
     tree["team"]["1"] = tree["team"]["0"]
-    engine: DdpgEngine = make_engine(CONFIG, tree, _alone())
+    collector = make_collector(CONFIG, tree, Alone())
     with caplog.at_level(logging.WARNING):
-        engine.restore(tree, 150)
+        collector.restore(tree, 150)
     assert "is of 2 workers, here are 1: replay and worlds begin anew" in caplog.text
-    assert differing({"l": engine.state()["learner"]}, {"l": tree["learner"]}) == []
-    assert len(engine._replay) == 0
-    engine.close()
-
-
-def _alone() -> Any:
-    from booster_ray.rl.ddpg.team import Alone
-
-    return Alone()
+    assert differing({"l": collector.state()["learner"]}, {"l": tree["learner"]}) == []
+    assert len(collector.own.learner.replay) == 0
+    collector.close()

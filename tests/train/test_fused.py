@@ -18,13 +18,13 @@ from train.trees import differing, leaves, numbers
 
 from booster_ray.config import Config, load
 from booster_ray.store import checkpoint
-from booster_ray.train import pretrain
-from booster_ray.train.fused import DeviceEngine
-from booster_ray.train.pretrain import Pretraining
+from booster_ray.train import runner
+from booster_ray.train.device_collector import DeviceCollector
 from booster_ray.train.report import Report, Tree
+from booster_ray.train.runner import Runner
 
 DEBUG = Path(__file__).parents[2] / "tune_configs/debug.yaml"
-make_engine = pretrain.make_engine
+make_collector = runner.make_collector
 """As it is, before a test puts a cache before it."""
 
 
@@ -51,28 +51,27 @@ CONFIG = configured()
 
 @cache
 def compiled(config: Config) -> Any:
-    """An engine's compiled step, for every engine of the same config."""
-    _, engine = make_engine(config, 1)
-    return engine
+    """A collector, whose compiled step serves every collector of the same config."""
+    return make_collector(config)
 
 
 @pytest.fixture(autouse=True)
 def _compile_once(monkeypatch: pytest.MonkeyPatch) -> None:
-    def engine(config: Config, threads: int) -> Any:
-        _, fresh = make_engine(config, threads)
+    def collector(config: Config, restored: Tree | None) -> Any:
+        fresh: Any = make_collector(config)
         first = compiled(config)
-        fresh._dispatch, fresh._sac = first._dispatch, first._sac
-        return first._sac, fresh
+        fresh._dispatch, fresh._learner = first._dispatch, first._learner
+        return fresh
 
-    monkeypatch.setattr(pretrain, "make_engine", engine)
-    monkeypatch.setattr(Pretraining, "_evaluate", lambda self: {"score": 0.0})
+    monkeypatch.setattr(runner, "make_collector", collector)
+    monkeypatch.setattr(Runner, "_evaluate", lambda self: {"score": 0.0})
 
 
 def loop(
     config: Config = CONFIG, restored: Tree | None = None, interrupt: threading.Event | None = None
 ) -> Iterator[Report]:
-    training = Pretraining(config, restored, interrupt)
-    assert isinstance(training._engine, DeviceEngine)
+    training = Runner(config, restored, interrupt)
+    assert isinstance(training.collector, DeviceCollector)
     yield from training
     training.close()
 
@@ -137,20 +136,20 @@ import sys
 import jax
 import numpy as np
 from booster_ray.config import load
-from booster_ray.train.pretrain import Pretraining
+from booster_ray.train.runner import Runner
 
-Pretraining._evaluate = lambda self: {"score": 0.0}
+Runner._evaluate = lambda self: {"score": 0.0}
 losses, weights = [], []
 for devices in (1, 2):
     overrides = [*sys.argv[2:], f"sac.devices={devices}"]
-    training = Pretraining(load(sys.argv[1], overrides).base())
+    training = Runner(load(sys.argv[1], overrides).base())
     reports = [r.metrics for r in training]
-    carry = training._engine._carry
+    carry = training.collector._carry
     assert len(carry.worlds.key.sharding.device_set) == devices
     weights.append(jax.tree.leaves(jax.device_get(carry.learner.actor)))
     losses.append([r["critic_loss"] for r in reports if "critic_loss" in r])
-again = Pretraining(load(sys.argv[1], overrides).base(), training._capture())
-assert again._engine._carry.worlds.key.sharding == carry.worlds.key.sharding
+again = Runner(load(sys.argv[1], overrides).base(), training._capture())
+assert again.collector._carry.worlds.key.sharding == carry.worlds.key.sharding
 np.testing.assert_allclose(*losses, rtol=1e-3)
 for one, two in zip(*weights):
     np.testing.assert_allclose(one, two, rtol=1e-2, atol=1e-4)

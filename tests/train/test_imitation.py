@@ -12,11 +12,12 @@ from train.trees import differing, numbers
 from booster_ray.config import Config, ConfigError, load
 from booster_ray.policy.experts import DemonstratorError, actions, load_demonstrator
 from booster_ray.policy.experts.stander import POSE, Stander
+from booster_ray.rl.imitation import Imitation
 from booster_ray.soccer.frame import Frame
 from booster_ray.soccer.observation import Clock
 from booster_ray.train import preflight
-from booster_ray.train.imitation import ImitationEngine
-from booster_ray.train.pretrain import Pretraining
+from booster_ray.train.host_collector import HostCollector
+from booster_ray.train.runner import Runner
 
 DEBUG = Path(__file__).parents[2] / "tune_configs/debug.yaml"
 STANDER = "booster_ray.policy.experts.stander:Stander"
@@ -40,25 +41,30 @@ def configured(*overrides: str) -> Config:
     ).base()
 
 
-def engine_of(training: Pretraining) -> ImitationEngine:
-    engine = training._engine
-    assert isinstance(engine, ImitationEngine)
-    return engine
+def collector_of(training: Runner) -> HostCollector:
+    collector = training.collector
+    assert isinstance(collector, HostCollector) and isinstance(collector.learner, Imitation)
+    return collector
+
+
+def wanted_now(collector: HostCollector) -> np.ndarray:
+    assert collector._expert is not None
+    return collector._expert.action
 
 
 def test_the_actor_learns_what_is_shown() -> None:
-    training = Pretraining(configured("training.env_steps=3600"))
+    training = Runner(configured("training.env_steps=3600"))
     errors = [r.metrics["action_error"] for r in training if "action_error" in r.metrics]
     training.close()
     assert errors[-1] < 0.35 * errors[0]
 
 
 def test_the_critics_and_the_temperature_stay() -> None:
-    training = Pretraining(configured())
-    before = training._engine.state()["learner"]
+    training = Runner(configured())
+    before = training.collector.state()["learner"]
     for _ in training:
         pass
-    after = training._engine.state()["learner"]
+    after = training.collector.state()["learner"]
     training.close()
     changed = {key for key in before if not np.array_equal(before[key], after[key])}
     assert any(key.startswith("actor.") for key in changed)
@@ -67,22 +73,22 @@ def test_the_critics_and_the_temperature_stay() -> None:
 
 def test_what_is_learned_is_asked_for_where_the_learner_went() -> None:
     """The replay holds the demonstrator's answers to the states that were visited."""
-    training = Pretraining(configured("imitation.own_share=[[0, 1.0]]", "imitation.noise=[[0, 0]]"))
-    engine = engine_of(training)
+    training = Runner(configured("imitation.own_share=[[0, 1.0]]", "imitation.noise=[[0, 0]]"))
+    collector = collector_of(training)
     asked: list[np.ndarray] = []
     played: list[np.ndarray] = []
-    step = engine._world.step
+    step = collector._world.step
 
     def watched(action: np.ndarray) -> Any:
-        asked.append(engine._demonstrations.wanted.astype(np.float32))
-        played.append(np.asarray(engine._sac.act_mean(engine.learner, engine._observation)))
+        asked.append(wanted_now(collector).astype(np.float32))
+        played.append(collector.act(collector._observation))
         np.testing.assert_array_equal(action, np.clip(played[-1], -1, 1))
         return step(action)
 
-    engine._world.step = watched  # type: ignore[method-assign]
+    collector._world.step = watched  # type: ignore[method-assign]
     for _ in range(8):
-        engine.advance(0)
-    stored = engine._replay.sample((1, 512), np.random.default_rng(0)).action[0]
+        collector.advance(0)
+    stored = collector.learner.replay.sample((1, 512), np.random.default_rng(0)).action[0]
     training.close()
     known = {row.tobytes() for rows in asked for row in rows}
     assert all(row.tobytes() in known for row in stored)
@@ -91,14 +97,14 @@ def test_what_is_learned_is_asked_for_where_the_learner_went() -> None:
 
 @pytest.mark.parametrize(("share", "own"), [(0.0, 0.0), (0.5, 0.5), (1.0, 1.0)])
 def test_shares(share: float, own: float) -> None:
-    training = Pretraining(
+    training = Runner(
         configured(f"imitation.own_share=[[0, {share}]]", "imitation.noise=[[0, 0]]",
                    "world.num_envs=30")
     )  # fmt: skip
-    engine = engine_of(training)
-    wanted = engine._demonstrations.wanted.copy()
-    played = engine._act(0)
-    mean = np.asarray(engine._sac.act_mean(engine.learner, engine._observation))
+    collector = collector_of(training)
+    wanted = wanted_now(collector).copy()
+    played = collector._explore(0)
+    mean = collector.act(collector._observation)
     training.close()
     mine = np.isclose(played, np.clip(mean, -1, 1)).all(axis=1)
     theirs = np.isclose(played, wanted).all(axis=1)
@@ -108,7 +114,7 @@ def test_shares(share: float, own: float) -> None:
 
 def test_a_restored_run_goes_on_bit_for_bit() -> None:
     config = configured("randomization.level=2")
-    first, reports, middle = Pretraining(config), [], None
+    first, reports, middle = Runner(config), [], None
     for report in first:
         reports.append(numbers(report))
         if report.metrics["env_steps"] == 480:
@@ -116,7 +122,7 @@ def test_a_restored_run_goes_on_bit_for_bit() -> None:
     last = first._capture()
     first.close()
     assert middle is not None
-    second = Pretraining(config, middle)
+    second = Runner(config, middle)
     again = [numbers(report) for report in second]
     assert again == reports[-len(again) :] and len(again) == 6
     assert differing(second._capture(), last) == []

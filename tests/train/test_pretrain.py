@@ -1,6 +1,8 @@
 """The pretraining loop: reproducible, restorable bit for bit, and honest when it diverges."""
 
 import re
+import subprocess
+import sys
 import threading
 from collections.abc import Iterator
 from functools import cache
@@ -17,9 +19,9 @@ from booster_ray.rl.sac.learner import Sac
 from booster_ray.rl.tree import from_tree
 from booster_ray.store import checkpoint
 from booster_ray.train import pretrain
-from booster_ray.train.collect import HostEngine
-from booster_ray.train.pretrain import Pretraining
+from booster_ray.train.host_collector import HostCollector
 from booster_ray.train.report import Report, TrainingDiverged, Tree, check_given
+from booster_ray.train.runner import Runner
 
 DEBUG = Path(__file__).parents[2] / "tune_configs/debug.yaml"
 
@@ -57,8 +59,8 @@ def _compile_once(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def loop(
     config: Config = CONFIG, restored: Tree | None = None, interrupt: threading.Event | None = None
-) -> Iterator[tuple[Pretraining, Report]]:
-    training = Pretraining(config, restored, interrupt)
+) -> Iterator[tuple[Runner, Report]]:
+    training = Runner(config, restored, interrupt)
     try:
         for report in training:
             yield training, report
@@ -81,10 +83,9 @@ def to_the_end(
     for training, report in loop(restored=restored, interrupt=interrupt):
         reports.append(numbers(report))
         last = training
-    engine = last._engine
-    assert isinstance(engine, HostEngine)
-    _, action = last._sac.act(engine.learner, engine._observation)
-    return reports, last._capture(), np.asarray(action)
+    collector, tree = last.collector, last._capture()
+    assert isinstance(collector, HostCollector)
+    return reports, tree, collector._explore(int(tree["env_steps"]))
 
 
 def test_reports_and_their_cadence(undisturbed: Any) -> None:
@@ -127,7 +128,7 @@ def test_resume_from_disk_is_bit_exact(undisturbed: Any, env_steps: int, tmp_pat
     tree, _ = checkpoint.load(path)
     assert tree["env_steps"] == env_steps
     if env_steps == 300:
-        training = Pretraining(CONFIG, tree)
+        training = Runner(CONFIG, tree)
         assert training.finished
         assert list(training) == []
         assert differing(training._capture(), undisturbed[1]) == []
@@ -183,7 +184,7 @@ def test_a_state_of_another_network_is_refused() -> None:
     with pytest.raises(
         ValueError, match=r"leaf actor\.params\.\S+ is of shape .*32.*expected .*48"
     ):
-        Pretraining(wider, tree)
+        Runner(wider, tree)
     learner = dict(tree["learner"])
     del learner["log_alpha"]
     with pytest.raises(ValueError, match="leaf log_alpha is missing"):
@@ -229,6 +230,17 @@ def test_a_reward_that_overflows_is_not_blamed_on_learning_rates() -> None:
         "check the reward weights",
         str(caught.value),
     )
+
+
+def test_pretraining_loads_no_torch() -> None:
+    """Whatever learns: a process of a sweep would pay for it in memory and seconds."""
+    program = (
+        "import sys\n"
+        "import booster_ray.train.runner, booster_ray.train.pretrain\n"
+        "import booster_ray.train.device_collector, booster_ray.rl.imitation\n"
+        "sys.exit('torch' in sys.modules)\n"
+    )
+    subprocess.run([sys.executable, "-c", program], check=True, timeout=120)
 
 
 def test_what_a_world_gives_is_named_with_its_place() -> None:

@@ -89,15 +89,14 @@ directory = Path(sys.argv[2])
 run = Kept(load(sys.argv[1], sys.argv[3:]).base(), directory)
 for metrics in run:
     print(int(metrics["env_steps"]), flush=True)
-engine = run.loop._engine
-if hasattr(engine, "_observation"):
-    observation = engine._observation
+collector = run.loop.collector
+collector = getattr(collector, "own", collector)
+if hasattr(collector, "_observation"):
+    action = collector._explore(run.loop._env_steps)
 else:
-    observation = engine._dynamics.observation(engine._carry.worlds)
-if hasattr(engine, "policy"):
-    action = engine.policy(observation)
-else:
-    _, action = run.loop._sac.act(engine.learner, observation)
+    carry = collector._carry
+    observation = collector._dynamics.observation(carry.worlds)
+    _, action = collector._learner.act(carry.learner, observation)
 np.save(directory / "action.npy", action)
 """
 

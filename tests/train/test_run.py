@@ -26,7 +26,7 @@ from booster_ray.store.checkpoint.leaves import flatten
 from booster_ray.store.failure import read_failure
 from booster_ray.store.files import CONFIG, ERROR, PROGRESS, best_checkpoint, read_progress
 from booster_ray.store.remote import RemoteFolder
-from booster_ray.train import pretrain
+from booster_ray.train import pretrain, runner
 from booster_ray.train.run import Run
 
 DEBUG = Path(__file__).parents[2] / "tune_configs/debug.yaml"
@@ -178,7 +178,7 @@ def test_the_best_follows_the_scores(
     scores: list[float], expected: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     given = iter(scores)
-    monkeypatch.setattr(pretrain.Pretraining, "_evaluate", lambda self: {"score": next(given)})
+    monkeypatch.setattr(runner.Runner, "_evaluate", lambda self: {"score": next(given)})
     finish(tmp_path)
     assert best_name(tmp_path) == f"best_{expected:012d}"
     assert len(names(tmp_path, "best_*")) == 1
@@ -283,7 +283,7 @@ def test_when_all_are_damaged_the_run_stops_and_keeps_its_records(copied: Path) 
 def scored(patch: pytest.MonkeyPatch, *scores: float) -> None:
     """Evaluations from now on give ``scores``."""
     given = iter(scores)
-    patch.setattr(pretrain.Pretraining, "_evaluate", lambda self: {"score": next(given)})
+    patch.setattr(runner.Runner, "_evaluate", lambda self: {"score": next(given)})
 
 
 def test_a_damaged_best_is_written_anew_while_its_policy_is_there(
@@ -371,7 +371,7 @@ def test_an_oserror_of_the_loop_is_not_storages(
     def failing(*args: Any) -> Any:
         raise FileNotFoundError(2, "No such file", "map.png")
 
-    monkeypatch.setattr(f"booster_ray.train.collect.HostEngine.{where}", failing)
+    monkeypatch.setattr(f"booster_ray.train.host_collector.HostCollector.{where}", failing)
     with pytest.raises(FileNotFoundError):
         list(Run(SETTINGS, tmp_path))
     found = read_failure(tmp_path)
@@ -386,7 +386,9 @@ def test_an_oserror_of_the_loop_is_not_storages(
 def test_who_asks_the_process_to_exit_has_failed(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("booster_ray.train.collect.HostEngine.advance", lambda *_: sys.exit(0))
+    monkeypatch.setattr(
+        "booster_ray.train.host_collector.HostCollector.advance", lambda *_: sys.exit(0)
+    )
     with pytest.raises(RuntimeError, match=r"asked the process to exit \(0\)"):
         list(Run(SETTINGS, tmp_path))
     assert "LeftEarly" in (tmp_path / ERROR).read_text()

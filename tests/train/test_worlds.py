@@ -18,9 +18,9 @@ from booster_ray.store import checkpoint
 from booster_ray.store.files import best_checkpoint
 from booster_ray.train.policy import load_policy
 from booster_ray.train.preflight import begin
-from booster_ray.train.pretrain import Pretraining
 from booster_ray.train.report import Tree
 from booster_ray.train.run import Run
+from booster_ray.train.runner import Runner
 
 DEBUG = Path(__file__).parents[2] / "tune_configs/debug.yaml"
 
@@ -43,7 +43,7 @@ def to_the_end(
     config: Config, restored: Tree | None = None, keep: int = 180
 ) -> tuple[list[dict[str, float]], Tree, Tree]:
     """Reports, the state at ``keep`` env steps, and the last state."""
-    training = Pretraining(config, restored)
+    training = Runner(config, restored)
     reports, kept, last = [], {}, {}
     for report in training:
         reports.append(numbers(report))
@@ -141,9 +141,9 @@ def test_a_diverged_run_names_its_last_good_checkpoint(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     config = configured("world=gym:Pendulum-v1", "checkpoint.every_env_steps=60")
-    numbers = "booster_ray.train.collect.HostEngine.numbers"
+    metrics = "booster_ray.train.host_collector.HostCollector.metrics"
     told = iter([{"critic_loss": 1.0}, {"critic_loss": 2.0}, {"critic_loss": 1e9}])
-    monkeypatch.setattr(numbers, lambda self: next(told))
+    monkeypatch.setattr(metrics, lambda self: next(told))
     with pytest.raises(RuntimeError, match="critic_loss is 1e\\+09, beyond 1e\\+06 after 180"):
         list(Run(config, tmp_path))
     error = (tmp_path / "error.txt").read_text()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gc
+import importlib
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -68,17 +69,15 @@ def measure(config: Config) -> Measured:
     To be called in a fresh process: memory is the growth of its peak. The update is compiled
     anew, as in the first run on a machine.
     """
-    if config.stage == "finetune":
-        from booster_ray.train import finetune as stage
-    else:
-        from booster_ray.train import pretrain as stage  # type: ignore[no-redef]
+    importlib.import_module("booster_ray.train.runner")
+    importlib.import_module(f"booster_ray.train.{config.stage}")
     import jax
 
     jax.config.update("jax_enable_compilation_cache", False)
     jax.local_devices()
     process = _peak()
     observation, action = sizes(config)
-    played = _play(config, stage)
+    played = _play(config)
     game = _peak() - process
     update = _update_ddpg if config.stage == "finetune" else _update_sac
     state, temporary = update(config, observation, action)
@@ -96,18 +95,21 @@ def _peak() -> float:
     return int(line.split()[1]) * 1024 / MB
 
 
-def _play(config: Config, stage: Any) -> list[Any]:
+def _play(config: Config) -> list[Any]:
     """A world of each task, a step of it, and an evaluator; what an MJX run steps it compiles."""
+    from booster_ray.envs.make import make_world
+    from booster_ray.evaluate.scores import make_evaluator
+
     small = config.evaluation.model_copy(update={"episodes_per_task": 1})
     config = config.model_copy(update={"evaluation": small})
     threads = config.world.threads or config.trainer.cpus
-    evaluator = stage.make_evaluator(config, threads)
+    evaluator = make_evaluator(config, threads)
     action = sizes(config)[1]
     evaluator(lambda seen: np.zeros((len(seen), action), np.float32))
     if config.world.on_device:
         return [evaluator]
     count = len(config.tasks) if config.world.is_soccer else 1
-    world = stage.make_world(config, threads, num_envs=count)
+    world = make_world(config, threads, num_envs=count)
     world.reset(config.seed)
     world.step(np.zeros((count, action), np.float32))
     return [evaluator, world]

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -42,19 +41,18 @@ class AnnealedReplay(Replay):
         if demonstrated:
             self._demonstrated = np.zeros((*places, self._sizes["action_size"]), np.float32)
 
-    def insert(self, batch: Batch, parts: Sequence[np.ndarray], truncated: np.ndarray) -> None:
-        """Insert one transition a lane.
+    def add(self, batch: Batch, truncated: np.ndarray | None = None) -> None:
+        """As :meth:`Replay.add`, of rewards in parts.
 
         Args:
-            batch: transitions of one step; its reward is not used, its ``demonstrated`` where it
-                is kept.
-            parts: float (lanes,) each, in the order of ``PARTS``.
-            truncated: bool (lanes,): time ended the episode with this step.
+            batch: transitions of one step; its reward is float (lanes, len(PARTS)), its
+                ``demonstrated`` is used where that is kept.
+            truncated: see :meth:`Replay.add`.
         """
-        self._parts[self._next] = np.stack(parts, axis=-1)
+        self._parts[self._next] = batch.reward
         if self._demonstrated is not None:
             self._demonstrated[self._next] = batch.demonstrated
-        self.add(batch._replace(reward=np.zeros(len(truncated), np.float32)), truncated)
+        super().add(batch._replace(reward=np.zeros(len(batch.reward), np.float32)), truncated)
 
     def _gather(self, rows: np.ndarray, lanes: np.ndarray) -> Batch:
         batch = super()._gather(rows, lanes)._replace(reward=self._reward(rows, lanes))

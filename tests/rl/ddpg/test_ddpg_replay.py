@@ -14,7 +14,7 @@ TASK = np.array([0, 1, 0, 1])
 WEIGHTS = (0.5, 2.0, 1.0)
 
 
-def transitions(step: int) -> tuple[Batch, tuple[np.ndarray, ...], np.ndarray]:
+def transitions(step: int) -> tuple[Batch, np.ndarray]:
     rng = np.random.default_rng(step)
     batch = Batch(
         *(rng.standard_normal((LANES, size), np.float32) for size in (OBS, ACT)),
@@ -22,8 +22,9 @@ def transitions(step: int) -> tuple[Batch, tuple[np.ndarray, ...], np.ndarray]:
         rng.standard_normal((LANES, OBS), np.float32),
         (rng.random(LANES) < 0.2).astype(np.float32),
     )
-    parts = tuple(rng.standard_normal((3, LANES)).astype(np.float32))
-    return batch, parts, (rng.random(LANES) < 0.2) & (batch.terminated == 0)
+    parts = rng.standard_normal((3, LANES)).astype(np.float32).T
+    ended = (rng.random(LANES) < 0.2) & (batch.terminated == 0)
+    return batch._replace(reward=parts), ended
 
 
 def filled(steps: int, n_step: int) -> tuple[AnnealedReplay, Replay]:
@@ -33,9 +34,9 @@ def filled(steps: int, n_step: int) -> tuple[AnnealedReplay, Replay]:
     plain = Replay(LANES * 8, TASK, OBS, ACT, **options)
     ours.weights = WEIGHTS
     for step in range(steps):
-        batch, parts, truncated = transitions(step)
-        ours.insert(batch, parts, truncated)
-        weighed = np.stack(parts, axis=-1) @ np.asarray(WEIGHTS, np.float32)
+        batch, truncated = transitions(step)
+        ours.add(batch, truncated)
+        weighed = batch.reward @ np.asarray(WEIGHTS, np.float32)
         plain.add(batch._replace(reward=weighed), truncated)
     return ours, plain
 
@@ -66,7 +67,7 @@ def test_a_saved_replay_goes_on_bit_for_bit() -> None:
     again, _ = filled(2, 3)
     again.restore(replay.state())
     for one in (replay, again):
-        one.insert(*transitions(99))
+        one.add(*transitions(99))
     for ours, theirs in zip(sampled(again), sampled(replay), strict=True):
         np.testing.assert_array_equal(ours, theirs)
 

@@ -7,7 +7,7 @@ and makes the updates. Its state is donated, so that the replay is written in pl
 
 from __future__ import annotations
 
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, Protocol
 
 import jax
 import jax.numpy as jnp
@@ -20,17 +20,30 @@ from booster_ray.envs.device import Dynamics, ScalableDynamics
 from booster_ray.envs.mjx import Outcome
 from booster_ray.rl.replay import FORMAT_1
 from booster_ray.rl.sac.device_replay import DeviceReplay, Rings, Step
-from booster_ray.rl.sac.learner import Sac, SacState
-from booster_ray.rl.sac.losses import Batch
+from booster_ray.rl.sac.losses import Batch, Metrics
 from booster_ray.rl.tree import from_tree, to_tree
-from booster_ray.runtime.memory import check_run
 from booster_ray.store.checkpoint import CheckpointError
-from booster_ray.train.collect import EPISODES_AVERAGED
-from booster_ray.train.learner import learning_starts, task_shares
+from booster_ray.train.collector import EPISODE_MEANS, EPISODES_AVERAGED, episode_metrics
 from booster_ray.train.report import Tree
 
-AVERAGED = ("return", "seconds")
+AVERAGED = EPISODE_MEANS["pretrain"]
 """What is averaged over ended episodes."""
+
+
+class Learner(Protocol):
+    """An algorithm as pure functions of its state; it knows arrays, and nothing of worlds."""
+
+    def init(self, seed: int) -> Any:
+        """The state that learning begins with, a pytree."""
+
+    def act(self, state: Any, observation: jax.Array) -> tuple[Any, jax.Array]:
+        """Explore: actions (n, act) for observations (n, obs)."""
+
+    def act_mean(self, state: Any, observation: Any) -> jax.Array:
+        """Greedy actions. Shape: (n, obs) → (n, act)."""
+
+    def update(self, state: Any, batches: Batch) -> tuple[Any, Metrics]:
+        """One update for each of the stacked batches (updates, batch, ...); mean metrics."""
 
 
 class Recent(NamedTuple):
@@ -47,7 +60,7 @@ class Recent(NamedTuple):
 class Carry(NamedTuple):
     """Everything that changes."""
 
-    learner: SacState
+    learner: Any
     worlds: Any
     rings: Rings
     recent: Recent
@@ -57,41 +70,35 @@ class Carry(NamedTuple):
     """int32 (): env steps left until learning starts."""
 
 
-class DeviceEngine:
-    """An engine of :mod:`booster_ray.train.collect` with worlds, replay and learner on the device.
+class DeviceCollector:
+    """Implements :class:`booster_ray.train.collector.Collector` on the device.
 
     With ``sac.devices`` above 1, worlds are divided among that many local devices, as the
     learner divides its batches; the replay stands whole on each.
 
     Args:
         config: a resolved config.
-        sac: the learner's functions.
+        learner: the algorithm.
+        replay: where transitions go; of ``dynamics.num_envs`` lanes.
         dynamics: its worlds.
-
-    Raises:
-        ValueError: the replay cannot hold one step of every world.
+        starts: env steps before the first update.
     """
 
-    def __init__(self, config: Config, sac: Sac, dynamics: Dynamics[Any]) -> None:
-        self._config, self._sac, self._dynamics = config, sac, dynamics
+    def __init__(
+        self,
+        config: Config,
+        learner: Learner,
+        replay: DeviceReplay,
+        dynamics: Dynamics[Any],
+        starts: int,
+    ) -> None:
+        self._config, self._learner = config, learner
+        self._replay, self._dynamics = replay, dynamics
         self._shape = config.sac.updates_per_step, config.sac.batch_size
         self._steps = config.world.steps_per_dispatch
         self.stride, self.action_size = self._steps * dynamics.num_envs, dynamics.action_size
-        check_run(config, dynamics.observation_size, dynamics.action_size)
-        self._replay = DeviceReplay(
-            config.sac.replay_size,
-            dynamics.tasks,
-            dynamics.num_envs,
-            dynamics.observation_size,
-            dynamics.action_size,
-            n_step=config.sac.n_step,
-            discount=config.sac.discount,
-            shares=task_shares(config),
-        )
-        # A transition of several steps is in the replay only when the last of them is made.
-        starts = learning_starts(config) + (config.sac.n_step - 1) * dynamics.num_envs
         carry = Carry(
-            learner=sac.init(config.seed),
+            learner=learner.init(config.seed),
             worlds=dynamics.start(config.seed),
             rings=self._replay.init(),
             recent=Recent(
@@ -106,26 +113,25 @@ class DeviceEngine:
             options = {"in_shardings": (self._placed,), "out_shardings": (self._placed, None)}
         self._dispatch = jax.jit(self._many_steps, donate_argnums=0, **options)
         self._take(carry)
-        self._metrics: dict[str, jax.Array] = {}
+        self._metrics: Metrics = {}
 
     def _take(self, carry: Carry) -> None:
         self._carry = carry if self._placed is None else jax.device_put(carry, self._placed)
 
-    @property
-    def learner(self) -> SacState:
-        """The learner's state as it is now."""
-        return self._carry.learner
+    def act(self, observation: np.ndarray) -> np.ndarray:
+        """Greedy actions. Shape: (n, obs) → (n, act)."""
+        return np.asarray(self._learner.act_mean(self._carry.learner, observation))
 
     # -- on the device -----------------------------------------------------------------------
 
-    def _many_steps(self, carry: Carry) -> tuple[Carry, dict[str, jax.Array]]:
+    def _many_steps(self, carry: Carry) -> tuple[Carry, Metrics]:
         carry, metrics = jax.lax.scan(self._one_step, carry, length=self._steps)
         return carry, jax.tree.map(lambda values: values[-1], metrics)
 
-    def _one_step(self, carry: Carry, _: None) -> tuple[Carry, dict[str, jax.Array]]:
+    def _one_step(self, carry: Carry, _: None) -> tuple[Carry, Metrics]:
         """One control step of all worlds, then ``updates_per_step`` updates."""
         observation = self._dynamics.observation(carry.worlds)
-        learner, action = self._sac.act(carry.learner, observation)
+        learner, action = self._learner.act(carry.learner, observation)
         worlds, outcome = self._dynamics.advance(carry.worlds, action)
         transitions = Batch(
             observation,
@@ -139,10 +145,10 @@ class DeviceEngine:
         key, use = jax.random.split(jax.random.wrap_key_data(carry.key))
         before = jnp.maximum(carry.before - len(task), 0)
 
-        def learn(learner: SacState) -> tuple[SacState, dict[str, jax.Array]]:
-            return self._sac.update(learner, self._replay.sample(rings, use, self._shape))
+        def learn(learner: Any) -> tuple[Any, Metrics]:
+            return self._learner.update(learner, self._replay.sample(rings, use, self._shape))
 
-        def wait(learner: SacState) -> tuple[SacState, dict[str, jax.Array]]:
+        def wait(learner: Any) -> tuple[Any, Metrics]:
             _, metrics = jax.eval_shape(learn, learner)
             return learner, jax.tree.map(lambda m: jnp.zeros(m.shape, m.dtype), metrics)
 
@@ -161,20 +167,18 @@ class DeviceEngine:
             self._take(self._carry._replace(worlds=worlds))
         self._carry, self._metrics = self._dispatch(self._carry)
 
-    def numbers(self) -> dict[str, float]:
-        """See :class:`booster_ray.train.collect.Engine`; waits for the device."""
+    def metrics(self) -> dict[str, float]:
+        """See :class:`Collector`; waits for the device."""
         before, recent, metrics = jax.device_get(
             (self._carry.before, self._carry.recent, self._metrics)
         )
-        numbers = {} if before else {name: float(value) for name, value in metrics.items()}
-        if recent.filled:
-            means = recent.values[: recent.filled].mean(axis=0, dtype=np.float64)
-            names = [f"episode_{name}" for name in AVERAGED]
-            numbers |= dict(zip(names, means.tolist(), strict=True))
-        return numbers
+        learned = {} if before else {name: float(value) for name, value in metrics.items()}
+        ended = recent.values[: recent.filled].tolist()
+        records = [dict(zip(AVERAGED, values, strict=True)) for values in ended]
+        return learned | episode_metrics(records, AVERAGED)
 
     def state(self) -> Tree:
-        """See :class:`booster_ray.train.collect.Engine`; the replay's until the next advance."""
+        """See :class:`Collector`; the replay's must be saved before the next advance."""
         carry = self._carry
         rest = {"recent": carry.recent, "key": carry.key, "before": carry.before}
         return {
@@ -186,7 +190,7 @@ class DeviceEngine:
         }
 
     def restore(self, tree: Tree, env_steps: int) -> None:
-        """See :class:`booster_ray.train.collect.Engine`."""
+        """See :class:`Collector`."""
         carry = self._carry
         if "replay" not in tree:
             raise CheckpointError(FORMAT_1)

@@ -1,0 +1,80 @@
+"""SAC with its state and its replay buffer, as worlds on the host drive it."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from booster_ray.rl import guards
+from booster_ray.rl.replay import Replay
+from booster_ray.rl.sac.learner import Sac, SacState
+from booster_ray.rl.sac.losses import Batch
+from booster_ray.rl.tree import from_tree, to_tree
+
+
+class HostSac:
+    """A learner of :mod:`booster_ray.train.host_collector`.
+
+    Args:
+        sac: its functions.
+        replay: what it learns from.
+        starts: transitions in ``replay`` before the first update.
+        seed: of its parameters and its noise.
+    """
+
+    def __init__(self, sac: Sac, replay: Replay, starts: int, seed: int) -> None:
+        self._sac, self.replay, self.starts = sac, replay, starts
+        self._state: SacState = sac.init(seed)
+        self._metrics: dict[str, jax.Array] = {}
+
+    def act(self, observation: np.ndarray) -> np.ndarray:
+        """Greedy actions. Shape: (n, obs) → (n, act)."""
+        return np.asarray(self._sac.act_mean(self._state, observation))
+
+    def explore(
+        self,
+        observation: np.ndarray,
+        expert: np.ndarray | None,
+        env_steps: int,
+        rng: np.random.Generator,
+    ) -> np.ndarray:
+        """Sampled actions; the normalization takes the observations in."""
+        self._state, sampled = self._sac.act(self._state, observation)
+        return guards.check_action(np.asarray(sampled))
+
+    def relabel(self, batch: Batch) -> Batch:
+        """Transitions are stored as they were played."""
+        return batch
+
+    def update(self, env_steps: int, rng: np.random.Generator) -> None:
+        """Begin ``updates_per_step`` updates.
+
+        JAX computes in threads of its own and waits for them where the next action is asked for:
+        the update runs while the worlds step, and learns from transitions up to the step before.
+        """
+        self._state, self._metrics = self._sac.update(self._state, self._sampled(rng))
+
+    def imitate(self, lr: float, rng: np.random.Generator) -> None:
+        """As :meth:`update`, of the actor alone: towards the actions in ``replay``."""
+        self._state, self._metrics = self._sac.imitate(
+            self._state, self._sampled(rng), jnp.float32(lr)
+        )
+
+    def _sampled(self, rng: np.random.Generator) -> Batch:
+        config = self._sac.config
+        return self.replay.sample((config.updates_per_step, config.batch_size), rng)
+
+    def metrics(self) -> dict[str, float]:
+        """Of the newest updates."""
+        return {name: float(value) for name, value in self._metrics.items()}
+
+    def state(self) -> dict[str, Any]:
+        """``learner``: everything that learning changes."""
+        return {"learner": to_tree(self._state)}
+
+    def restore(self, tree: dict[str, Any]) -> None:
+        """Go on where :meth:`state` was taken; raises ValueError where it does not fit."""
+        self._state = from_tree(self._state, tree["learner"])

@@ -1,0 +1,67 @@
+"""What a runner drives, whatever the algorithm: worlds, a learner, and its replay buffer."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Protocol
+
+import numpy as np
+
+from booster_ray.train.report import Tree
+
+EPISODES_AVERAGED = 50
+"""Ended episodes over which training metrics are averaged."""
+
+EPISODE_MEANS = {"pretrain": ("return", "seconds"), "finetune": ("return", "seconds", "score")}
+"""What of the records of ended episodes is a metric, by stage."""
+
+
+class Collector(Protocol):
+    """Collects experience and learns from it.
+
+    :class:`booster_ray.train.host_collector.HostCollector` steps worlds on the host's cores;
+    :class:`booster_ray.train.device_collector.DeviceCollector` does all on the device.
+    """
+
+    stride: int
+    """Env steps that one :meth:`advance` makes."""
+    action_size: int
+
+    def act(self, observation: np.ndarray) -> np.ndarray:
+        """Greedy actions. Shape: (n, obs) → (n, act)."""
+
+    def advance(self, env_steps: int) -> None:
+        """Collect, and learn when there is enough to learn from.
+
+        Args:
+            env_steps: made before this.
+
+        Raises:
+            TrainingDiverged: the policy's action is not finite, or what the worlds give.
+        """
+
+    def metrics(self) -> dict[str, float]:
+        """Of the newest updates, and :func:`episode_metrics` of the newest episodes."""
+
+    def state(self) -> Tree:
+        """Everything that changes, as it is now; later steps leave it alone."""
+
+    def restore(self, tree: Tree, env_steps: int) -> None:
+        """Go on where :meth:`state` was taken; raises ValueError when it does not fit."""
+
+    def close(self) -> None:
+        """Free threads and memory."""
+
+
+def episode_metrics(
+    records: Sequence[Mapping[str, float]], names: Iterable[str]
+) -> dict[str, float]:
+    """Metrics of ended episodes: means of their records.
+
+    Args:
+        records: the newest; see ``StepResult.episodes``. Of none there are no metrics.
+        names: of the numbers in the records.
+    """
+    if not records:
+        return {}
+    return {f"episode_{name}": float(np.mean([r[name] for r in records])) for name in names}
