@@ -62,7 +62,8 @@ def recorded_torques(env: SoccerEnv, batch: int) -> jax.Array:
     def play(state: State) -> jax.Array:
         def control(world, _: None):
             data, frames, _ = env._advance(world, zero, jax.random.PRNGKey(0))
-            return world._replace(data=data, steps=world.steps + env.decimation), frames.torque
+            episode = world.episode._replace(steps=world.episode.steps + env.decimation)
+            return world._replace(data=data, episode=episode), frames.torque
 
         one = lambda world: jax.lax.scan(control, world, None, length=CONTROL_STEPS)[1]  # noqa: E731
         torque = jax.vmap(one)(state.pipeline_state)

@@ -7,7 +7,7 @@ import json
 import os
 from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal, Self
 
-from pydantic import AfterValidator, Field, model_validator
+from pydantic import AfterValidator, Field, create_model, model_validator
 from pydantic_core import PydanticCustomError
 
 from booster_ray.config import yaml12
@@ -32,6 +32,7 @@ from booster_ray.config.section import (
 )
 from booster_ray.config.tracking import Tracking, no_password
 from booster_ray.soccer.observation import FEATURES, describe_features, size
+from booster_ray.soccer.rewards import TERMS
 
 Task = Literal["goalie", "obstacle", "kick_to_target"]
 if TYPE_CHECKING:
@@ -113,57 +114,24 @@ class Observation(Section):
     """Of the gait clock, Hz."""
 
 
-class Rewards(Section):
-    """Weights of the dense reward terms; 0 leaves a term out."""
+if TYPE_CHECKING:
 
-    alive: float = 1.0
-    """Weight of not having fallen."""
-    upright: float = 0.5
-    """Weight of the trunk's uprightness."""
-    height: float = 1.0
-    """Weight of the trunk's height."""
-    approach: float = 0.0
-    """Weight of moving towards the ball."""
-    ball_velocity: float = 0.0
-    """Weight of the ball's velocity towards the target."""
-    ball_contact: float = 0.0
-    """Weight of a foot touching the ball."""
-    pose: float = 0.2
-    """Weight of keeping near the default pose."""
-    torque: float = 0.0
-    """Weight of joint torques spent (a cost: negative)."""
-    smoothness: float = -0.05
-    """Weight of the change between actions (a cost: negative)."""
-    joint_velocity: float = 0.0
-    """Weight of joint speeds (a cost: negative)."""
-    joint_limits: float = -0.1
-    """Weight of nearness to joint limits (a cost: negative)."""
-    foot_slip: float = 0.0
-    """Weight of feet sliding on the ground (a cost: negative)."""
-    vertical_velocity: float = 0.0
-    """Weight of the trunk's vertical speed (a cost: negative)."""
-    official: float = 0.0
-    """Weight of the official score, paid at the terminal step."""
-    fall: float = -5.0
-    """Paid once on falling (a cost: negative)."""
-    facing_ball: float = 0.0
-    """Weight of heading for the ball."""
-    behind_ball: float = 0.0
-    """Weight of having the ball between robot and aim."""
-    ball_speed: float = 0.0
-    """Weight of the ball's speed towards the aim, where positive."""
-    goal: float = 0.0
-    """Paid once when the ball reaches the goal or the target."""
-    gait: float = 0.0
-    """Weight of feet at the height that the gait clock asks for."""
-    stepping: float = 0.0
-    """Weight of feet in the air while the gait clock has them swing."""
-    feet_air_time: float = 0.0
-    """Weight of long steps, paid when a foot lands."""
-    feet_distance: float = 0.0
-    """Weight of feet too near each other (a cost: negative)."""
-    angular_velocity: float = 0.0
-    """Weight of the trunk's roll and pitch rates (a cost: negative)."""
+    class Rewards(Section):
+        """Weights of the dense reward terms; 0 leaves a term out."""
+
+        def __getattr__(self, name: str) -> float: ...
+
+else:
+    Rewards = create_model(
+        "Rewards",
+        __base__=Section,
+        __module__=__name__,
+        __doc__="Weights of the dense reward terms; 0 leaves a term out.",
+        **{
+            name: (float, Field(term.weight, description=term.about))
+            for name, term in TERMS.items()
+        },
+    )
 
 
 COSTS = "costs"

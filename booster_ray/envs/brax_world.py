@@ -61,6 +61,7 @@ class BraxDynamics:
         self.observation_size = int(self._env.observation_size)
         self.action_size = int(self._env.action_size)
         self.tasks: tuple[int, ...] = (0,)
+        self.terms: tuple[str, ...] = ()
         self._begin = jax.jit(jax.vmap(self._env.reset))
 
     def start(self, seed: int) -> Episodes:

@@ -117,8 +117,9 @@ class StepResult(NamedTuple):
     truncated: np.ndarray
     """bool (num_envs,): time ended it; its value beyond is not zero."""
     episodes: list[dict[str, float]]
-    """One record for each episode that ended: env, task, return, seconds, score, fallen,
-    success, touched."""
+    """One record for each episode that ended: env, task, return, seconds, score; of the game also
+    fallen, success, touched, and ``reward.TERM``, the sum of weight · term, of each reward term
+    whose weight is not 0."""
 
 
 class World(Protocol):

@@ -26,6 +26,8 @@ class Dynamics(Protocol[S]):
     action_size: int
     tasks: tuple[int, ...]
     """Numbers of the tasks that may be drawn at a reset."""
+    terms: tuple[str, ...]
+    """Reward terms whose sums the records have, as ``reward.TERM``."""
 
     def start(self, seed: int) -> S:
         """The state in which every episode begins."""

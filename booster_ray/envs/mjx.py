@@ -36,44 +36,27 @@ from booster_ray.envs.mjx_model import (
 from booster_ray.envs.mjx_randomization import draw_factors, randomize, with_priorities
 from booster_ray.soccer import game, randomization, spawn
 from booster_ray.soccer.control import Gains, pd_target, pd_torque
-from booster_ray.soccer.frame import Frame
+from booster_ray.soccer.frame import Frame, make_frame
 from booster_ray.soccer.geometry import rotate
-from booster_ray.soccer.observation import Clock, append, gait_phase, measured, observe, size
+from booster_ray.soccer.judge import Conditions, Episode, Judgement, judge, seen
+from booster_ray.soccer.observation import measured, size
 from booster_ray.soccer.randomization import Factors
-from booster_ray.soccer.rewards import Moment, reward
-from booster_ray.soccer.scoring import ball_in_goal, fallen, official_score, terminated
+from booster_ray.soccer.rewards import RECORDED, counted
 
 _ROOT_QPOS, _ROOT_QVEL = 7, 6
 """The ball comes first in qpos and qvel, then the robot's free joint, then its 12 joints."""
 
-RECORD = ("return", "seconds", "score", "fallen", "success", "touched")
-"""What is told of an episode that ended."""
-
-METRICS = (*RECORD, "lost")
-"""Paid once, in the control step in which the episode ends, so that Brax's sums are the values.
-``lost`` counts worlds whose state was not finite; their episodes leave no record."""
+METRICS = ("return", "seconds", "score", "fallen", "success", "touched", "lost")
+"""Paid once, in the control step in which the episode ends, so that Brax's sums are the values;
+so is ``reward.TERM``, the sum of weight · term, of each reward term that counts. ``lost`` counts
+worlds whose state was not finite; their episodes leave no record."""
 
 
 class World(NamedTuple):
     """One episode: all that a reset must replace."""
 
     data: mjx.Data
-    task: jax.Array
-    """int32 (): index into ``game.TASKS``."""
-    target: jax.Array
-    """(3,) m, world frame; zero in the goalie task."""
-    steps: jax.Array
-    """int32 (): physics steps since the reset."""
-    hits: jax.Array
-    """int32 ()."""
-    touching: jax.Array
-    """bool (): the robot touched the ball in the last physics step."""
-    action: jax.Array
-    """(12,): the last action, in [-1, 1]."""
-    air_time: jax.Array
-    """(2,) s: for how long each foot has been in the air."""
-    returns: jax.Array
-    """(): sum of the episode's rewards."""
+    episode: Episode
     factors: Factors | None
     """This episode's randomization; None at level 0."""
 
@@ -124,10 +107,13 @@ class SoccerEnv(Env):
         self._tasks = np.array([game.TASKS.index(task) for task in tasks], np.int32)
         self._gains = Gains(*(jnp.asarray(part, jnp.float32) for part in gains))
         self._mode, self._decimation, self._episode_steps = mode, decimation, episode_steps
+        self._conditions = Conditions(self._gains.default_pose, gait_frequency, episode_steps)
         self._unit = self._gains.torque_limit if mode == "newton_metres" else 1.0
         self._weights = dict(weights or {})
+        self.terms = tuple(counted(self._weights))
+        """Reward terms that count: those of a weight other than 0."""
         self._scaled = tuple(scaled_terms)
-        self._features, self._gait_frequency = tuple(features), gait_frequency
+        self._features = tuple(features)
         self._measured = jnp.asarray(measured(self._features), jnp.float32)
         self._level = randomization.LEVELS[level]
         self._randomized = level > 0
@@ -175,25 +161,29 @@ class SoccerEnv(Env):
             factors = draw_factors(self._level, len(self.parts.robot_bodies), for_factors)
         world = World(
             data=self._spawned(task, placed),
-            task=task,
-            target=self._target(task, placed),
-            steps=jnp.zeros((), jnp.int32),
-            hits=jnp.zeros((), jnp.int32),
-            touching=jnp.zeros((), bool),
-            action=jnp.zeros(game.ACTION_SIZE),
-            air_time=jnp.zeros(2),
-            returns=jnp.zeros(()),
+            episode=Episode(
+                task=task,
+                target=self._target(task, placed),
+                steps=jnp.zeros((), jnp.int32),
+                hits=jnp.zeros((), jnp.int32),
+                touching=jnp.zeros((), bool),
+                air_time=jnp.zeros(2),
+                action=jnp.zeros(game.ACTION_SIZE),
+                returns=jnp.zeros(()),
+                term_sums=dict.fromkeys(self.terms, jnp.zeros(())),
+            ),
             factors=factors,
         )
         frame = self._frame(world, world.data, jnp.zeros(game.ACTION_SIZE), jnp.zeros(()))
+        first = seen(frame, world.episode, self._features, self._conditions)
         zero = jnp.zeros(())
         scaled = {"reward_factors": jnp.ones(len(self._scaled))} if self._scaled else {}
         return State(
             pipeline_state=world,
-            obs=self._noisy(self._observe(frame, world.steps, world.action), for_noise),
+            obs=self._noisy(first, for_noise),
             reward=zero,
             done=zero,
-            metrics=dict.fromkeys(METRICS, zero),
+            metrics=dict.fromkeys((*METRICS, *(RECORDED + term for term in self.terms)), zero),
             info={"rng": rng, "truncation": zero, **scaled},
         )
 
@@ -255,32 +245,17 @@ class SoccerEnv(Env):
         rng, for_push, for_noise = jax.random.split(state.info["rng"], 3)
         with jax.default_matmul_precision("highest"):  # TF32 would lose the physics
             data, frames, lost = self._advance(world, action, for_push)
-        frame, clock, ended, lost, touching = self._judge(world, frames, lost)
-        truncated = (clock >= self._episode_steps) & ~ended
-        over = (ended & ~lost) | truncated
-        phase = gait_phase(clock, self._gait_frequency)
-        moment = Moment(
-            frame, action, world.action, self._gains.default_pose, over, phase, world.air_time
-        )
-        dense = jnp.where(lost, 0.0, reward(moment, self._weights_now(state)))
-        seen = self._noisy(self._observe(frame, clock, action), for_noise)
-        elapsed = game.TIMESTEP * (clock - world.steps)
-        following = world._replace(
-            data=data,
-            steps=clock,
-            hits=frame.ball_hits,
-            touching=touching,
-            action=action,
-            air_time=jnp.where(frame.foot_contact, 0.0, world.air_time + elapsed),
-            returns=world.returns + dense,
-        )
-        info = state.info | {"rng": rng, "truncation": truncated.astype(jnp.float32)}
+        weights = self._weights_now(state)
+        judged, frame = judge(world.episode, frames, lost, action, weights, self._conditions)
+        observation = seen(frame, judged.episode, self._features, self._conditions)
+        observation = self._noisy(observation, for_noise)
+        info = state.info | {"rng": rng, "truncation": judged.truncated.astype(jnp.float32)}
         return state.replace(
-            pipeline_state=following,
-            obs=jnp.where(lost, 0.0, seen),
-            reward=dense,
-            done=ended.astype(jnp.float32),
-            metrics=state.metrics | _metrics(frame, following, over, lost),
+            pipeline_state=world._replace(data=data, episode=judged.episode),
+            obs=jnp.where(judged.lost, 0.0, observation),
+            reward=judged.reward,
+            done=judged.terminated.astype(jnp.float32),
+            metrics=state.metrics | _metrics(judged),
             info=info,
         )
 
@@ -299,12 +274,12 @@ class SoccerEnv(Env):
             f = world.factors
             model = randomize(model, self.parts, f)
             gains = gains._replace(kp=gains.kp * f.kp, kd=gains.kd * f.kd)
-            applied = jnp.where(f.action_delay > 0, world.action, action)
+            applied = jnp.where(f.action_delay > 0, world.episode.action, action)
         pd = self._mode == "pd"
         command = pd_target(applied, gains) if pd else applied * gains.torque_limit
 
         def physics(data: mjx.Data, clock: jax.Array) -> tuple[mjx.Data, tuple[Frame, jax.Array]]:
-            data, keeper_vel = self._move_keepers(world, data, clock)
+            data, keeper_speed = self._move_keepers(world, data, clock)
             torque = command
             if pd:
                 q, v = data.qpos[-game.ACTION_SIZE :], data.qvel[-game.ACTION_SIZE :]
@@ -313,9 +288,9 @@ class SoccerEnv(Env):
             # The bound is MuJoCo's own for a state that is bad; NaN is not below it either.
             state = jnp.concatenate([data.qpos, data.qvel])
             lost = ~(jnp.abs(state) < mujoco.mjMAXVAL).all()
-            return data, (self._frame(world, data, torque, keeper_vel), lost)
+            return data, (self._frame(world, data, torque, keeper_speed), lost)
 
-        clocks = world.steps + jnp.arange(self._decimation)
+        clocks = world.episode.steps + jnp.arange(self._decimation)
         data, (frames, lost) = jax.lax.scan(physics, self._push(world.data, rng), clocks)
         return data, frames, lost
 
@@ -329,7 +304,7 @@ class SoccerEnv(Env):
         phase = omega * game.TIMESTEP * clock
         y = game.KEEPER_AMPLITUDE * jnp.sin(phase)
         places = data.mocap_pos.at[self.parts.keepers, 1].set(
-            jnp.where(world.task == game.GOALIE, y, 0.0)
+            jnp.where(world.episode.task == game.GOALIE, y, 0.0)
         )
         return data.replace(mocap_pos=places), omega * game.KEEPER_AMPLITUDE * jnp.cos(phase)
 
@@ -343,69 +318,48 @@ class SoccerEnv(Env):
         root = slice(_ROOT_QVEL, _ROOT_QVEL + 2)
         return data.replace(qvel=data.qvel.at[root].add(speed * direction))
 
-    def _judge(
-        self, world: World, frames: Frame, lost: jax.Array
-    ) -> tuple[Frame, jax.Array, jax.Array, jax.Array, jax.Array]:
-        """The frame that counts, physics steps until it, ended, lost and ball contact in it."""
-        touching = frames.ball_contact
-        before = jnp.concatenate([world.touching[None], touching[:-1]])
-        hits = world.hits + jnp.cumsum(touching & ~before, dtype=jnp.int32)
-        frames = frames._replace(ball_hits=hits)
-        clock = world.steps + jnp.arange(1, self._decimation + 1)
-        over = terminated(frames) | lost
-        stop = over | (clock >= self._episode_steps)
-        last = jnp.where(stop.any(), jnp.argmax(stop), self._decimation - 1)
-        frame = jax.tree.map(lambda part: part[last], frames)
-        return frame, clock[last], over[last], lost[last], touching[last]
-
     def _noisy(self, observation: jax.Array, rng: jax.Array) -> jax.Array:
         sigma = self._level.observation_noise
         if not sigma:
             return observation
         return observation + sigma * self._measured * jax.random.normal(rng, observation.shape)
 
-    def _observe(self, frame: Frame, steps: jax.Array, action: jax.Array) -> jax.Array:
-        kept = Clock(gait_phase(steps, self._gait_frequency), action)
-        return append(observe(frame), frame, kept, self._features)
-
     # -- what the rules see ----------------------------------------------------------------------
 
     def _frame(
-        self, world: World, data: mjx.Data, torque: jax.Array, keeper_vel: jax.Array
+        self, world: World, data: mjx.Data, torque: jax.Array, keeper_speed: jax.Array
     ) -> Frame:
         """The frame of a step; sites, orientations and sensors in ``data`` lag as they should."""
-        parts, task = self.parts, world.task
-        imu, quat = data.site_xpos[parts.imu_site], data.xquat[parts.trunk]
+        parts, task = self.parts, world.episode.task
+        imu = data.site_xpos[parts.imu_site]
         root = data.qvel[_ROOT_QVEL:]
-        three = jnp.stack([imu] * 3)
-        goalie, obstacle = task == game.GOALIE, task == game.OBSTACLE
-        in_y = jnp.zeros((2, 3)).at[:, 1].set(keeper_vel)
         foot_contact, ball_contact, blocked = self._contacts(data)
-        return Frame(
+        # Where a task has no keepers or defenders they are parked, which the rules must not see.
+        nobody = jnp.stack([imu] * 3)
+        return make_frame(
             task=task,
+            target=world.episode.target,
+            keeper_speed=jnp.stack([keeper_speed] * 2),
+            ball_quat=data.xquat[parts.ball_body],
+            ball_turn=data.qvel[3:6],
+            root_turn=root[3:6],
             joint_pos=data.qpos[-game.ACTION_SIZE :],
             joint_vel=data.qvel[-game.ACTION_SIZE :],
             imu_pos=imu,
-            imu_quat=quat,
+            imu_quat=data.xquat[parts.trunk],
             gyro=self._sensor(data, "torso_gyro"),
             accelerometer=self._sensor(data, "accelerometer"),
             velocimeter=self._sensor(data, "torso_vel"),
             root_vel=root[:3],
-            root_angvel=rotate(quat, root[3:6]),
             ball_pos=data.site_xpos[parts.ball_site],
             ball_vel=data.qvel[0:3],
-            ball_angvel=rotate(data.xquat[parts.ball_body], data.qvel[3:6]),
-            keeper_pos=jnp.where(goalie, data.mocap_pos[parts.keepers], three[:2]),
-            keeper_vel=jnp.where(goalie, in_y, root[:3]),
-            target_pos=jnp.where(goalie, imu, world.target),
-            target_vel=jnp.where(goalie, root[:3], 0.0),
-            defender_pos=jnp.where(obstacle, data.mocap_pos[parts.panels], three),
+            keeper_pos=jnp.where(task == game.GOALIE, data.mocap_pos[parts.keepers], nobody[:2]),
+            defender_pos=jnp.where(task == game.OBSTACLE, data.mocap_pos[parts.panels], nobody),
             foot_pos=data.site_xpos[parts.foot_sites],
             foot_vel=jnp.stack([self._sensor(data, f"foot{i}_vel") for i in (0, 1)]),
             foot_contact=foot_contact,
             ball_contact=ball_contact,
             ball_blocked=blocked,
-            ball_hits=jnp.zeros((), jnp.int32),
             torque=torque,
         )
 
@@ -430,17 +384,10 @@ class SoccerEnv(Env):
         return feet, any_of(ROBOT | BALL), any_of(BLOCKER | BALL)
 
 
-def _metrics(frame: Frame, world: World, over: jax.Array, lost: jax.Array) -> dict[str, jax.Array]:
-    values = {
-        "return": world.returns,
-        "seconds": world.steps * game.TIMESTEP,
-        "score": official_score(frame),
-        "fallen": fallen(frame),
-        "success": ball_in_goal(frame),
-        "touched": frame.ball_hits > 0,
-    }
-    paid = {n: jnp.where(over, v.astype(jnp.float32), 0.0) for n, v in values.items()}
-    return paid | {"lost": lost.astype(jnp.float32)}
+def _metrics(judged: Judgement) -> dict[str, jax.Array]:
+    told = judged.record()
+    paid = {n: jnp.where(judged.over, v.astype(jnp.float32), 0.0) for n, v in told.items()}
+    return paid | {"lost": judged.lost.astype(jnp.float32)}
 
 
 # -- many worlds -----------------------------------------------------------------------------------
@@ -458,7 +405,7 @@ class AutoReset(Wrapper):
         """Start ``n`` worlds from keys of shape (n, 2)."""
         state = jax.vmap(self.env.reset)(rng)
         state.info["final_observation"] = state.obs
-        state.info["task"] = state.pipeline_state.task
+        state.info["task"] = state.pipeline_state.episode.task
         return state
 
     def step(self, state: State, action: jax.Array) -> State:
@@ -489,7 +436,7 @@ class AutoReset(Wrapper):
             | {
                 "rng": where_over(fresh.info["rng"], stepped.info["rng"]),
                 "final_observation": stepped.obs,
-                "task": stepped.pipeline_state.task,
+                "task": stepped.pipeline_state.episode.task,
             },
         )
 
@@ -517,14 +464,15 @@ class Outcome(NamedTuple):
     recorded: jax.Array
     """bool (n,): an episode ended and left a record; a lost one leaves none."""
     episodes: dict[str, jax.Array]
-    """(n,) each: ``task`` of the step in all worlds; ``RECORD`` where ``recorded``, else zero."""
+    """(n,) each: ``task`` of the step in all worlds; the fields of ``Judgement.record`` where
+    ``recorded``, else zero."""
 
 
 def outcome(state: State) -> Outcome:
     """What the step of :class:`AutoReset` that returned ``state`` did; its worlds lead."""
     truncated = state.info["truncation"] > 0
     over = state.done > 0
-    record = {name: state.metrics[name] for name in RECORD}
+    record = {name: value for name, value in state.metrics.items() if name != "lost"}
     return Outcome(
         observation=state.obs,
         final_observation=state.info["final_observation"],
@@ -542,7 +490,7 @@ _CARRIED = ("time", "qpos", "qvel", "qacc_warmstart", "mocap_pos", "mocap_quat")
 
 def state_tree(state: State) -> dict[str, Any]:
     """All that changes in a batch of worlds, as nested dicts of arrays, for a checkpoint."""
-    return serialization.to_state_dict(_carried(state))
+    return _flat(serialization.to_state_dict(_carried(state)))
 
 
 def restored(like: State, tree: dict[str, Any]) -> State:
@@ -552,9 +500,11 @@ def restored(like: State, tree: dict[str, Any]) -> State:
         ValueError: the tree is of worlds of another number, level or kind.
     """
     blank = _carried(like)
-    if _paths(tree) != _paths(serialization.to_state_dict(blank)):
+    expected = state_tree(like)
+    tree = _with_sums_of(expected, tree)
+    if _paths(tree) != _paths(expected):
         raise ValueError("world state: its parts are not those of these worlds")
-    carried = serialization.from_state_dict(blank, tree)
+    carried = serialization.from_state_dict(blank, _nested(tree))
 
     def fit(path: Any, old: jax.Array, new: Any) -> jax.Array:
         if np.shape(new) != old.shape:
@@ -568,6 +518,33 @@ def restored(like: State, tree: dict[str, Any]) -> State:
     world: World = carried.pipeline_state
     data = like.pipeline_state.data.replace(**world.data)
     return carried.replace(pipeline_state=world._replace(data=data))
+
+
+def _with_sums_of(expected: dict[str, Any], tree: dict[str, Any]) -> dict[str, Any]:
+    """``tree`` with sums of the reward terms that ``expected`` has, and no others.
+
+    They are zero where ``tree`` has none: it is of an earlier release, or of other weights.
+    """
+    world, metrics = tree.get("pipeline_state", {}), tree.get("metrics", {})
+    like, earlier = expected["pipeline_state"]["term_sums"], world.get("term_sums", {})
+    sums = {term: earlier.get(term, jnp.zeros_like(sum_)) for term, sum_ in like.items()}
+    others = {name: value for name, value in metrics.items() if not name.startswith(RECORDED)}
+    paid = {name: metrics.get(name, jnp.zeros_like(v)) for name, v in expected["metrics"].items()}
+    paid = {name: value for name, value in paid.items() if name.startswith(RECORDED)}
+    return tree | {"pipeline_state": world | {"term_sums": sums}, "metrics": others | paid}
+
+
+def _flat(tree: dict[str, Any]) -> dict[str, Any]:
+    """Checkpoints have what is remembered of an episode beside the physics, not below a name."""
+    world = dict(tree["pipeline_state"])
+    return tree | {"pipeline_state": world.pop("episode") | world}
+
+
+def _nested(tree: dict[str, Any]) -> dict[str, Any]:
+    """The inverse of :func:`_flat`."""
+    world = dict(tree["pipeline_state"])
+    episode = {name: world.pop(name) for name in Episode._fields}
+    return tree | {"pipeline_state": {"episode": episode, **world}}
 
 
 def _paths(tree: dict[str, Any]) -> set[str]:

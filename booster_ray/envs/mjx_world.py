@@ -59,9 +59,9 @@ class MjxDynamics:
     def __init__(
         self, tasks: Sequence[str], num_envs: int, gains: Gains, impl: str = "auto", **options: Any
     ) -> None:
-        self._env = AutoReset(
-            SoccerEnv(tasks, gains, impl=resolved_impl(impl), worlds=num_envs, **options)
-        )
+        env = SoccerEnv(tasks, gains, impl=resolved_impl(impl), worlds=num_envs, **options)
+        self._env = AutoReset(env)
+        self.terms = env.terms
         self.num_envs = num_envs
         self.observation_size: int = self._env.observation_size
         self.action_size: int = self._env.action_size

@@ -3,7 +3,7 @@
 Each world owns a model and a persistent ``MjData`` (its warm start is part of the trajectory).
 A control step walks world by world through its physics steps (:mod:`stepping`, outside the
 GIL, so that threads scale). What happened in them is recorded and then judged by the rules in
-one compiled call (:mod:`verdict`).
+one compiled call (:mod:`compiled_rules`).
 """
 
 from __future__ import annotations
@@ -18,14 +18,15 @@ import numpy as np
 from booster_ray.config import Config
 from booster_ray.envs import stepping
 from booster_ray.envs.compiled import log_warnings
+from booster_ray.envs.compiled_rules import SENSORS, compiled_rules
 from booster_ray.envs.contract import StepResult, check_arguments
 from booster_ray.envs.model import SoccerModel, soccer_model
 from booster_ray.envs.options import gains as gains_of
 from booster_ray.envs.options import training_options
-from booster_ray.envs.verdict import SENSORS, Episode, Verdict, compiled_rules
 from booster_ray.soccer import game, randomization, spawn
 from booster_ray.soccer.control import Gains, pd_target
 from booster_ray.soccer.frame import Frame
+from booster_ray.soccer.judge import Episode, Judgement
 from booster_ray.soccer.observation import Clock, gait_phase, measured, size
 
 _CHUNKS_PER_THREAD = 4
@@ -225,15 +226,21 @@ class NativeWorld:
         self._factors = randomization.Factors(
             *(np.repeat(np.asarray(f)[None], n, axis=0) for f in ones)
         )
-        self._target = np.zeros((n, 3))
-        self._defender_y = np.zeros((n, 3))
-        self._steps = np.zeros(n, np.int64)
-        self._worlds = self._world_table()
-        self._hits = np.zeros(n, np.int32)
-        self._touching = np.zeros(n, bool)
-        self._air_time = np.zeros((n, 2))
-        self._returns = np.zeros(n)
+        self._episode = Episode(
+            task=self.task,
+            target=np.zeros((n, 3)),
+            steps=np.zeros(n, np.int64),
+            hits=np.zeros(n, np.int32),
+            touching=np.zeros(n, bool),
+            air_time=np.zeros((n, 2)),
+            action=np.zeros((n, game.ACTION_SIZE)),
+            returns=np.zeros(n),
+            term_sums={term: np.zeros(n) for term in self._terms},
+        )
+        # In the caller's unit: a division by it cannot be undone to the bit.
         self._action = np.zeros((n, game.ACTION_SIZE))
+        self._defender_y = np.zeros((n, 3))
+        self._worlds = self._world_table()
         self._ended = np.zeros(n, bool)
         self._latest = np.zeros(n, np.int64)
         self._ready = False
@@ -249,7 +256,7 @@ class NativeWorld:
             panels=np.array([panels(slot) for slot in self._slots], np.int64),
             panel_pos=np.tile(_PANEL_HOME, (self.num_envs, 3, 1)),
             state=self._state,
-            steps=self._steps,
+            steps=self._episode.steps,
         )
 
     # -- reset -------------------------------------------------------------------------------
@@ -282,18 +289,7 @@ class NativeWorld:
 
     def _first(self) -> np.ndarray:
         """Observations of the record's step 0, where a reset leaves its frame."""
-        return self._rules.first(self._episode(), self._record[:, 0])
-
-    def _episode(self) -> Episode:
-        return Episode(
-            task=self.task,
-            target=self._target,
-            steps=self._steps,
-            hits=self._hits,
-            touching=self._touching,
-            air_time=self._air_time,
-            action=self._action / self._unit,
-        )
+        return self._rules.first(self._episode, self._record[:, 0])
 
     def _reset_worlds(self, which: np.ndarray) -> None:
         """Respawn worlds ``which`` and leave their first record in physics step 0."""
@@ -301,17 +297,16 @@ class NativeWorld:
             rng, slot = self._rngs[i], self._slots[i]
             placed = spawn.place(int(self.task[i]), spawn.draw(int(self.task[i]), rng))
             factors = randomization.sample(self._level, len(slot.parts.robot_bodies), rng)
-            self._target[i] = slot.parts.target_origin + placed.target
+            self._episode.target[i] = slot.parts.target_origin + placed.target
             self._defender_y[i] = placed.defender_y
             for stored, drawn in zip(self._factors, factors, strict=True):
                 stored[i] = drawn
             self._prepare_model(i)
             self._spawn(i, placed)
-        self._steps[which] = 0
-        self._hits[which] = 0
-        self._touching[which] = False
-        self._air_time[which] = 0.0
-        self._returns[which] = 0.0
+        episode = self._episode
+        begun = (episode.steps, episode.hits, episode.touching, episode.air_time, episode.action)
+        for array in (*begun, episode.returns, *episode.term_sums.values()):
+            array[which] = 0
         self._action[which] = 0.0
         self._ended[which] = False
         self._latest[which] = 0
@@ -373,38 +368,40 @@ class NativeWorld:
         """Advance one control step; see :class:`booster_ray.envs.contract.World`."""
         action = self._checked(action)
         self._advance(np.where(self._factors.action_delay[:, None] > 0, self._action, action))
-        verdict = self._rules.judge(
-            self._episode(), self._record, self._torque, action / self._unit, self._weights
+        judged, observation = self._rules.judge(
+            self._episode, self._record, self._torque, action / self._unit, self._weights
         )
-        self._remember(verdict.episode)
+        self._remember(judged.episode)
         self._latest[:] = self._decimation - 1
         self._action[:] = action
-        self._returns += verdict.reward
-        observation = self._noisy(verdict.observation, quiet=verdict.lost)
-        over = (verdict.terminated | verdict.truncated) & ~self._ended
-        episodes = self._episodes(verdict, over)
+        observation = self._noisy(observation, quiet=judged.lost)
+        over = (judged.terminated | judged.truncated) & ~self._ended
+        episodes = self._episodes(judged, over)
         self._ended |= over
         first = self._after(observation, over)
         return StepResult(
-            first, observation, verdict.reward, verdict.terminated, verdict.truncated, episodes
+            first, observation, judged.reward, judged.terminated, judged.truncated, episodes
         )
 
     def frame(self) -> Frame:
         """What the rules saw of the last physics step, or of the reset; arrays (num_envs, ...)."""
         rows = np.arange(self.num_envs), self._latest
         last = self._record[rows], self._torque[rows]
-        return self._rules.frame(self._episode(), *last)._replace(ball_hits=self._hits.copy())
+        return self._rules.frame(self._episode, *last)._replace(ball_hits=self._episode.hits.copy())
 
     def kept(self) -> Clock:
         """The gait clock (num_envs,) and the last actions (num_envs, 12), 0 after a reset."""
-        phase = gait_phase(self._steps, self._gait_frequency)
-        return Clock(phase, self._action / self._unit)
+        phase = gait_phase(self._episode.steps, self._gait_frequency)
+        return Clock(phase, self._episode.action.copy())
 
     def _remember(self, episode: Episode) -> None:
-        self._steps[:] = episode.steps
-        self._hits[:] = episode.hits
-        self._touching[:] = episode.touching
-        self._air_time[:] = episode.air_time
+        # In place: the physics reads the clocks where they are.
+        *ours, our_sums = self._episode
+        *theirs, their_sums = episode
+        for array, now in zip(ours, theirs, strict=True):
+            array[:] = now
+        for name, sums in our_sums.items():
+            sums[:] = their_sums[name]
 
     def _checked(self, action: np.ndarray) -> np.ndarray:
         shape = (self.num_envs, self.action_size)
@@ -458,19 +455,12 @@ class NativeWorld:
                 direction = (np.cos(2 * np.pi * angle), np.sin(2 * np.pi * angle))
                 slot.qvel[slot.parts.root_qvel :][:2] += speed * np.array(direction)
 
-    def _episodes(self, verdict: Verdict, over: np.ndarray) -> list[dict[str, float]]:
+    def _episodes(self, judged: Judgement, over: np.ndarray) -> list[dict[str, float]]:
+        which = np.flatnonzero(over & ~judged.lost)
+        told = judged.record() if len(which) else {}
         return [
-            {
-                "env": int(i),
-                "task": int(self.task[i]),
-                "return": float(self._returns[i]),
-                "seconds": float(self._steps[i] * game.TIMESTEP),
-                "score": float(verdict.score[i]),
-                "fallen": float(verdict.fallen[i]),
-                "success": float(verdict.success[i]),
-                "touched": float(self._hits[i] > 0),
-            }
-            for i in np.flatnonzero(over & ~verdict.lost)
+            {"env": int(i), "task": int(self.task[i])} | {k: float(v[i]) for k, v in told.items()}
+            for i in which
         ]
 
     def _after(self, observation: np.ndarray, over: np.ndarray) -> np.ndarray:
@@ -503,16 +493,18 @@ class NativeWorld:
             "task": self.task.copy(),
             "physics": self._state.copy(),
             "factors": {k: v.copy() for k, v in self._factors._asdict().items()},
-            "counters": {name: getattr(self, f"_{name}").copy() for name in self._COUNTERS},
+            "counters": {name: array.copy() for name, array in self._counters().items()},
+            "term_sums": {name: sums.copy() for name, sums in self._episode.term_sums.items()},
             "generators": {
                 str(i): rng.bit_generator.state for i, rng in enumerate([*self._rngs, self._noise])
             },
         }
 
-    _COUNTERS = (
-        "target", "defender_y", "steps", "hits", "touching", "air_time", "returns", "action",
-        "ended",
-    )  # fmt: skip
+    def _counters(self) -> dict[str, np.ndarray]:
+        episode = self._episode._asdict()
+        del episode["task"], episode["term_sums"]
+        own = {"defender_y": self._defender_y, "action": self._action, "ended": self._ended}
+        return episode | own
 
     def restore(self, state: dict[str, Any]) -> None:
         """Go on where ``state`` was taken.
@@ -531,8 +523,13 @@ class NativeWorld:
         self._factors = randomization.Factors(
             **{k: np.array(v) for k, v in state["factors"].items()}
         )
-        for name in self._COUNTERS:
-            getattr(self, f"_{name}")[:] = state["counters"][name]
+        for name, array in self._counters().items():
+            array[:] = state["counters"][name]
+        self._episode.action[:] = self._action / self._unit
+        # Not of every release, nor of a run that counted other terms.
+        sums = state.get("term_sums", {})
+        for name, array in self._episode.term_sums.items():
+            array[:] = sums.get(name, 0.0)
         self._state[:] = state["physics"]
         for i, rng in enumerate([*self._rngs, self._noise]):
             rng.bit_generator.state = state["generators"][str(i)]

@@ -15,6 +15,7 @@ from booster_ray.envs.contract import StepResult, World
 from booster_ray.envs.make import make_world
 from booster_ray.envs.native import NativeWorld
 from booster_ray.envs.options import gains, soccer_options
+from booster_ray.evaluate.episodes import reward_metrics
 from booster_ray.soccer import game
 
 IDLE_CHANGE = 1e-3
@@ -86,7 +87,8 @@ class Interrupted(Exception):
 class Evaluator:
     """Plays whole official episodes, ``episodes`` a task on fixed seeds, at a randomization level.
 
-    The tasks are all three of the game, whatever a config trains on.
+    The tasks are all three of the game, whatever a config trains on. The config's reward terms are
+    summed beside the official score, and have no part in it.
     """
 
     def __init__(self, config: Config, episodes: int, threads: int, level: int = 0) -> None:
@@ -98,30 +100,33 @@ class Evaluator:
             threads=threads,
             auto_reset=False,
             level=level,
+            weights=config.rewards.model_dump(),
             **soccer_options(config),
         )
 
     def __call__(self, policy: Policy) -> TaskScores:
         """Mean outcome per task over seeds 0, 1, …; a task without a record is left out."""
-        return self._play(policy)[0]
+        return _scores(self._play(policy)[0])
 
     def metrics(self, policy: Policy, interrupt: threading.Event | None = None) -> dict[str, float]:
         """:func:`flat_metrics` of the scores, how the policy moved, ``evaluation_seconds``.
+
+        Besides, ``evaluation/reward/TERM`` and ``evaluation/reward/TERM/TASK``: what
+        :func:`~booster_ray.evaluate.episodes.reward_metrics` makes of the episodes.
 
         Raises:
             Interrupted: ``interrupt`` was set before the last episode had ended.
         """
         began = time.monotonic()
-        scores, behaviour = self._play(policy, interrupt)
-        return flat_metrics(scores) | behaviour.metrics() | _took(began)
+        episodes, behaviour = self._play(policy, interrupt)
+        rewards = {f"evaluation/{name}": v for name, v in reward_metrics(episodes).items()}
+        return flat_metrics(_scores(episodes)) | rewards | behaviour.metrics() | _took(began)
 
     def _play(
         self, policy: Policy, interrupt: threading.Event | None = None
-    ) -> tuple[TaskScores, Behaviour]:
+    ) -> tuple[list[dict[str, float]], Behaviour]:
         first = self._world.reset(0, env_seeds=self._seeds)
-        episodes, behaviour = _play(self._world, policy, first, interrupt)
-        played = {task: task_means(episodes, i) for i, task in enumerate(game.TASKS)}
-        return {task: scores for task, scores in played.items() if scores}, behaviour
+        return _play(self._world, policy, first, interrupt)
 
     def close(self) -> None:
         """Stop the physics threads."""
@@ -207,6 +212,11 @@ def _play(
         episodes += [e for e in result.episodes if not over[int(e["env"])]]
         over = over | result.terminated | result.truncated
     return episodes, behaviour
+
+
+def _scores(episodes: Sequence[dict[str, float]]) -> TaskScores:
+    played = {task: task_means(episodes, i) for i, task in enumerate(game.TASKS)}
+    return {task: scores for task, scores in played.items() if scores}
 
 
 def task_means(episodes: Sequence[dict[str, float]], task: int) -> dict[str, float]:

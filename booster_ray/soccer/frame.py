@@ -1,8 +1,11 @@
-"""What a world tells the rules after a physics step."""
+"""What a simulator measures in a physics step, in the one form that the rules read."""
 
 from __future__ import annotations
 
 from typing import Any, NamedTuple
+
+from booster_ray.soccer import game
+from booster_ray.soccer.geometry import rotate
 
 Array = Any
 """A NumPy or JAX array. Rules ask the array for its namespace, so both work."""
@@ -67,3 +70,43 @@ class Frame(NamedTuple):
     """int32 (...): contacts begun between robot and ball since the reset."""
     torque: Array
     """(..., 12) N·m applied in the step."""
+
+
+def make_frame(
+    task: Array,
+    target: Array,
+    keeper_speed: Array,
+    ball_quat: Array,
+    ball_turn: Array,
+    root_turn: Array,
+    **measured: Array,
+) -> Frame:
+    """The frame of what a simulator measures; the rest of it follows from the task.
+
+    Contacts between robot and ball are not counted yet: ``ball_hits`` is zero.
+
+    Args:
+        task: int32 (...).
+        target: (..., 3) m; ignored in the goalie task, which has none.
+        keeper_speed: (..., 2) m/s along y, of both keepers; ignored in the other tasks.
+        ball_quat: (..., 4) w x y z, body to world.
+        ball_turn: (..., 3) rad/s of the ball in its body frame, as MuJoCo's free joints have it.
+        root_turn: (..., 3) rad/s of the robot's root in its body frame.
+        measured: the other fields of :class:`Frame`.
+    """
+    xp = target.__array_namespace__()
+    goalie = (task == game.GOALIE)[..., None]
+    imu, root_vel = measured["imu_pos"], measured["root_vel"]
+    still = xp.zeros_like(keeper_speed)
+    keeper_vel = xp.stack([still, keeper_speed, still], axis=-1)
+    return Frame(
+        task=task,
+        keeper_vel=xp.where(goalie[..., None], keeper_vel, root_vel[..., None, :]),
+        target_pos=xp.where(goalie, imu, target),
+        target_vel=xp.where(goalie, root_vel, 0.0),
+        # Orientations lag like the sites.
+        root_angvel=rotate(measured["imu_quat"], root_turn),
+        ball_angvel=rotate(ball_quat, ball_turn),
+        ball_hits=xp.zeros(task.shape, dtype=xp.int32),
+        **measured,
+    )

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
-from booster_ray.soccer.frame import Array
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from booster_ray.soccer.frame import Array
 
 
 def cross(a: Array, b: Array) -> Array:

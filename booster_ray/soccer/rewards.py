@@ -1,7 +1,8 @@
 """Dense reward terms for training; the sum of ``weight · term`` is the reward of a control step.
 
-Terms are magnitudes; a weight's sign makes it a reward or a penalty. Sources are named where a
-term is common practice: booster_gym (BoosterRobotics) and mujoco_playground's T1 joystick.
+To add one, write its function here, under :func:`reward_term`. Terms are magnitudes; a weight's
+sign makes it a reward or a penalty. Sources are named where a term is common practice: booster_gym
+(BoosterRobotics) and mujoco_playground's T1 joystick.
 """
 
 from __future__ import annotations
@@ -23,6 +24,9 @@ APPROACH_SPEED = 0.8
 """m/s towards the ball beyond which approaching pays no more."""
 
 
+RECORDED = "reward."
+"""What the name of a term follows in the record of an episode: the sum of weight · term."""
+
 SWING_HEIGHT = 0.08
 """Metres that a swinging foot is lifted by (mujoco_playground's T1 joystick: 0.08)."""
 
@@ -33,7 +37,7 @@ STANDING_FOOT = 0.04
 """Height (m) of a foot's site when it stands on the ground (measured)."""
 
 
-class Moment(NamedTuple):
+class RewardInput(NamedTuple):
     """Everything a reward term may look at, for one control step of a batch of worlds."""
 
     frame: Frame
@@ -51,24 +55,63 @@ class Moment(NamedTuple):
     """(..., 2) s for which each foot had been in the air before this step."""
 
 
-def alive(m: Moment) -> Array:
+class Term(NamedTuple):
+    """One reward term."""
+
+    compute: Callable[[RewardInput], Array]
+    """Its magnitude, (...)."""
+    weight: float
+    """What a config weighs it with that does not say."""
+    about: str
+    """One sentence for the documentation."""
+
+
+TERMS: dict[str, Term] = {}
+"""Every dense term by the name that configs use, in the order in which they are summed."""
+
+
+def reward_term(
+    weight: float = 0.0,
+) -> Callable[[Callable[[RewardInput], Array]], Callable[[RewardInput], Array]]:
+    """Make a function of this module a reward term of its name.
+
+    The term is then a key of a config's ``rewards``, which may be searched and scheduled, a metric
+    ``reward/NAME`` and a row of ``docs/rewards.md``, which says the docstring's first paragraph.
+
+    Args:
+        weight: the default.
+    """
+
+    def register(compute: Callable[[RewardInput], Array]) -> Callable[[RewardInput], Array]:
+        about = " ".join((compute.__doc__ or "").partition("\n\n")[0].split())
+        TERMS[compute.__name__] = Term(compute, weight, about)
+        return compute
+
+    return register
+
+
+@reward_term(weight=1.0)
+def alive(m: RewardInput) -> Array:
     """1 while the robot has not fallen."""
     return _number(~fallen(m.frame), m)
 
 
-def upright(m: Moment) -> Array:
+@reward_term(weight=0.5)
+def upright(m: RewardInput) -> Array:
     """1 when the trunk is vertical, about 0.5 at 24°; exp(-4 |g_xy|²) of projected gravity."""
     xp = _xp(m)
     g = projected_gravity(m.frame.imu_quat)
     return xp.exp(-4.0 * (g[..., 0] ** 2 + g[..., 1] ** 2))
 
 
-def height(m: Moment) -> Array:
+@reward_term(weight=1.0)
+def height(m: RewardInput) -> Array:
     """1 at the standing height, 0.37 at 10 cm from it."""
     return _xp(m).exp(-(((m.frame.imu_pos[..., 2] - STANDING_HEIGHT) / 0.1) ** 2))
 
 
-def approach(m: Moment) -> Array:
+@reward_term()
+def approach(m: RewardInput) -> Array:
     """Horizontal speed towards the ball over APPROACH_SPEED, in [-1, 1]."""
     xp = _xp(m)
     to_ball = (m.frame.ball_pos - m.frame.imu_pos)[..., :2]
@@ -77,7 +120,8 @@ def approach(m: Moment) -> Array:
     return xp.clip(speed / APPROACH_SPEED, -1.0, 1.0)
 
 
-def ball_velocity(m: Moment) -> Array:
+@reward_term()
+def ball_velocity(m: RewardInput) -> Array:
     """Ball speed (m/s) towards the goal line, or towards the target where there is one."""
     xp = _xp(m)
     to_target = (m.frame.target_pos - m.frame.ball_pos)[..., :2]
@@ -86,36 +130,42 @@ def ball_velocity(m: Moment) -> Array:
     return xp.where(m.frame.task == game.GOALIE, -m.frame.ball_vel[..., 0], towards)
 
 
-def ball_contact(m: Moment) -> Array:
+@reward_term()
+def ball_contact(m: RewardInput) -> Array:
     """1 while the robot touches the ball."""
     return _number(m.frame.ball_contact, m)
 
 
-def pose(m: Moment) -> Array:
+@reward_term(weight=0.2)
+def pose(m: RewardInput) -> Array:
     """1 in the default pose; exp(-Σ (q - q₀)²)."""
     xp = _xp(m)
     return xp.exp(-xp.sum((m.frame.joint_pos - m.default_pose) ** 2, axis=-1))
 
 
-def torque(m: Moment) -> Array:
-    """Mean squared torque over its limit (booster_gym's torque penalty, made unitless)."""
+@reward_term()
+def torque(m: RewardInput) -> Array:
+    """Mean squared torque over its limit (booster_gym's torque penalty, made unitless); a cost."""
     xp = _xp(m)
     limit = xp.asarray(game.TORQUE_LIMITS, dtype=m.frame.torque.dtype)
     return xp.mean((m.frame.torque / limit) ** 2, axis=-1)
 
 
-def smoothness(m: Moment) -> Array:
-    """Mean squared change of the action (the usual action-rate penalty)."""
+@reward_term(weight=-0.05)
+def smoothness(m: RewardInput) -> Array:
+    """Mean squared change of the action (the usual action-rate penalty); a cost."""
     return _xp(m).mean((m.action - m.previous_action) ** 2, axis=-1)
 
 
-def joint_velocity(m: Moment) -> Array:
-    """Mean squared joint velocity, (rad/s)²."""
+@reward_term()
+def joint_velocity(m: RewardInput) -> Array:
+    """Mean squared joint velocity, (rad/s)²; a cost."""
     return _xp(m).mean(m.frame.joint_vel**2, axis=-1)
 
 
-def joint_limits(m: Moment) -> Array:
-    """Sum of the radians by which joints enter the last 5 % of their range."""
+@reward_term(weight=-0.1)
+def joint_limits(m: RewardInput) -> Array:
+    """Sum of the radians by which joints enter the last 5 % of their range; a cost."""
     xp = _xp(m)
     low, high = (
         xp.asarray([r[i] for r in game.JOINT_RANGES], dtype=m.frame.joint_pos.dtype) for i in (0, 1)
@@ -126,37 +176,43 @@ def joint_limits(m: Moment) -> Array:
     return xp.sum(over, axis=-1)
 
 
-def foot_slip(m: Moment) -> Array:
-    """Squared horizontal speed (m²/s²) of feet in contact, summed (mujoco_playground)."""
+@reward_term()
+def foot_slip(m: RewardInput) -> Array:
+    """Squared horizontal speed (m²/s²) of feet in contact, summed (mujoco_playground); a cost."""
     xp = _xp(m)
     speed2 = xp.sum(m.frame.foot_vel[..., :2] ** 2, axis=-1)
     return xp.sum(xp.where(m.frame.foot_contact, speed2, 0 * speed2), axis=-1)
 
 
-def vertical_velocity(m: Moment) -> Array:
-    """Squared vertical speed of the trunk, m²/s²."""
+@reward_term()
+def vertical_velocity(m: RewardInput) -> Array:
+    """Squared vertical speed of the trunk, m²/s²; a cost."""
     return m.frame.root_vel[..., 2] ** 2
 
 
-def official(m: Moment) -> Array:
+@reward_term()
+def official(m: RewardInput) -> Array:
     """The official score, paid in the step in which the episode ends."""
     score = official_score(m.frame)
     return _xp(m).where(m.ended, score, 0 * score)
 
 
-def fall(m: Moment) -> Array:
-    """1 in the step in which the robot falls."""
+@reward_term(weight=-5.0)
+def fall(m: RewardInput) -> Array:
+    """1 in the step in which the robot falls; a cost."""
     return _number(fallen(m.frame), m)
 
 
-def facing_ball(m: Moment) -> Array:
+@reward_term()
+def facing_ball(m: RewardInput) -> Array:
     """Cosine of the angle between the robot's heading and the way to the ball."""
     xp = _xp(m)
     way = (m.frame.ball_pos - m.frame.imu_pos)[..., :2]
     return xp.sum(heading(m.frame.imu_quat) * way, axis=-1) / norm(way, eps=1e-6)
 
 
-def behind_ball(m: Moment) -> Array:
+@reward_term()
+def behind_ball(m: RewardInput) -> Array:
     """Cosine of the angle between robot → ball and ball → aim: 1 where a straight kick scores."""
     xp = _xp(m)
     way = (m.frame.ball_pos - m.frame.imu_pos)[..., :2]
@@ -164,7 +220,8 @@ def behind_ball(m: Moment) -> Array:
     return xp.sum(way * kick, axis=-1) / (norm(way, eps=1e-6) * norm(kick, eps=1e-6))
 
 
-def ball_speed(m: Moment) -> Array:
+@reward_term()
+def ball_speed(m: RewardInput) -> Array:
     """Ball speed (m/s) towards the aim, no less than zero: a bad touch costs nothing here."""
     xp = _xp(m)
     way = aim(m.frame) - m.frame.ball_pos[..., :2]
@@ -172,13 +229,15 @@ def ball_speed(m: Moment) -> Array:
     return xp.maximum(towards, 0 * towards)
 
 
-def goal(m: Moment) -> Array:
+@reward_term()
+def goal(m: RewardInput) -> Array:
     """1 in the step in which the ball reaches the goal or the target."""
     return _number(ball_in_goal(m.frame) & m.ended, m)
 
 
-def gait(m: Moment) -> Array:
-    """1 when both feet are as high as the gait clock asks; exp(-Σ (z - z*)² / 0.01 m²).
+@reward_term()
+def gait(m: RewardInput) -> Array:
+    """1 when both feet are as high as the gait clock asks; exp(-Σ (z - z*)² / 0.0025 m²).
 
     Source: ``feet_phase`` of mujoco_playground's T1 joystick, with a raised sine in place of its
     Bézier curve. Feet are measured from their height when standing.
@@ -191,7 +250,8 @@ def gait(m: Moment) -> Array:
     return xp.exp(-xp.sum(error**2, axis=-1) / GAIT_TOLERANCE**2)
 
 
-def stepping(m: Moment) -> Array:
+@reward_term()
+def stepping(m: RewardInput) -> Array:
     """Fraction of feet in the air while the gait clock has them swing (booster_gym feet_swing).
 
     A foot's swing window is the middle half of its half cycle.
@@ -202,7 +262,8 @@ def stepping(m: Moment) -> Array:
     return xp.sum(_number(window & ~m.frame.foot_contact, m), axis=-1)
 
 
-def feet_air_time(m: Moment) -> Array:
+@reward_term()
+def feet_air_time(m: RewardInput) -> Array:
     """Seconds beyond 0.2, at most 0.3, that a foot was in the air, paid when it lands.
 
     Source: ``feet_air_time`` of mujoco_playground's T1 joystick.
@@ -213,8 +274,9 @@ def feet_air_time(m: Moment) -> Array:
     return xp.sum(xp.where(landed, paid, 0 * paid), axis=-1)
 
 
-def feet_distance(m: Moment) -> Array:
-    """Metres by which the feet are nearer than 0.2 m sideways (booster_gym feet_distance)."""
+@reward_term()
+def feet_distance(m: RewardInput) -> Array:
+    """Metres by which the feet are nearer than 0.2 m sideways (booster_gym); a cost."""
     xp = _xp(m)
     forward = heading(m.frame.imu_quat)
     apart = m.frame.foot_pos[..., 0, :2] - m.frame.foot_pos[..., 1, :2]
@@ -222,61 +284,41 @@ def feet_distance(m: Moment) -> Array:
     return xp.clip(0.2 - sideways, 0.0, 0.2)
 
 
-def angular_velocity(m: Moment) -> Array:
-    """Squared roll and pitch rate, rad²/s² (``ang_vel_xy`` of legged_gym)."""
+@reward_term()
+def angular_velocity(m: RewardInput) -> Array:
+    """Squared roll and pitch rate, rad²/s² (``ang_vel_xy`` of legged_gym); a cost."""
     return m.frame.gyro[..., 0] ** 2 + m.frame.gyro[..., 1] ** 2
 
 
-TERMS: dict[str, Callable[[Moment], Array]] = {
-    term.__name__: term
-    for term in (
-        alive,
-        upright,
-        height,
-        approach,
-        ball_velocity,
-        ball_contact,
-        pose,
-        torque,
-        smoothness,
-        joint_velocity,
-        joint_limits,
-        foot_slip,
-        vertical_velocity,
-        official,
-        fall,
-        facing_ball,
-        behind_ball,
-        ball_speed,
-        goal,
-        gait,
-        stepping,
-        feet_air_time,
-        feet_distance,
-        angular_velocity,
-    )
-}
-"""Every dense term by the name that configs use."""
+def reward(given: RewardInput, weights: Mapping[str, Array]) -> tuple[Array, dict[str, Array]]:
+    """The sum of weight · term, (...), and each of its summands, (...), by the term's name.
 
-
-def reward(moment: Moment, weights: Mapping[str, Array]) -> Array:
-    """Weighted sum of terms; one whose weight is the number 0 is not computed. Shape: (...).
+    A term whose weight is the number 0 is not computed, and no summand.
 
     Raises:
         KeyError: a weight names no term.
     """
-    total = 0.0 * moment.frame.imu_pos[..., 0]
-    for name, weight in weights.items():
-        term = TERMS[name]
-        # A traced weight has no value yet, and counts.
-        if not isinstance(weight, int | float) or weight:
-            total = total + weight * term(moment)
-    return total
+    total, summands = 0.0 * given.frame.imu_pos[..., 0], {}
+    for name in counted(weights):
+        summands[name] = weights[name] * TERMS[name].compute(given)
+        total = total + summands[name]
+    return total, summands
 
 
-def _xp(m: Moment) -> Array:
+def counted(weights: Mapping[str, Array]) -> list[str]:
+    """Names of the terms that count: a traced weight has no value yet, and does.
+
+    Raises:
+        KeyError: a weight names no term.
+    """
+    if unknown := [name for name in weights if name not in TERMS]:
+        raise KeyError(*unknown)
+    return [n for n, weight in weights.items() if not isinstance(weight, int | float) or weight]
+
+
+def _xp(m: RewardInput) -> Array:
     return m.frame.imu_pos.__array_namespace__()
 
 
-def _number(flag: Array, m: Moment) -> Array:
+def _number(flag: Array, m: RewardInput) -> Array:
     return _xp(m).astype(flag, m.frame.imu_pos.dtype)

@@ -7,6 +7,7 @@ from typing import Protocol
 
 import numpy as np
 
+from booster_ray.evaluate.episodes import reward_metrics
 from booster_ray.train.report import Tree
 
 EPISODES_AVERAGED = 50
@@ -60,8 +61,9 @@ def episode_metrics(
 
     Args:
         records: the newest; see ``StepResult.episodes``. Of none there are no metrics.
-        names: of the numbers in the records.
+        names: of the numbers in the records; reward terms come by themselves.
     """
     if not records:
         return {}
-    return {f"episode_{name}": float(np.mean([r[name] for r in records])) for name in names}
+    means = {f"episode_{name}": float(np.mean([r[name] for r in records])) for name in names}
+    return means | reward_metrics(records)

@@ -22,6 +22,7 @@ from booster_ray.rl.replay import FORMAT_1
 from booster_ray.rl.sac.device_replay import DeviceReplay, Rings, Step
 from booster_ray.rl.sac.losses import Batch, Metrics
 from booster_ray.rl.tree import from_tree, to_tree
+from booster_ray.soccer.rewards import RECORDED
 from booster_ray.store.checkpoint import CheckpointError
 from booster_ray.train.collector import EPISODE_MEANS, EPISODES_AVERAGED, episode_metrics
 from booster_ray.train.report import Tree
@@ -51,6 +52,10 @@ class Recent(NamedTuple):
 
     values: jax.Array
     """float32 (EPISODES_AVERAGED, len(AVERAGED))."""
+    task: jax.Array
+    """int32 (EPISODES_AVERAGED,)."""
+    term_sums: dict[str, jax.Array]
+    """float32 (EPISODES_AVERAGED,) of each reward term; NaN where an episode was not asked."""
     next: jax.Array
     """int32 ()."""
     filled: jax.Array
@@ -102,7 +107,11 @@ class DeviceCollector:
             worlds=dynamics.start(config.seed),
             rings=self._replay.init(),
             recent=Recent(
-                jnp.zeros((EPISODES_AVERAGED, len(AVERAGED))), jnp.int32(0), jnp.int32(0)
+                values=jnp.zeros((EPISODES_AVERAGED, len(AVERAGED))),
+                task=jnp.zeros(EPISODES_AVERAGED, jnp.int32),
+                term_sums={term: jnp.full(EPISODES_AVERAGED, jnp.nan) for term in dynamics.terms},
+                next=jnp.int32(0),
+                filled=jnp.int32(0),
             ),
             key=jax.random.key_data(jax.random.fold_in(jax.random.key(config.seed), 1)),
             before=jnp.int32(starts),
@@ -173,9 +182,7 @@ class DeviceCollector:
             (self._carry.before, self._carry.recent, self._metrics)
         )
         learned = {} if before else {name: float(value) for name, value in metrics.items()}
-        ended = recent.values[: recent.filled].tolist()
-        records = [dict(zip(AVERAGED, values, strict=True)) for values in ended]
-        return learned | episode_metrics(records, AVERAGED)
+        return learned | episode_metrics(_records(recent), AVERAGED)
 
     def state(self) -> Tree:
         """See :class:`Collector`; the replay's must be saved before the next advance."""
@@ -195,12 +202,15 @@ class DeviceCollector:
         if "replay" not in tree:
             raise CheckpointError(FORMAT_1)
         rest = {"recent": carry.recent, "key": carry.key, "before": carry.before}
+        # Not of every release, nor of a run that counted other terms.
+        new = ("recent.task", "recent.term_sums")
+        fused = {name: leaf for name, leaf in to_tree(rest).items() if name.startswith(new)}
         self._take(
             Carry(
                 learner=from_tree(carry.learner, tree["learner"]),
                 worlds=self._dynamics.restored(tree["world"]),
                 rings=self._replay.restored(tree["replay"]),
-                **from_tree(rest, tree["fused"]),
+                **from_tree(rest, fused | tree["fused"]),
             )
         )
 
@@ -219,9 +229,29 @@ def _remember(recent: Recent, outcome: Outcome) -> Recent:
     told = jnp.stack([outcome.episodes[name] for name in AVERAGED], axis=-1)
     return Recent(
         values=recent.values.at[place].set(told, mode="drop"),
+        task=recent.task.at[place].set(outcome.episodes["task"].astype(jnp.int32), mode="drop"),
+        term_sums={
+            term: sums.at[place].set(outcome.episodes[RECORDED + term], mode="drop")
+            for term, sums in recent.term_sums.items()
+        },
         next=(recent.next + count) % size,
         filled=jnp.minimum(recent.filled + count, size),
     )
+
+
+def _records(recent: Recent) -> list[dict[str, float]]:
+    """The ended episodes as a world on the host would record them."""
+    records = []
+    for i in range(int(recent.filled)):
+        sums = {RECORDED + term: float(values[i]) for term, values in recent.term_sums.items()}
+        records.append(
+            {
+                "task": int(recent.task[i]),
+                **dict(zip(AVERAGED, recent.values[i].tolist(), strict=True)),
+                **{name: value for name, value in sums.items() if not np.isnan(value)},
+            }
+        )
+    return records
 
 
 def _placement(carry: Carry, devices: int, num_envs: int) -> Carry | None:

@@ -15,6 +15,7 @@ from booster_ray.rl.ddpg.replay import AnnealedReplay
 from booster_ray.rl.ddpg.team import Team, own_device
 from booster_ray.runtime.memory import check_run
 from booster_ray.soccer.observation import places
+from booster_ray.soccer.rewards import RECORDED
 from booster_ray.train.expert import Expert
 from booster_ray.train.finetune_start import Start, begin, from_nothing
 from booster_ray.train.group import GroupCollector
@@ -109,14 +110,18 @@ def _seed(seed: int, rank: int, env_steps: int) -> int:
 def reward_parts(config: Config, result: StepResult) -> np.ndarray:
     """A step's reward in the parts of ``ddpg.replay.PARTS``, (n, 3).
 
-    The weighted official score is paid in the step that ends an episode. The penalty is the cost
-    of standing still: all of it at rest, none from ``idle_speed`` on.
+    The weighted official score is paid in the step that ends an episode, and written into the
+    episode's record, as the worlds write the other terms there. The penalty is the cost of standing
+    still: all of it at rest, none from ``idle_speed`` on.
     """
     official, penalty = np.zeros((2, len(result.reward)), np.float32)
     ddpg = config.ddpg
     if config.world.is_soccer:
         for episode in result.episodes:
-            official[int(episode["env"])] = config.rewards.official * episode["score"]
+            paid = config.rewards.official * episode["score"]
+            official[int(episode["env"])] = paid
+            if config.rewards.official:
+                episode[f"{RECORDED}official"] = paid
         if ddpg.idle_penalty:
             speed = np.linalg.norm(result.final_observation[:, VELOCIMETER], axis=1)
             penalty = -ddpg.idle_penalty * np.maximum(1.0 - speed / ddpg.idle_speed, 0.0)

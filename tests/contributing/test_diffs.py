@@ -19,6 +19,7 @@ HERE = Path(__file__).parent
 ROOT = HERE.parents[1]
 TOUCHED = {
     "observation_part": ["booster_ray/soccer/observation.py"],
+    "reward_term": ["booster_ray/soccer/rewards.py"],
 }
 """Files that a diff changes, by its name."""
 

@@ -16,6 +16,7 @@ from envs.record import GAINS
 from booster_ray.envs import mjx, mjx_model
 from booster_ray.envs.native import NativeWorld
 from booster_ray.soccer import game
+from booster_ray.soccer.observation import observe
 from booster_ray.soccer.randomization import LEVELS
 from booster_ray.soccer.scoring import raw_terms
 from booster_ray.store import checkpoint
@@ -29,7 +30,7 @@ def copied(w: NativeWorld, e: mjx.SoccerEnv, states: State) -> State:
         rows = [getattr(s, array) for s in w._slots]
         return jnp.asarray([np.r_[row[:ball], row[-robot:]] for row in rows], jnp.float32)
 
-    target = np.where(w.task[:, None] == game.GOALIE, 0.0, w._target)
+    target = np.where(w.task[:, None] == game.GOALIE, 0.0, w._episode.target)
     world = states.pipeline_state
     panels = jax.vmap(e._blockers)(jnp.asarray(w.task), jnp.asarray(w._defender_y, jnp.float32))
     data = world.data.replace(
@@ -38,13 +39,12 @@ def copied(w: NativeWorld, e: mjx.SoccerEnv, states: State) -> State:
         qacc_warmstart=union("qacc_warmstart", 6, 18),
         mocap_pos=panels,
     )
-    moved = world._replace(
-        data=data,
+    episode = world.episode._replace(
         task=jnp.asarray(w.task),
         target=jnp.asarray(target, jnp.float32),
-        steps=jnp.asarray(w._steps, jnp.int32),
+        steps=jnp.asarray(w._episode.steps, jnp.int32),
     )
-    return states.replace(pipeline_state=moved)
+    return states.replace(pipeline_state=world._replace(data=data, episode=episode))
 
 
 def spoiled(states: State, world: int) -> State:
@@ -68,8 +68,10 @@ def fallen_over(states: State, which: Sequence[int]) -> State:
 def at(states: State, steps: int) -> State:
     """``states`` after so many physics steps, by their clocks."""
     world = states.pipeline_state
-    world = world._replace(steps=jnp.full(world.steps.shape, steps, jnp.int32))
-    return states.replace(pipeline_state=world)
+    clock = jnp.full(world.episode.steps.shape, steps, jnp.int32)
+    return states.replace(
+        pipeline_state=world._replace(episode=world.episode._replace(steps=clock))
+    )
 
 
 # -- the same game -----------------------------------------------------------------------------
@@ -79,7 +81,7 @@ def test_spawns() -> None:
     e, reset, _ = three()
     states = reset(keys(N * 8))
     world = states.pipeline_state
-    task = np.asarray(world.task)
+    task = np.asarray(world.episode.task)
     assert set(task) == {0, 1, 2}
     assert states.obs.shape == (N * 8, 89) and states.obs.dtype == jnp.float32
     np.testing.assert_array_equal(states.obs[:, 86:], np.eye(3)[task])
@@ -109,11 +111,11 @@ def test_first_observation_is_the_native_one() -> None:
             robot_xy=qpos[7:9],
             robot_yaw=2 * jnp.arctan2(qpos[13], qpos[10]),
             ball_xy=qpos[:2],
-            target=world.target,
+            target=world.episode.target,
             defender_y=defender_y,
         )
-        data = e._spawned(world.task, placed)
-        return mjx.observe(e._frame(world, data, jnp.zeros(12), jnp.zeros(())))
+        data = e._spawned(world.episode.task, placed)
+        return observe(e._frame(world, data, jnp.zeros(12), jnp.zeros(())))
 
     ours = jax.vmap(first)(world, jnp.asarray(w._defender_y, jnp.float32))
     np.testing.assert_allclose(ours, theirs, atol=2e-5)
@@ -176,7 +178,7 @@ def test_time_is_not_termination() -> None:
         states = step(states, jnp.zeros((N, 12)))
         assert (states.done == 0).all() and (states.info["truncation"] == last).all()
         assert ((states.metrics["score"] != 0) == last).all()
-    assert (states.pipeline_state.steps == 5000).all()
+    assert (states.pipeline_state.episode.steps == 5000).all()
     others = states.reward - states.metrics["score"]
     assert ((others > 1.2) & (others < 1.5)).all()
 
@@ -186,7 +188,7 @@ def test_a_fall_inside_a_control_step_is_noticed() -> None:
     ended = step(fallen_over(reset(keys(N)), range(N)), jnp.zeros((N, 12)))
     assert (ended.done == 1).all() and (ended.info["truncation"] == 0).all()
     assert (ended.metrics["fallen"] == 1).all() and (ended.metrics["score"] < 0).all()
-    assert (ended.pipeline_state.steps < 10).all()
+    assert (ended.pipeline_state.episode.steps < 10).all()
 
 
 def test_a_lost_world_ends_and_is_counted() -> None:
@@ -218,16 +220,16 @@ def test_auto_reset_respawns_with_fresh_draws() -> None:
     old = states.pipeline_state
     states, seen = play(at(states, 4985), STILL)  # time is up in the second step
     new = states.pipeline_state
-    assert (new.steps == 10 * (CHUNK - 2)).all()
+    assert (new.episode.steps == 10 * (CHUNK - 2)).all()
     np.testing.assert_array_equal(seen.truncated, np.tile([[0], [1], [0], [0]], N))
     assert not seen.terminated.any()
     changed = np.abs(seen.observation - seen.final_observation).max(axis=-1) > 0
     np.testing.assert_array_equal(changed, seen.truncated)
     tasks = np.asarray(seen.episodes["task"])
-    np.testing.assert_array_equal(tasks[:2], np.tile(old.task, (2, 1)))
-    np.testing.assert_array_equal(tasks[2:], np.tile(new.task, (2, 1)))
+    np.testing.assert_array_equal(tasks[:2], np.tile(old.episode.task, (2, 1)))
+    np.testing.assert_array_equal(tasks[2:], np.tile(new.episode.task, (2, 1)))
     np.testing.assert_array_equal(seen.final_observation[..., 86:], np.eye(3)[tasks])
-    np.testing.assert_array_equal(seen.observation[1, :, 86:], np.eye(3)[new.task])
+    np.testing.assert_array_equal(seen.observation[1, :, 86:], np.eye(3)[new.episode.task])
     for name in ("body_mass", "friction", "kp"):
         ours, theirs = getattr(new.factors, name), getattr(old.factors, name)
         assert (ours != theirs).all(), name
@@ -237,17 +239,18 @@ def test_records_of_episodes() -> None:
     _, reset, play = batch()
     states = fallen_over(at(reset(keys(N)), 1000), range(1, 4))
     # World 0 runs out of time in the third step, 1 to 3 fall in the first, 4 and 5 play on.
-    clock = states.pipeline_state.steps.at[0].set(4975)
-    returns = states.pipeline_state.returns + 2
-    world = states.pipeline_state._replace(steps=clock, returns=returns)
-    _, seen = play(spoiled(states.replace(pipeline_state=world), 3), STILL)
+    world = states.pipeline_state
+    clock = world.episode.steps.at[0].set(4975)
+    episode = world.episode._replace(steps=clock, returns=world.episode.returns + 2)
+    states = states.replace(pipeline_state=world._replace(episode=episode))
+    _, seen = play(spoiled(states, 3), STILL)
     expected = np.zeros((CHUNK, N), bool)
     expected[2, 0] = expected[0, 1:3] = True
     np.testing.assert_array_equal(seen.recorded, expected)
     expected[0, 3] = True  # a lost world ends, and leaves no record
     np.testing.assert_array_equal(seen.terminated | seen.truncated, expected)
     assert seen.truncated.sum() == 1
-    record = {name: np.asarray(seen.episodes[name]) for name in mjx.RECORD}
+    record = {name: np.asarray(v) for name, v in seen.episodes.items() if name != "task"}
     for name, values in record.items():
         assert (values[~np.asarray(seen.recorded)] == 0).all(), name
     reward = np.asarray(seen.reward)
@@ -257,6 +260,28 @@ def test_records_of_episodes() -> None:
     assert ((record["seconds"][0, 1:3] > 2) & (record["seconds"][0, 1:3] < 2.02)).all()
     assert record["fallen"].sum() == 2 and record["success"].sum() == 0
     assert (record["score"][0, 1:3] < 0).all()
+    # The sums know nothing of the 2 that the returns were given above.
+    sums = sum(value for name, value in record.items() if name.startswith("reward."))
+    assert {name for name in record if name.startswith("reward.")} == {
+        f"reward.{t}" for t in WEIGHTS
+    }
+    np.testing.assert_allclose(sums[2, 0], reward[:3, 0].sum(), rtol=1e-5)
+    np.testing.assert_allclose(sums[0, 1:3], reward[0, 1:3], rtol=1e-5)
+
+
+def test_a_batch_of_an_earlier_release_has_no_sums_yet() -> None:
+    _, reset, play = batch()
+    states, _ = play(reset(keys(N)), STILL)
+    tree = mjx.state_tree(states)
+    assert all(
+        np.abs(value).max() > 0 for value in tree["pipeline_state"].pop("term_sums").values()
+    )
+    for name in [name for name in tree["metrics"] if name.startswith("reward.")]:
+        del tree["metrics"][name]
+    resumed = mjx.restored(reset(keys(N, seed=1)), tree)
+    sums = resumed.pipeline_state.episode.term_sums
+    assert set(sums) == set(WEIGHTS) and not any(value.any() for value in sums.values())
+    play(resumed, STILL)
 
 
 def test_a_restored_batch_goes_on_bit_for_bit(tmp_path: Path) -> None:

@@ -96,10 +96,10 @@ def push_keys() -> tuple[jax.Array, jax.Array]:
 def kick_off() -> State:
     """Worlds alike, of kick_to_target, where the ball rolls at 6 m/s against the feet."""
     states = batch().reset(keys(N))
-    first = np.argmax(np.asarray(states.pipeline_state.task) == game.KICK_TO_TARGET)
+    first = np.argmax(np.asarray(states.pipeline_state.episode.task) == game.KICK_TO_TARGET)
     states = jax.tree.map(lambda part: jnp.repeat(part[first][None], N, axis=0), states)
     world = states.pipeline_state
-    assert (world.task == game.KICK_TO_TARGET).all()
+    assert (world.episode.task == game.KICK_TO_TARGET).all()
     way = world.data.qpos[:, 7:9] - world.data.qpos[:, :2]
     rolling = 6 * way / jnp.linalg.norm(way, axis=1, keepdims=True)
     data = world.data.replace(qvel=world.data.qvel.at[:, :2].set(rolling))

@@ -266,7 +266,37 @@ def test_air_time_counts_from_the_last_contact() -> None:
     paid = [float(w.step(np.zeros((1, 12))).reward[0]) for _ in range(12)]
     landings = [p for p in paid if p]
     assert 1 <= len(landings) <= 2 and sum(landings) == pytest.approx(2 * (0.08 - 0.2), abs=0.06)
-    assert (w._air_time == 0).all()
+    assert (w._episode.air_time == 0).all()
+
+
+def test_the_record_of_an_episode_tells_what_each_term_paid() -> None:
+    w = world(weights={"alive": 1.0, "pose": 0.0, "fall": -5.0}, episode_steps=1000)
+    w.reset(0)
+    ended = [e for action in actions(100) for e in w.step(action).episodes]
+    assert len(ended) > 3
+    for episode in ended:
+        assert "reward.pose" not in episode
+        total = episode["reward.alive"] + episode["reward.fall"]
+        assert total == pytest.approx(episode["return"], rel=1e-5)
+        assert episode["reward.fall"] == -5 * episode["fallen"]
+        assert episode["reward.alive"] == pytest.approx(episode["seconds"] / 0.02, abs=1.01)
+
+
+def test_a_state_of_an_earlier_release_has_no_sums_of_terms() -> None:
+    options: dict[str, Any] = {"weights": {"alive": 1.0, "pose": 0.2}, "episode_steps": 200}
+    w, again = world(**options), world(**options)
+    w.reset(0)
+    for action in actions(5):
+        w.step(action)
+    state = w.state()
+    del state["term_sums"]
+    again.restore(state)
+    for action in actions(5, seed=1):
+        ours, theirs = again.step(action), w.step(action)
+        assert_same(ours._replace(episodes=[]), theirs._replace(episodes=[]))
+    for mine, whole in zip(ours.episodes, theirs.episodes, strict=True):
+        assert mine["return"] == whole["return"]
+        assert mine["reward.alive"] == 5 and whole["reward.alive"] == 10
 
 
 # -- physics -----------------------------------------------------------------------------------
@@ -320,7 +350,7 @@ def test_a_lost_world_is_contained(
     assert result.reward[1] == 0 and (result.final_observation[1] == 0).all()
     assert not result.truncated.any() and not result.episodes
     if auto_reset:
-        assert (result.observation[1, :24] == 0).all() and lost._steps[1] == 0
+        assert (result.observation[1, :24] == 0).all() and lost._episode.steps[1] == 0
     for _ in range(3):
         assert np.isfinite(result.observation).all() and np.isfinite(result.reward).all()
         for name in ("observation", "final_observation", "reward"):

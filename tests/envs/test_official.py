@@ -89,7 +89,7 @@ def test_episodes(env: Any, task: str, kind: str) -> None:
     acts: dict[str, Act] = {"random": lambda _: rng.uniform(-1, 1, 12), "stand": stand}
     assert_alike(env, world, task, acts[kind])
     # Either way the robot falls, after 0.3 s and 1.15 s; see also FACTS' "a second or so".
-    assert (world._steps[0] > 500) == (kind == "stand") and world._steps[0] > 100
+    assert (world._episode.steps[0] > 500) == (kind == "stand") and world._episode.steps[0] > 100
 
 
 def kick(seconds: float, ball: np.ndarray, to: np.ndarray) -> np.ndarray:
@@ -155,7 +155,11 @@ def test_touches_are_counted_alike(env: Any, task: str) -> None:
     for state in (data(env), world._slots[0]):
         state.qvel[:2] = 8 * at[:2] / np.linalg.norm(at[:2])
     assert_alike(env, world, task, stand)
-    assert world._hits[0] == getattr(env.unwrapped, "ball_hits_by_robot", world._hits[0]) > 0
+    assert (
+        world._episode.hits[0]
+        == getattr(env.unwrapped, "ball_hits_by_robot", world._episode.hits[0])
+        > 0
+    )
 
 
 def test_time_limit(env: Any, task: str) -> None:
@@ -167,7 +171,7 @@ def test_time_limit(env: Any, task: str) -> None:
         limit = limit.env
     limit._elapsed_steps = game.EPISODE_STEPS - 30
     assert_alike(env, world, task, stand)
-    assert world._steps[0] == 30
+    assert world._episode.steps[0] == 30
 
 
 def test_pd_episodes(env: Any, task: str) -> None:

@@ -47,6 +47,17 @@ def test_doing_nothing_falls() -> None:
     evaluator.close()
 
 
+def test_the_reward_terms_of_its_episodes_are_metrics() -> None:
+    evaluator = Evaluator(Config(), episodes=1, threads=1)
+    metrics = evaluator.metrics(zero)
+    evaluator.close()
+    terms = [name for name, weight in Config().rewards.model_dump().items() if weight]
+    told = {name for name in metrics if name.startswith("evaluation/reward/")}
+    of = [f"evaluation/reward/{term}" for term in terms]
+    assert told == {*of, *(f"{name}/{task}" for name in of for task in game.TASKS)}
+    assert metrics["evaluation/reward/fall"] == metrics["evaluation/reward/fall/goalie"] == -5
+
+
 def test_a_policy_has_one_score() -> None:
     evaluators = [Evaluator(Config(), episodes=2, threads=n) for n in (1, 2)]
     one, two = (evaluator(random_linear) for evaluator in evaluators)

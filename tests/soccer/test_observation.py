@@ -4,7 +4,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from moments import moment, random_moment
+from reward_inputs import random_input, reward_input
 
 from booster_ray.soccer import game, observation
 from booster_ray.soccer.frame import Frame
@@ -28,7 +28,7 @@ def turned(frame: Frame, angle: float) -> Frame:
 
 @pytest.mark.parametrize("angle", [0.4, 1.7, -2.9])
 def test_egocentric_does_not_turn_with_the_scene(angle: float) -> None:
-    frame = moment("kick_to_target", ball_vel=[0.3, -0.2, 0.0]).frame
+    frame = reward_input("kick_to_target", ball_vel=[0.3, -0.2, 0.0]).frame
     before = observation.egocentric(frame, kept())
     after = observation.egocentric(turned(frame, angle), kept())
     np.testing.assert_allclose(after, before, atol=1e-12)
@@ -36,7 +36,7 @@ def test_egocentric_does_not_turn_with_the_scene(angle: float) -> None:
 
 def test_egocentric_by_hand() -> None:
     # Facing +y, ball 1 m ahead and 0.5 m to the left, rolling away at 2 m/s, target to the right.
-    frame = moment(
+    frame = reward_input(
         "kick_to_target",
         imu_quat=[np.sqrt(0.5), 0, 0, np.sqrt(0.5)],
         imu_pos=[1.0, 1.0, 0.66],
@@ -50,9 +50,9 @@ def test_egocentric_by_hand() -> None:
 
 def test_the_keeper_is_seen_from_the_ball_in_goalie_only() -> None:
     keepers = np.array([[-10.97, 0.4, 0.5], [10.97, 0.4, 0.5]])
-    seen = observation.egocentric(moment("goalie", keeper_pos=keepers).frame, kept())
+    seen = observation.egocentric(reward_input("goalie", keeper_pos=keepers).frame, kept())
     np.testing.assert_allclose(seen[-2:], [-2.2, 0.4], atol=1e-12)
-    unseen = observation.egocentric(moment("obstacle", keeper_pos=keepers).frame, kept())
+    unseen = observation.egocentric(reward_input("obstacle", keeper_pos=keepers).frame, kept())
     np.testing.assert_array_equal(unseen[-2:], 0)
 
 
@@ -60,14 +60,14 @@ def test_the_clock_turns_with_the_steps() -> None:
     steps = np.arange(0, 1001, 125)  # eighths of a cycle of 0.5 Hz
     phase = observation.gait_phase(steps, 0.5)
     np.testing.assert_allclose(phase, [0, 0.125, 0.25, 0.375, 0.5, 0.625, 0.75, 0.875, 0])
-    sine, cosine = observation.clock(moment().frame, Clock(phase, np.zeros((9, 12)))).T
+    sine, cosine = observation.clock(reward_input().frame, Clock(phase, np.zeros((9, 12)))).T
     np.testing.assert_allclose(sine[[0, 2, 4, 6]], [0, 1, 0, -1], atol=1e-12)
     np.testing.assert_allclose(cosine[[0, 2, 4, 6]], [1, 0, -1, 0], atol=1e-12)
 
 
 def test_sizes_and_order() -> None:
     names = list(FEATURES)
-    frame = moment().frame
+    frame = reward_input().frame
     seen = observation.append(observe(frame), frame, kept(), names)
     assert seen.shape == (observation.size(names),) and seen.dtype == np.float32
     assert len(observation.measured(names)) == len(observation.image(names)) == len(seen)
@@ -105,7 +105,7 @@ def test_the_layout_is_the_competitions() -> None:
 
 
 def test_every_part_has_the_size_of_its_image() -> None:
-    frame = random_moment(0, 1.0).frame
+    frame = random_input(0, 1.0).frame
     for name, part in OFFICIAL.items():
         assert part.compute(frame, NO_CLOCK).shape[-1] == part.size, name
         assert part.size % max(len(part.infos), 1) == 0, name
@@ -113,7 +113,7 @@ def test_every_part_has_the_size_of_its_image() -> None:
 
 @pytest.mark.parametrize("scale", [0.5, 12.0])
 def test_numpy_equals_jax_and_all_is_finite(scale: float) -> None:
-    m = random_moment(0, scale)
+    m = random_input(0, scale)
     clock = Clock(m.phase, m.previous_action)
     for name, feature in FEATURES.items():
         ours = feature.compute(m.frame, clock)

@@ -1,5 +1,7 @@
 """Observation, scoring and reward terms on hand-made and on random frames."""
 
+import runpy
+from pathlib import Path
 from typing import Any
 
 import jax
@@ -7,16 +9,16 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from moments import BATCH, GAINS, POSE, moment, random_moment
+from reward_inputs import BATCH, GAINS, POSE, random_input, reward_input
 
 from booster_ray.config.schema import Rewards
 from booster_ray.soccer import control, game, geometry, rewards, scoring
 from booster_ray.soccer.frame import Frame
 from booster_ray.soccer.observation import observe, projected_gravity
-from booster_ray.soccer.rewards import TERMS, Moment, reward
+from booster_ray.soccer.rewards import TERMS, RewardInput, reward
 
 
-def judge(m: Moment) -> dict[str, Any]:
+def everything(m: RewardInput) -> dict[str, Any]:
     """Everything that the rules say."""
     f = m.frame
     target = control.pd_target(m.action, GAINS)
@@ -29,16 +31,16 @@ def judge(m: Moment) -> dict[str, Any]:
         "outside": scoring.outside_field(f),
         "heading": geometry.yaw(f.imu_quat),
         "torque": control.pd_torque(target, f.joint_pos, f.joint_vel, GAINS),
-        "reward": reward(m, dict.fromkeys(TERMS, 0.5)),
+        "reward": reward(m, dict.fromkeys(TERMS, 0.5))[0],
         **{f"raw {name}": value for name, value in scoring.raw_terms(f).items()},
-        **{f"term {name}": term(m) for name, term in TERMS.items()},
+        **{f"term {name}": term.compute(m) for name, term in TERMS.items()},
     }
 
 
-jit_judge = jax.jit(judge)
+jit_everything = jax.jit(everything)
 
-random_moments = st.builds(
-    random_moment, st.integers(0, 2**32 - 1), st.sampled_from([0.01, 0.5, 3.0, 12.0, 300.0])
+random_inputs = st.builds(
+    random_input, st.integers(0, 2**32 - 1), st.sampled_from([0.01, 0.5, 3.0, 12.0, 300.0])
 )
 
 
@@ -46,10 +48,10 @@ random_moments = st.builds(
 
 
 @settings(max_examples=20, deadline=None, derandomize=True)
-@given(random_moments)
-def test_numpy_equals_jax(m: Moment) -> None:
-    ours = judge(m)
-    theirs = jit_judge(m)
+@given(random_inputs)
+def test_numpy_equals_jax(m: RewardInput) -> None:
+    ours = everything(m)
+    theirs = jit_everything(m)
     for name, value in ours.items():
         assert np.isfinite(value).all(), name
         assert value.dtype == theirs[name].dtype, name
@@ -60,13 +62,13 @@ def test_numpy_equals_jax(m: Moment) -> None:
 
 
 @settings(max_examples=5, deadline=None, derandomize=True)
-@given(random_moments)
-def test_batched_equals_single(m: Moment) -> None:
-    whole = judge(m)
+@given(random_inputs)
+def test_batched_equals_single(m: RewardInput) -> None:
+    whole = everything(m)
     for i in range(0, BATCH, 7):
         frame = Frame(*(np.asarray(part[i]) for part in m.frame))
         rest = (part[i] for part in (m.ended, m.phase, m.air_time))
-        one = judge(Moment(frame, m.action[i], m.previous_action[i], POSE, *rest))
+        one = everything(RewardInput(frame, m.action[i], m.previous_action[i], POSE, *rest))
         for name, value in one.items():
             np.testing.assert_allclose(
                 value, whole[name][i], rtol=1e-6, atol=1e-6, err_msg=name, strict=False
@@ -74,7 +76,7 @@ def test_batched_equals_single(m: Moment) -> None:
 
 
 def test_two_batch_axes() -> None:
-    m = random_moment(0, 3.0)
+    m = random_input(0, 3.0)
     folded = Frame(*(part.reshape(4, BATCH // 4, *part.shape[1:]) for part in m.frame))
     np.testing.assert_array_equal(observe(folded).reshape(BATCH, 89), observe(m.frame))
     np.testing.assert_array_equal(
@@ -99,7 +101,7 @@ def test_projected_gravity_of_known_rotations() -> None:
 
 
 def test_rotations_invert_each_other() -> None:
-    m = random_moment(1, 1.0)
+    m = random_input(1, 1.0)
     quat, vector = m.frame.imu_quat.astype(float), m.frame.gyro.astype(float)
     there = geometry.rotate(quat, vector)
     np.testing.assert_allclose(geometry.rotate_inverse(quat, there), vector, atol=1e-6)
@@ -115,7 +117,7 @@ def test_yaw() -> None:
 
 
 def test_observation_layout() -> None:
-    frame = moment("kick_to_target", ball_vel=[1.0, 2, 3], root_vel=[0.5, 0, 0]).frame
+    frame = reward_input("kick_to_target", ball_vel=[1.0, 2, 3], root_vel=[0.5, 0, 0]).frame
     seen = observe(frame)
     assert seen.shape == (89,) and seen.dtype == np.float32
     np.testing.assert_allclose(seen[24:27], [0, 0, -1])
@@ -130,7 +132,7 @@ def test_observation_layout() -> None:
 
 
 def score(task: str = "goalie", **changes: Any) -> float:
-    return float(scoring.official_score(moment(task, **changes).frame))
+    return float(scoring.official_score(reward_input(task, **changes).frame))
 
 
 def test_weights() -> None:
@@ -192,7 +194,7 @@ def test_scores_of_events() -> None:
     ],
 )
 def test_goals_and_lines(task: str, ball: tuple, ends: bool, scores: bool) -> None:
-    frame = moment(task, ball_pos=np.array(ball, float), target_pos=[-10.97, 0.5, 1.0]).frame
+    frame = reward_input(task, ball_pos=np.array(ball, float), target_pos=[-10.97, 0.5, 1.0]).frame
     assert scoring.terminated(frame) == ends
     assert scoring.ball_in_goal(frame) == scores
     # A goal forgives leaving the field, except in kick_to_target.
@@ -201,22 +203,29 @@ def test_goals_and_lines(task: str, ball: tuple, ends: bool, scores: bool) -> No
 
 
 def test_falling_and_blocks_end_an_episode() -> None:
-    assert scoring.terminated(moment(imu_pos=[0, 0, 0.4]).frame)
-    assert not scoring.terminated(moment(imu_pos=[0, 0, 0.4001]).frame)
-    assert scoring.terminated(moment(imu_pos=[0, 0, np.nan]).frame)
+    assert scoring.terminated(reward_input(imu_pos=[0, 0, 0.4]).frame)
+    assert not scoring.terminated(reward_input(imu_pos=[0, 0, 0.4001]).frame)
+    assert scoring.terminated(reward_input(imu_pos=[0, 0, np.nan]).frame)
     for task, ends in (("goalie", True), ("obstacle", True), ("kick_to_target", False)):
-        assert scoring.terminated(moment(task, ball_blocked=True).frame) == ends
+        assert scoring.terminated(reward_input(task, ball_blocked=True).frame) == ends
 
 
 # -- dense terms -------------------------------------------------------------------------------
 
 
 def term(name: str, task: str = "goalie", **changes: Any) -> float:
-    return float(TERMS[name](moment(task, **changes)))
+    return float(TERMS[name].compute(reward_input(task, **changes)))
 
 
 def test_terms_are_the_configs() -> None:
-    assert set(TERMS) == set(Rewards.model_fields)
+    assert list(TERMS) == list(Rewards.model_fields)
+    assert Rewards().model_dump() == {name: term.weight for name, term in TERMS.items()}
+
+
+def test_the_documentation_has_a_row_of_each_term() -> None:
+    docs = Path(__file__).parents[2] / "docs"
+    page = runpy.run_path(str(docs / "rewards.py"))["page"]
+    assert (docs / "rewards.md").read_text("utf-8") == page(), "run docs/rewards.py"
 
 
 def tilt(degrees: float) -> list[float]:
@@ -350,18 +359,21 @@ def test_official_is_paid_at_the_end_only(task: str) -> None:
 
 
 def test_reward_is_the_weighted_sum() -> None:
-    m = random_moment(2, 3.0)
+    m = random_input(2, 3.0)
     weights = {name: 0.1 * i - 0.5 for i, name in enumerate(TERMS)}
-    expected = sum(w * TERMS[name](m).astype(float) for name, w in weights.items())
-    np.testing.assert_allclose(reward(m, weights), expected, rtol=1e-4, atol=1e-4)
-    assert (reward(m, {}) == 0).all() and reward(m, {}).shape == (BATCH,)
-    assert (reward(m, {"alive": 0.0}) == 0).all()
+    expected = sum(w * TERMS[name].compute(m).astype(float) for name, w in weights.items())
+    total, summands = reward(m, weights)
+    np.testing.assert_allclose(total, expected, rtol=1e-4, atol=1e-4)
+    assert list(summands) == [name for name, weight in weights.items() if weight]
+    np.testing.assert_allclose(sum(summands.values()), total, rtol=1e-4, atol=1e-4)
+    nothing, summands = reward(m, {"alive": 0.0})
+    assert nothing.shape == (BATCH,) and not nothing.any() and not summands
 
 
 @pytest.mark.parametrize("weight", [1.0, 0.0])
 def test_an_unknown_weight_is_refused(weight: float) -> None:
     with pytest.raises(KeyError, match="alvie"):
-        reward(moment(), {"alvie": weight})
+        reward(reward_input(), {"alvie": weight})
 
 
 # -- control -----------------------------------------------------------------------------------

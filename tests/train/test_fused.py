@@ -107,6 +107,17 @@ def test_resume_from_disk_is_bit_exact(env_steps: int, tmp_path: Path) -> None:
     assert differing(end, same_end) == []
 
 
+def test_a_checkpoint_without_tasks_of_its_episodes_goes_on() -> None:
+    """As those of earlier releases are."""
+    for report in loop():
+        if report.metrics["env_steps"] == 288:
+            tree = report.capture()
+            break
+    reports, _ = to_the_end()
+    del tree["fused"]["recent.task"]
+    assert to_the_end(tree)[0] == [r for r in reports if r["env_steps"] > 288]
+
+
 def test_an_interrupt_is_answered_after_the_dispatch() -> None:
     interrupt = threading.Event()
     interrupt.set()

@@ -76,6 +76,18 @@ def undisturbed() -> tuple[list[dict[str, float]], Tree, np.ndarray]:
         return to_the_end()
 
 
+def test_each_term_of_the_reward_is_a_metric(undisturbed: Any) -> None:
+    told = [r for r in undisturbed[0] if "episode_return" in r]
+    assert told
+    terms = [name for name, weight in CONFIG.rewards.model_dump().items() if weight]
+    for report in told:
+        total = sum(report[f"reward/{term}"] for term in terms)
+        assert total == pytest.approx(report["episode_return"], rel=1e-4)
+    names = {name for name in told[-1] if name.startswith("reward/")}
+    tasks = {f"reward/{term}/{task}" for term in terms for task in CONFIG.tasks}
+    assert names == {f"reward/{term}" for term in terms} | tasks
+
+
 def to_the_end(
     restored: Tree | None = None, interrupt: threading.Event | None = None
 ) -> tuple[list[dict[str, float]], Tree, np.ndarray]:

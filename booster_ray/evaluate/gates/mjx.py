@@ -48,7 +48,7 @@ def play_mjx(
     )
     step = jax.jit(jax.vmap(env.step))
     state = jax.jit(jax.vmap(env.reset))(_balanced_keys(env, episodes, seed))
-    task = np.asarray(state.pipeline_state.task)
+    task = np.asarray(state.pipeline_state.episode.task)
     measures, over = Measures(n), np.zeros(n, bool)
     ended: dict[int, dict[str, float]] = {}
     for i in range(env.episode_length):
@@ -72,7 +72,9 @@ def _balanced_keys(env: SoccerEnv, episodes: int, seed: int) -> jax.Array:
     """Keys whose resets draw each task ``episodes`` times, in the tasks' order. (n, 2)."""
     tries = _KEYS_A_WORLD * episodes * len(game.TASKS)
     keys = jax.random.split(jax.random.PRNGKey(seed), tries)
-    drawn = np.asarray(jax.jit(jax.vmap(lambda key: env.reset(key).pipeline_state.task))(keys))
+    drawn = np.asarray(
+        jax.jit(jax.vmap(lambda key: env.reset(key).pipeline_state.episode.task))(keys)
+    )
     chosen = [np.flatnonzero(drawn == task)[:episodes] for task in range(len(game.TASKS))]
     return keys[np.concatenate(chosen)]
 
@@ -81,10 +83,10 @@ def _instant(env: SoccerEnv, state: Any) -> Instant:
     world = state.pipeline_state
     torque = np.abs(np.asarray(world.data.ctrl)) / np.array(game.TORQUE_LIMITS)
     return Instant(
-        touching=np.asarray(world.touching),
+        touching=np.asarray(world.episode.touching),
         ball_speed=np.zeros(len(torque)),
         height=np.asarray(world.data.site_xpos[:, env.parts.imu_site, 2]),
-        contact=np.mean(np.asarray(world.air_time) == 0.0, axis=-1),
+        contact=np.mean(np.asarray(world.episode.air_time) == 0.0, axis=-1),
         torque=torque.mean(axis=-1),
     )
 

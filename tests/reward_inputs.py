@@ -1,4 +1,4 @@
-"""Hand-made and random moments of the game, for tests of the rules."""
+"""Hand-made and random inputs of reward terms, for tests of the rules."""
 
 from typing import Any
 
@@ -6,7 +6,7 @@ import numpy as np
 
 from booster_ray.soccer import control, game, rewards
 from booster_ray.soccer.frame import Frame
-from booster_ray.soccer.rewards import Moment
+from booster_ray.soccer.rewards import RewardInput
 
 TRIPLES = (
     "imu_pos", "gyro", "accelerometer", "velocimeter", "root_vel", "ball_pos", "ball_vel",
@@ -30,7 +30,7 @@ GAINS = control.Gains(
 )
 
 
-def moment(task: str = "goalie", **changes: Any) -> Moment:
+def reward_input(task: str = "goalie", **changes: Any) -> RewardInput:
     """A robot at rest in its default pose, 2 m from a ball at rest, its back to it; float64."""
     parts = {name: np.zeros(shape) for name, shape in SHAPES.items()}
     parts |= {
@@ -50,10 +50,10 @@ def moment(task: str = "goalie", **changes: Any) -> Moment:
     outer |= {"phase": 0.0, "air_time": np.zeros(2)}
     outer = {key: np.asarray(changes.pop(key, value)) for key, value in outer.items()}
     parts |= {key: np.asarray(value) for key, value in changes.items()}
-    return Moment(frame=Frame(**parts), **outer)
+    return RewardInput(frame=Frame(**parts), **outer)
 
 
-def random_moment(seed: int, scale: float) -> Moment:
+def random_input(seed: int, scale: float) -> RewardInput:
     """``BATCH`` float32 worlds: balls anywhere, at the target and about the goal."""
     rng = np.random.default_rng(seed)
 
@@ -77,4 +77,4 @@ def random_moment(seed: int, scale: float) -> Moment:
         ball_hits=rng.integers(0, 4, BATCH).astype(np.int32),
     )
     actions = rng.uniform(-1, 1, (2, BATCH, 12)).astype(np.float32)
-    return Moment(frame, *actions, POSE, rng.random(BATCH) < 0.5, uniform() % 1.0, uniform(2))
+    return RewardInput(frame, *actions, POSE, rng.random(BATCH) < 0.5, uniform() % 1.0, uniform(2))

@@ -1,0 +1,33 @@
+"""Write docs/rewards.md anew from the table of reward terms: python docs/rewards.py"""
+
+from pathlib import Path
+
+from booster_ray.soccer.rewards import TERMS
+
+HEAD = """\
+# Reward terms
+
+The reward of a control step is the sum of weight · term, in this order. Weights are the config's
+`rewards`, where 0 leaves a term out and costs are negative; they may be searched, and scheduled in
+the `curriculum`. What a term paid in an episode, weighted and summed, is the metric `reward/TERM`:
+its mean over the newest ended episodes, and `reward/TERM/TASK` of one task; of the episodes of an
+evaluation in the official game, `evaluation/reward/TERM` and `evaluation/reward/TERM/TASK`. Sources
+and formulas are in `booster_ray/soccer/rewards.py`, from which `docs/rewards.py` writes this page.
+
+| term | default weight | what it is |
+|---|---|---|
+"""
+
+
+def page() -> str:
+    """The text of docs/rewards.md."""
+    rows = (f"| `{name}` | {term.weight:g} | {_cell(term.about)} |" for name, term in TERMS.items())
+    return HEAD + "\n".join(rows) + "\n"
+
+
+def _cell(text: str) -> str:
+    return text.replace("``", "`").replace("|", "\\|")
+
+
+if __name__ == "__main__":
+    Path(__file__).with_suffix(".md").write_text(page(), encoding="utf-8")
