@@ -19,7 +19,13 @@ HERE = Path(__file__).parent
 ROOT = HERE.parents[1]
 TOUCHED = {
     "observation_part": ["booster_ray/soccer/observation.py"],
+    "randomized_quantity": [
+        "booster_ray/envs/mjx_randomization.py",
+        "booster_ray/envs/native.py",
+        "booster_ray/soccer/randomization.py",
+    ],
     "reward_term": ["booster_ray/soccer/rewards.py"],
+    "world": ["booster_ray/config/kinds.py", "booster_ray/envs/point_mass.py"],
 }
 """Files that a diff changes, by its name."""
 
@@ -44,4 +50,8 @@ def test_a_small_change_is_one(name: str, tmp_path: Path) -> None:
     )
     # Inside of a repository, git would look for the files from its top.
     run(["git", "apply", str(diff)], tmp_path, GIT_CEILING_DIRECTORIES=str(tmp_path.parent))
-    run([sys.executable, str(HERE / f"{name}.py")], tmp_path, PYTHONPATH=str(tmp_path))
+    run(
+        [sys.executable, str(HERE / f"{name}.py"), str(tmp_path)],
+        tmp_path,
+        PYTHONPATH=str(tmp_path),
+    )
