@@ -1,4 +1,4 @@
-"""What a run is told to do: schema, YAML files, presets, overrides and search spaces.
+"""The settings of a run: schema, YAML files, presets, overrides, search spaces, errors.
 
 Nothing heavy is imported here, so that a bad config is refused at once and the runtime's
 environment is set before JAX loads.

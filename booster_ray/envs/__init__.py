@@ -1,1 +1,1 @@
-"""Things that step. The contract is in :mod:`booster_ray.envs.contract`."""
+"""What steps: the contract, the game in C MuJoCo, MJX and sai_mujoco, gymnasium and Brax."""

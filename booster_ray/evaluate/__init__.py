@@ -1,1 +1,1 @@
-"""What a policy is worth in the official game: episodes, statistics, report, video."""
+"""Playing and judging: official episodes, statistics, gates 1 to 3, video."""

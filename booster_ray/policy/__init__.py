@@ -1,1 +1,1 @@
-"""The submission package: a policy as the competition's own code loads and plays it."""
+"""An actor that leaves: torch, ONNX, the submission package, a registry's model; experts."""

@@ -1,1 +1,1 @@
-"""Learners. They know arrays, not soccer."""
+"""Learners of arrays: SAC, DDPG, imitation; networks, replay buffers, normalizer, symmetry."""

@@ -1,1 +1,1 @@
-"""Who is told of runs, what is watched beside them, and the models that they leave."""
+"""Sinks (W&B, MLflow, TensorBoard), their uploader, the GPU monitor, the model registry."""

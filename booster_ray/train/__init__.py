@@ -1,1 +1,1 @@
-"""Training loops, which know neither Ray nor trackers, and their binding to Ray Train."""
+"""One runner, two collectors, resumable runs in their folders, preemption, Ray Train."""
