@@ -47,7 +47,7 @@ def test_nobody_imports_a_door() -> None:
 @pytest.mark.parametrize("diff", DIFFS, ids=lambda path: path.stem)
 def test_the_guide_shows_the_diffs_that_are_applied(diff: Path) -> None:
     whole = changed(diff.read_text(encoding="utf-8"))
-    shown = [text for text in re.findall(r"```diff\n(.*?)```", GUIDE, flags=re.S)]
+    shown = re.findall(r"```diff\n(.*?)```", GUIDE, flags=re.S)
     (mine,) = [text for text in shown if changed(text) == whole[: len(changed(text))]]
     assert changed(mine) == whole or mine.rstrip().endswith("…")
 
