@@ -62,7 +62,7 @@ def run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.chdir(tmp_path)
     root = tmp_path / "moved here" / "x"
     root.mkdir(parents=True)
-    debug = Path(__file__).parents[2] / "tune_configs/debug.yaml"
+    debug = Path(__file__).parents[1] / "tune_configs/debug.yaml"
     (root / SWEEP).write_text(load(debug, ["name=x"]).complete().to_yaml())
     return root
 

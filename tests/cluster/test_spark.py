@@ -47,7 +47,7 @@ def test_elsewhere_a_cluster_must_be_named(monkeypatch: pytest.MonkeyPatch) -> N
 
 def test_a_stage_hears_signals_and_its_code_is_passed_on() -> None:
     code = (
-        "import os, signal, sys, threading; from booster_ray.spark import _run;"
+        "import os, signal, sys, threading; from booster_ray.deploy.spark import _run;"
         "threading.Timer(3, lambda: os.kill(os.getpid(), signal.SIGTERM)).start();"
         "sys.exit(_run([sys.executable, '-c', sys.argv[1]]))"
     )

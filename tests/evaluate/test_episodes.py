@@ -2,11 +2,11 @@
 
 import jax.numpy as jnp
 import numpy as np
-from booster_ray.train.collect import EPISODES_AVERAGED
-from booster_ray.train.fused import AVERAGED, Recent, _records, _remember
 
 from booster_ray.envs.mjx import Outcome
 from booster_ray.evaluate.episodes import reward_metrics
+from booster_ray.train.collector import EPISODES_AVERAGED
+from booster_ray.train.device_collector import AVERAGED, Recent, _records, _remember
 
 EARLIER = {"env": 0, "task": 0, "return": 5.0, "seconds": 1.0}
 """A record of a release that kept no sums."""

@@ -91,7 +91,7 @@ def test_googles_notice_arrives_through_a_long_poll(metadata: type[Metadata]) ->
 def test_elsewhere_nobody_asks_google(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.delenv(preemption.METADATA_HOST, raising=False)
     for text, host in (
-        ("Some TrackedFolder", None),
+        ("Some Board", None),
         ("Google Compute Engine", "metadata.google.internal"),
     ):
         product = tmp_path / "product_name"

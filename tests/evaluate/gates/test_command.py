@@ -52,7 +52,7 @@ def test_bad_input_gets_one_line(tmp_path: Path, capsys: pytest.CaptureFixture[s
 
 
 def test_help_and_bad_input_load_nothing_heavy() -> None:
-    modules = ("evaluate.__main__", "gates.__main__", "export.__main__", "submit")
+    modules = ("evaluate.__main__", "gates", "export", "submit")
     imports = "".join(f"import booster_ray.{name}\n" for name in modules)
     code = f"{imports}import sys\nassert not {{'jax', 'torch', 'mujoco'}} & set(sys.modules)\n"
     subprocess.run([sys.executable, "-c", code], check=True)
