@@ -215,3 +215,19 @@ def changed(sweep: Sweep, marker: Path, overrides: list[str]) -> Sweep:
         raise ConfigError("command line", "tune.trials", text)
     replace_text(marker, after.to_yaml())
     return after
+
+
+def positive(text: str) -> int:
+    """A whole number of at least 1."""
+    value = int(text)
+    if value < 1:
+        raise argparse.ArgumentTypeError(f"{text}, expected at least 1")
+    return value
+
+
+def natural(text: str) -> int:
+    """A whole number of at least 0."""
+    value = int(text)
+    if value < 0:
+        raise argparse.ArgumentTypeError(f"{text}, expected at least 0")
+    return value

@@ -34,7 +34,7 @@ _PANEL_HOME = np.array([0.0, 0.0, 0.4])
 """Metres: a defender in its body, before it is moved along y."""
 
 
-class _Seat(NamedTuple):
+class _SharedData(NamedTuple):
     """A ``MjData`` that the worlds of one task take turns on, with views of what changes hands."""
 
     parts: SoccerModel
@@ -47,15 +47,15 @@ class _Seat(NamedTuple):
     """Views of qpos, qvel and sensordata in the order of a recorded row; None: stays zero."""
 
 
-def _make_seat(task: str) -> _Seat:
+def _make_shared(task: str) -> _SharedData:
     parts = soccer_model(task)
-    # Defenders are placed in the model, so that a seat with them needs its own.
+    # Defenders are placed in the model, so data with them need their own.
     model = parts.model.__copy__() if len(parts.defender_geoms) else parts.model
     data = mujoco.MjData(model)
     moving = parts.root_qpos > 7  # ball 7, then two keepers, then the robot
     robot = data.qpos[parts.root_qpos :], data.qvel[parts.root_qvel :]
     keepers = (data.qpos[7:9], data.qvel[6:8]) if moving else None
-    return _Seat(
+    return _SharedData(
         parts=parts,
         model=model,
         data=data,
@@ -65,20 +65,20 @@ def _make_seat(task: str) -> _Seat:
     )
 
 
-def _addresses(seats: dict[int, _Seat]) -> stepping.Seats:
-    """Of one thread's seats, by index of the task."""
-    width = [19, 18, 6, 2, next(iter(seats.values())).model.nsensordata]
-    at = stepping.Seats(
+def _addresses(shared: dict[int, _SharedData]) -> stepping.DataAddresses:
+    """Of one thread's shared data, by index of the task."""
+    width = [19, 18, 6, 2, next(iter(shared.values())).model.nsensordata]
+    at = stepping.DataAddresses(
         data=np.zeros(len(game.TASKS), np.int64),
         torque=np.zeros(len(game.TASKS), np.int64),
         keepers=np.zeros((len(game.TASKS), 2), np.int64),
         sources=np.zeros((len(game.TASKS), len(width)), np.int64),
         counts=np.array(width, np.int64),
     )
-    for task, seat in seats.items():
-        at.data[task], at.torque[task] = seat.data._address, seat.torque.ctypes.data
-        at.sources[task] = [0 if a is None else a.ctypes.data for a in seat.sources]
-        at.keepers[task] = [a.ctypes.data for a in seat.keepers] if seat.keepers else 0
+    for task, data in shared.items():
+        at.data[task], at.torque[task] = data.data._address, data.torque.ctypes.data
+        at.sources[task] = [0 if a is None else a.ctypes.data for a in data.sources]
+        at.keepers[task] = [a.ctypes.data for a in data.keepers] if data.keepers else 0
     return at
 
 
@@ -94,13 +94,13 @@ class _Slot(NamedTuple):
     qacc_warmstart: np.ndarray
 
 
-def _make_slot(seat: _Seat, row: np.ndarray, own_model: bool) -> _Slot:
-    model = seat.model.__copy__() if own_model else seat.model
+def _make_slot(data: _SharedData, row: np.ndarray, own_model: bool) -> _Slot:
+    model = data.model.__copy__() if own_model else data.model
     state = row[: mujoco.mj_stateSize(model, stepping.STATE)]
     qpos, qvel = state[1 : 1 + model.nq], state[1 + model.nq :][: model.nv]
     # A state's parts lie in the order of their bits.
     warm = mujoco.mj_stateSize(model, int(mujoco.mjtState.mjSTATE_WARMSTART) - 1)
-    return _Slot(seat.parts, model, state, qpos, qvel, state[warm:][: model.nv])
+    return _Slot(data.parts, model, state, qpos, qvel, state[warm:][: model.nv])
 
 
 def _keeper_tables(steps: int) -> tuple[np.ndarray, np.ndarray]:
@@ -185,7 +185,7 @@ class NativeWorld:
         self._weights = self._base_weights
         self._keeper_tables = _keeper_tables(game.EPISODE_STEPS + decimation)
         chunks = min(num_envs, threads * _CHUNKS_PER_THREAD) if threads > 1 else 1
-        self._take_seats(np.array_split(np.arange(num_envs), chunks))
+        self._share_data(np.array_split(np.arange(num_envs), chunks))
         self._rules = compiled_rules(
             tuple((n, at.start, at.stop) for n, at in self._slots[0].parts.sensors.items()),
             tuple(np.asarray(gains.default_pose).tolist()),
@@ -197,21 +197,24 @@ class NativeWorld:
         self._allocate()
         self._pool = ThreadPoolExecutor(threads) if threads > 1 else None
 
-    def _take_seats(self, chunks: list[np.ndarray]) -> None:
-        """Give each chunk of worlds its seats, and each world its state and model."""
+    def _share_data(self, chunks: list[np.ndarray]) -> None:
+        """Give each chunk of worlds its shared, and each world its state and model."""
         # Worlds of one task in a row keep its model in the cache.
         self._chunks = [chunk[np.argsort(self.task[chunk], kind="stable")] for chunk in chunks]
         tasks = [sorted({int(t) for t in self.task[chunk]}) for chunk in chunks]
-        self._seats = [{t: _make_seat(game.TASKS[t]) for t in some} for some in tasks]
-        self._seat_addresses = [_addresses(seats) for seats in self._seats]
+        self._shared = [{t: _make_shared(game.TASKS[t]) for t in some} for some in tasks]
+        self._shared_addresses = [_addresses(shared) for shared in self._shared]
         chunk_of = np.repeat(np.arange(len(chunks)), [len(chunk) for chunk in chunks])
-        self._seat_of = [self._seats[c][int(t)] for c, t in zip(chunk_of, self.task, strict=True)]
-        width = max(mujoco.mj_stateSize(seat.model, stepping.STATE) for seat in self._seat_of)
+        self._shared_of = [
+            self._shared[c][int(t)] for c, t in zip(chunk_of, self.task, strict=True)
+        ]
+        width = max(mujoco.mj_stateSize(data.model, stepping.STATE) for data in self._shared_of)
         self._state = np.zeros((self.num_envs, width))
         # Randomized quantities live in the model, so such worlds own one.
         own = self._level != randomization.LEVELS[0]
         self._slots = [
-            _make_slot(seat, row, own) for seat, row in zip(self._seat_of, self._state, strict=True)
+            _make_slot(data, row, own)
+            for data, row in zip(self._shared_of, self._state, strict=True)
         ]
 
     def _allocate(self) -> None:
@@ -313,17 +316,17 @@ class NativeWorld:
         self._torque[which, 0] = 0.0
 
     def _spawn(self, i: int, placed: spawn.Spawn) -> None:
-        seat, slot = self._seat_of[i], self._slots[i]
-        mujoco.mj_resetData(slot.model, seat.data)
-        root = seat.data.qpos[slot.parts.root_qpos :]
-        seat.data.qpos[0:2] = placed.ball_xy
+        data, slot = self._shared_of[i], self._slots[i]
+        mujoco.mj_resetData(slot.model, data.data)
+        root = data.data.qpos[slot.parts.root_qpos :]
+        data.data.qpos[0:2] = placed.ball_xy
         root[0:2] = placed.robot_xy
         half = 0.5 * placed.robot_yaw
         root[3:7] = (np.cos(half), 0.0, 0.0, np.sin(half))
         root[7:] = 0.0
-        mujoco.mj_forward(slot.model, seat.data)
-        mujoco.mj_getState(slot.model, seat.data, slot.state, stepping.STATE)
-        parts = [np.zeros(2) if a is None else a for a in seat.sources]
+        mujoco.mj_forward(slot.model, data.data)
+        mujoco.mj_getState(slot.model, data.data, slot.state, stepping.STATE)
+        parts = [np.zeros(2) if a is None else a for a in data.sources]
         self._record[i, 0] = np.concatenate(parts)
 
     def _prepare_model(self, i: int) -> None:
@@ -353,7 +356,7 @@ class NativeWorld:
         joints = slice(-game.ACTION_SIZE, None)
         model.dof_damping[joints] = base.dof_damping[joints] * f.damping
         model.dof_frictionloss[joints] = base.dof_frictionloss[joints] * f.damping
-        mujoco.mj_setConst(model, self._seat_of[i].data)
+        mujoco.mj_setConst(model, self._shared_of[i].data)
 
     # -- step --------------------------------------------------------------------------------
 
@@ -421,7 +424,7 @@ class NativeWorld:
         pd = self._mode == "pd"
         # In newton_metres the factor is exactly 1: the physics gets the caller's bits.
         limit = np.asarray(self._gains.torque_limit)
-        law = stepping.Law(
+        law = stepping.TorqueLaw(
             command=pd_target(action, self._gains) if pd else action * (limit / self._unit),
             kp=self._gains.kp * self._factors.kp[:, None],
             kd=self._gains.kd * self._factors.kd[:, None],
@@ -430,11 +433,11 @@ class NativeWorld:
         )
         self._push()
 
-        def walk(worlds: np.ndarray, seats: stepping.Seats) -> None:
+        def walk(worlds: np.ndarray, shared: stepping.DataAddresses) -> None:
             stepping.advance(
                 worlds[~self._ended[worlds]],
                 self._worlds,
-                seats,
+                shared,
                 law,
                 *self._keeper_tables,
                 self._torque,
@@ -442,7 +445,7 @@ class NativeWorld:
             )
 
         run = map if self._pool is None else self._pool.map
-        list(run(walk, self._chunks, self._seat_addresses))
+        list(run(walk, self._chunks, self._shared_addresses))
 
     def _push(self) -> None:
         if not self._level.push_speed:

@@ -4,7 +4,7 @@ Compiled by Numba from the code below and run outside the GIL, it calls MuJoCo's
 (the one that the ``mujoco`` package loaded) on the addresses of models and data. A Python call
 of ``mj_step`` with the copies around it costs half as much again as the physics itself.
 
-Worlds keep only their state, warm start included. They take turns on one ``MjData`` (a seat),
+Worlds keep only their state, warm start included. They take turns on one ``MjData``,
 whose memory stays in the core's cache; a world with an ``MjData`` of its own would find it gone.
 """
 
@@ -46,8 +46,8 @@ _NUMBER = 8
 _SIZE = game.ACTION_SIZE
 
 
-class Seats(NamedTuple):
-    """Where the arrays of each task's seat lie, int64; the owner keeps them alive.
+class DataAddresses(NamedTuple):
+    """Where the arrays of each task's shared data lie, int64; the owner keeps them alive.
 
     Tasks are counted as in ``game.TASKS``; one that is not played has zeros.
     """
@@ -81,7 +81,7 @@ class Worlds(NamedTuple):
     """int64: physics steps that each episode has made."""
 
 
-class Law(NamedTuple):
+class TorqueLaw(NamedTuple):
     """What turns commands into torques, float64."""
 
     command: np.ndarray
@@ -99,21 +99,20 @@ class Law(NamedTuple):
 def advance(
     which: np.ndarray,
     worlds: Worlds,
-    seats: Seats,
-    law: Law,
+    shared: DataAddresses,
+    law: TorqueLaw,
     keeper_pos: np.ndarray,
     keeper_vel: np.ndarray,
     torque: np.ndarray,
     record: np.ndarray,
 ) -> None:
     """Walk each world of ``which`` through its physics steps.
-
     The torque is ``control.pd_torque``; a test compares them to the bit.
 
     Args:
         which: int64 (m,).
         worlds: all of them.
-        seats: this thread's.
+        shared: this thread's.
         law: of all worlds.
         keeper_pos: (steps,) m, of the keepers before each physics step of an episode.
         keeper_vel: (steps,) m/s, the same.
@@ -121,22 +120,21 @@ def advance(
         record: (worlds, k, width), written: one row a step.
     """
     joint_pos, joint_vel, ctrl = np.empty(_SIZE), np.empty(_SIZE), np.empty(_SIZE)
-    keeper = np.empty(2)
-    robot_qpos, robot_qvel = 0, 1  # the first two parts of a row end in the joints
+    keeper, robot_qpos, robot_qvel = np.empty(2), 0, 1  # these parts of a row end in the joints
     for i in which:
         t, model = worlds.task[i], worlds.model[i]
-        data = seats.data[t]
-        q = seats.sources[t, robot_qpos] + (seats.counts[robot_qpos] - _SIZE) * _NUMBER
-        v = seats.sources[t, robot_qvel] + (seats.counts[robot_qvel] - _SIZE) * _NUMBER
+        data = shared.data[t]
+        q = shared.sources[t, robot_qpos] + (shared.counts[robot_qpos] - _SIZE) * _NUMBER
+        v = shared.sources[t, robot_qvel] + (shared.counts[robot_qvel] - _SIZE) * _NUMBER
         if worlds.panels[i]:
             _memcpy(worlds.panels[i], worlds.panel_pos[i].ctypes.data, 9 * _NUMBER)
         _set_state(model, data, worlds.state[i].ctypes.data, STATE)
         for k in range(record.shape[1]):
-            if seats.keepers[t, 0]:
+            if shared.keepers[t, 0]:
                 keeper[:] = keeper_pos[worlds.steps[i] + k]
-                _memcpy(seats.keepers[t, 0], keeper.ctypes.data, 2 * _NUMBER)
+                _memcpy(shared.keepers[t, 0], keeper.ctypes.data, 2 * _NUMBER)
                 keeper[:] = keeper_vel[worlds.steps[i] + k]
-                _memcpy(seats.keepers[t, 1], keeper.ctypes.data, 2 * _NUMBER)
+                _memcpy(shared.keepers[t, 1], keeper.ctypes.data, 2 * _NUMBER)
             if law.pd:
                 _memcpy(joint_pos.ctypes.data, q, _SIZE * _NUMBER)
                 _memcpy(joint_vel.ctypes.data, v, _SIZE * _NUMBER)
@@ -144,16 +142,16 @@ def advance(
                 wanted = law.command[i, j]
                 if law.pd:
                     wanted = (wanted - joint_pos[j]) * law.kp[i, j] - joint_vel[j] * law.kd[i, j]
-                    # In this order NaN stays NaN, as in NumPy.
+                    # NaN stays NaN, as in NumPy.
                     wanted = law.limit[j] if wanted > law.limit[j] else wanted
                     wanted = -law.limit[j] if wanted < -law.limit[j] else wanted
                 ctrl[j] = wanted
                 torque[i, k, j] = wanted
-            _memcpy(seats.torque[t], ctrl.ctypes.data, _SIZE * _NUMBER)
+            _memcpy(shared.torque[t], ctrl.ctypes.data, _SIZE * _NUMBER)
             _mj_step(model, data)
             column = 0
-            for part in range(seats.counts.size):
-                source, count = seats.sources[t, part], seats.counts[part]
+            for part in range(shared.counts.size):
+                source, count = shared.sources[t, part], shared.counts[part]
                 if source:
                     _memcpy(record[i, k, column:].ctypes.data, source, count * _NUMBER)
                 column += count

@@ -9,6 +9,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from booster_ray.cli import natural, positive
 from booster_ray.config import ConfigError, load
 
 if TYPE_CHECKING:
@@ -56,22 +57,6 @@ def parser() -> argparse.ArgumentParser:
     p.add_argument("--output", type=Path, metavar="DIR", help="write JSON, plots and videos there")
     p.add_argument("--video", action="store_true", help="film median and worst episodes")
     return p
-
-
-def positive(text: str) -> int:
-    """A whole number of at least 1."""
-    value = int(text)
-    if value < 1:
-        raise argparse.ArgumentTypeError(f"{text}, expected at least 1")
-    return value
-
-
-def natural(text: str) -> int:
-    """A whole number of at least 0."""
-    value = int(text)
-    if value < 0:
-        raise argparse.ArgumentTypeError(f"{text}, expected at least 0")
-    return value
 
 
 def main(argv: list[str]) -> int:

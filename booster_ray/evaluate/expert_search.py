@@ -14,12 +14,11 @@ from functools import partial
 
 import numpy as np
 
-from booster_ray.cli import guarded
+from booster_ray.cli import guarded, positive
 from booster_ray.config import Config, ConfigError
 from booster_ray.config.schema import Control
 from booster_ray.envs.native import NativeWorld
 from booster_ray.envs.options import gains
-from booster_ray.evaluate.command import positive
 from booster_ray.policy.experts import actions
 from booster_ray.policy.experts.striker import FREQUENCY, LAWS, WEIGHTS, Law, Striker
 from booster_ray.soccer import game

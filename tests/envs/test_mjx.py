@@ -386,7 +386,7 @@ def test_blockers_stand_where_the_official_ones_do(name: str) -> None:
     w.reset(0)
     slot = w._slots[0]
     theirs = f"goalkeeper_team_{number}_geom" if keeper else f"defender_geom{number}"
-    official = hull(slot.model, w._seat_of[0].data, theirs)
+    official = hull(slot.model, w._shared_of[0].data, theirs)
     for impl in mjx_model.IMPLS:
         parts = mjx_model.mjx_parts(impl)
         if name not in {parts.model.geom(i).name for i in range(parts.model.ngeom)}:

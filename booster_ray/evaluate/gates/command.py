@@ -6,8 +6,9 @@ import argparse
 import os
 from pathlib import Path
 
+from booster_ray.cli import positive
 from booster_ray.config import ConfigError
-from booster_ray.evaluate.command import bar, positive, prepare
+from booster_ray.evaluate.command import bar, prepare
 
 DESCRIPTION = """Gate 1: our observation is the official one. Gate 2: the torch actor acts as the
 JAX actor. Gate 3: in the official game the policy behaves as in MJX. Exit code 0 when all pass,
