@@ -22,6 +22,7 @@ DESCRIPTION = "Train one policy with one config. A killed run goes on with --res
 def main(argv: list[str]) -> int:
     """Train or resume; exit code 0 finished, 1 failed, 2 bad input, 130 stopped."""
     from booster_ray.cli import changed, changes
+    from booster_ray.runtime.environment import prepare
     from booster_ray.store import folder
     from booster_ray.store.files import CONFIG
     from booster_ray.train import preflight
@@ -40,6 +41,8 @@ def main(argv: list[str]) -> int:
         sweep = pinned(sweep)
         if workers:
             check_cluster()
+        # `start_from` is looked at with torch, which reads its number of threads when it loads.
+        prepare(sweep.base(), _cpus(sweep.base()))
         root = preflight.begin(sweep, under_ray=workers)
     with folder.lock(root):
         config = changed(sweep, root / CONFIG, overrides).base()
@@ -48,10 +51,15 @@ def main(argv: list[str]) -> int:
         return _train(config, root)
 
 
+def _cpus(config: Config) -> int:
+    """Cores of the process that trains."""
+    return config.world.threads or config.trainer.cpus
+
+
 def _prepare(config: Config) -> None:
     """Set this process's environment; join or start Ray, where its workers train."""
     workers = config.trainer.workers > 0
-    prepare_process(config, config.world.threads or config.trainer.cpus, under_ray=workers)
+    prepare_process(config, _cpus(config), under_ray=workers)
     if workers:
         from booster_ray.train.ray_cluster import cluster_address
         from booster_ray.train.ray_train import connect

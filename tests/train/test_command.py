@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import os
 import signal
+import subprocess
+import sys
 import time
 from pathlib import Path
 
@@ -42,3 +45,23 @@ def test_ctrl_c_prints_the_line_that_goes_on(tmp_path: Path) -> None:
     code, output = driving.finish(again)
     assert code == 130, output
     assert progress.read_text().count("\n") > before
+
+
+def test_threads_are_set_before_a_start_is_looked_at() -> None:
+    """Torch reads their number when it loads, so a run and its resumption must set it alike."""
+    code = """
+import os
+from booster_ray.train import command, preflight
+
+def begin(sweep, under_ray):
+    print(os.environ["OMP_NUM_THREADS"])
+    raise SystemExit(0)
+
+preflight.begin = begin
+command.main(["debug", "trainer.cpus=3"])
+"""
+    environment = {k: v for k, v in os.environ.items() if k != "OMP_NUM_THREADS"}
+    ran = subprocess.run(
+        [sys.executable, "-c", code], env=environment, capture_output=True, text=True, check=True
+    )
+    assert ran.stdout.split() == ["3"]
