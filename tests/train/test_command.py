@@ -58,7 +58,7 @@ def begin(sweep, under_ray):
     raise SystemExit(0)
 
 preflight.begin = begin
-command.main(["debug", "trainer.cpus=3"])
+command.main(["default", "trainer.cpus=3"])
 """
     environment = {k: v for k, v in os.environ.items() if k != "OMP_NUM_THREADS"}
     ran = subprocess.run(
