@@ -42,7 +42,7 @@ bench: $(STAMP) ## run every benchmark of speed (benchmarks/*.py)
 	done
 
 clean: ## remove .venv and caches; results/ stays
-	rm -rf $(VENV) build .cache .hypothesis .mypy_cache .pytest_cache .ruff_cache *.egg-info
+	rm -rf $(VENV) build .cache .hypothesis .import_linter_cache .mypy_cache .pytest_cache .ruff_cache *.egg-info
 	find booster_ray tests -name __pycache__ -prune -exec rm -rf {} +
 
 # With a choice of its own, always; without one, as it was chosen last.
