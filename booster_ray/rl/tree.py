@@ -8,8 +8,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-Tree = dict[str, Any]
-"""Nested dict of arrays and JSON scalars: a whole training state."""
+from booster_ray.store.checkpoint import Tree
 
 
 def to_tree(state: Any) -> Tree:

@@ -8,7 +8,7 @@ from typing import Protocol
 import numpy as np
 
 from booster_ray.evaluate.episodes import reward_metrics
-from booster_ray.train.report import Tree
+from booster_ray.store.checkpoint import Tree
 
 EPISODES_AVERAGED = 50
 """Ended episodes over which training metrics are averaged."""

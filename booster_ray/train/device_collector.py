@@ -23,9 +23,8 @@ from booster_ray.rl.sac.device_replay import DeviceReplay, Rings, Step
 from booster_ray.rl.sac.losses import Batch, Metrics
 from booster_ray.rl.tree import from_tree, to_tree
 from booster_ray.soccer.rewards import RECORDED
-from booster_ray.store.checkpoint import CheckpointError
+from booster_ray.store.checkpoint import CheckpointError, Tree
 from booster_ray.train.collector import EPISODE_MEANS, EPISODES_AVERAGED, episode_metrics
-from booster_ray.train.report import Tree
 
 AVERAGED = EPISODE_MEANS["pretrain"]
 """What is averaged over ended episodes."""

@@ -16,12 +16,12 @@ from booster_ray.rl.ddpg.team import Team, own_device
 from booster_ray.runtime.memory import check_run
 from booster_ray.soccer.observation import places
 from booster_ray.soccer.rewards import RECORDED
+from booster_ray.store.checkpoint import Tree
 from booster_ray.train.expert import Expert
 from booster_ray.train.finetune_start import Start, begin, from_nothing
 from booster_ray.train.group import GroupCollector
 from booster_ray.train.host_collector import HostCollector
 from booster_ray.train.learner import scheduled, task_shares
-from booster_ray.train.report import Tree
 
 _START = places()["velocimeter"].start
 VELOCIMETER = slice(_START, _START + 2)

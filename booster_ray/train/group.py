@@ -9,8 +9,8 @@ from typing import Any
 import numpy as np
 
 from booster_ray.rl.ddpg.team import Team
+from booster_ray.store.checkpoint import Tree
 from booster_ray.train.host_collector import HostCollector
-from booster_ray.train.report import Tree
 
 _log = logging.getLogger(__name__)
 

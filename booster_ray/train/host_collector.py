@@ -15,9 +15,10 @@ from booster_ray.config.curriculum import reward_factors
 from booster_ray.envs.contract import Scalable, StepResult, World
 from booster_ray.rl.replay import Replay
 from booster_ray.rl.sac.losses import Batch
+from booster_ray.store.checkpoint import Tree
 from booster_ray.train.collector import EPISODE_MEANS, EPISODES_AVERAGED, episode_metrics
 from booster_ray.train.expert import Expert
-from booster_ray.train.report import RATES, TrainingDiverged, Tree, check_given
+from booster_ray.train.report import RATES, TrainingDiverged, check_given
 
 _log = logging.getLogger(__name__)
 

@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 
-Tree = dict[str, Any]
-"""Nested dict of arrays and JSON scalars: a whole training state."""
+from booster_ray.store.checkpoint import Tree
 
 
 class Report(NamedTuple):

@@ -10,8 +10,9 @@ from booster_ray.config import Config
 from booster_ray.evaluate.scores import Interrupted, make_evaluator
 from booster_ray.rl import guards
 from booster_ray.rl.guards import EntropyWatch
+from booster_ray.store.checkpoint import Tree
 from booster_ray.train.collector import Collector
-from booster_ray.train.report import RATES, Loop, Report, TrainingDiverged, Tree
+from booster_ray.train.report import RATES, Loop, Report, TrainingDiverged
 
 OWED = "owed"
 """In a state tree, as JSON: what the report at its env step says so far, if its evaluation is

@@ -21,6 +21,7 @@ from booster_ray.rl.ddpg.team import Alone
 from booster_ray.rl.tree import from_tree
 from booster_ray.soccer import game
 from booster_ray.store import checkpoint
+from booster_ray.store.checkpoint import Tree
 from booster_ray.store.files import best_checkpoint, read_progress
 from booster_ray.train.finetune import (
     VELOCIMETER,
@@ -31,7 +32,7 @@ from booster_ray.train.group import GroupCollector
 from booster_ray.train.host_collector import HostCollector
 from booster_ray.train.learner import make_learner
 from booster_ray.train.policy import load_policy
-from booster_ray.train.report import Report, TrainingDiverged, Tree
+from booster_ray.train.report import Report, TrainingDiverged
 from booster_ray.train.run import Run
 from booster_ray.train.runner import Runner
 

@@ -18,9 +18,10 @@ from train.trees import differing, leaves, numbers
 
 from booster_ray.config import Config, load
 from booster_ray.store import checkpoint
+from booster_ray.store.checkpoint import Tree
 from booster_ray.train import runner
 from booster_ray.train.device_collector import DeviceCollector
-from booster_ray.train.report import Report, Tree
+from booster_ray.train.report import Report
 from booster_ray.train.runner import Runner
 
 DEBUG = Path(__file__).parents[2] / "tune_configs/debug.yaml"

@@ -18,9 +18,10 @@ from booster_ray.config import SAC, Config, load
 from booster_ray.rl.sac.learner import Sac
 from booster_ray.rl.tree import from_tree
 from booster_ray.store import checkpoint
+from booster_ray.store.checkpoint import Tree
 from booster_ray.train import pretrain
 from booster_ray.train.host_collector import HostCollector
-from booster_ray.train.report import Report, TrainingDiverged, Tree, check_given
+from booster_ray.train.report import Report, TrainingDiverged, check_given
 from booster_ray.train.runner import Runner
 
 DEBUG = Path(__file__).parents[2] / "tune_configs/debug.yaml"

@@ -15,10 +15,10 @@ from train.trees import differing, numbers
 
 from booster_ray.config import Config, ConfigError, load
 from booster_ray.store import checkpoint
+from booster_ray.store.checkpoint import Tree
 from booster_ray.store.files import best_checkpoint
 from booster_ray.train.policy import load_policy
 from booster_ray.train.preflight import begin
-from booster_ray.train.report import Tree
 from booster_ray.train.run import Run
 from booster_ray.train.runner import Runner
 

@@ -6,9 +6,9 @@ from typing import Any
 
 import numpy as np
 
-from booster_ray.store.checkpoint import Log
+from booster_ray.store.checkpoint import Log, Tree
 from booster_ray.store.checkpoint.leaves import flatten
-from booster_ray.train.report import Report, Tree
+from booster_ray.train.report import Report
 
 CLOCKS = {"env_steps_per_second", "evaluation_seconds", "wall_seconds"}
 """Metrics that hang on the machine's speed."""
