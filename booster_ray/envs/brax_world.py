@@ -117,21 +117,20 @@ class BraxDynamics:
         """Nested dicts of arrays."""
         return serialization.to_state_dict(state)
 
-    def restored(self, tree: dict[str, Any]) -> Episodes:
+    def restored(self, state: Episodes, tree: dict[str, Any]) -> Episodes:
         """The state that ``tree`` was taken of.
 
         Raises:
             ValueError: it is of another environment or number of worlds.
         """
-        like = jax.eval_shape(lambda: self.start(0))
-        state = serialization.from_state_dict(like, tree)
+        found = serialization.from_state_dict(state, tree)
         wrong = [
             np.shape(b)
-            for a, b in zip(*map(jax.tree.leaves, (like, state)), strict=True)
+            for a, b in zip(*map(jax.tree.leaves, (state, found)), strict=True)
             if a.shape != np.shape(b)
         ]
         if wrong:
             raise ValueError(
-                f"world state has parts of shape {wrong[0]}; expected {like.key.shape}"
+                f"world state has parts of shape {wrong[0]}; expected {state.key.shape}"
             )
-        return jax.tree.map(lambda a, b: jnp.asarray(b, a.dtype), like, state)
+        return jax.tree.map(lambda a, b: jnp.asarray(b, a.dtype), state, found)

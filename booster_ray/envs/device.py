@@ -45,8 +45,11 @@ class Dynamics(Protocol[S]):
         """All that changes, as nested dicts of arrays."""
         ...
 
-    def restored(self, tree: dict[str, Any]) -> S:
-        """The state that ``tree`` was taken of; raises ValueError when it does not fit."""
+    def restored(self, state: S, tree: dict[str, Any]) -> S:
+        """The state that ``tree`` was taken of; raises ValueError when it does not fit.
+
+        ``state``: any of these worlds; what a checkpoint leaves out is taken from it.
+        """
         ...
 
 
@@ -110,7 +113,8 @@ class DeviceWorld:
 
     def restore(self, state: dict[str, Any]) -> None:
         """Go on exactly where ``state`` was taken; raises ValueError when it does not fit."""
-        self._state = self.dynamics.restored(state)
+        like = self.dynamics.start(0) if self._state is None else self._state
+        self._state = self.dynamics.restored(like, state)
 
     def close(self) -> None:
         """Let go of the state."""

@@ -423,11 +423,16 @@ class AutoReset(Wrapper):
         fresh = jax.vmap(self.env.reset)(stepped.info["rng"])
 
         def where_over(new: jax.Array, old: jax.Array) -> jax.Array:
-            if new.shape[:1] != over.shape:  # warp's contacts belong to no world
-                return old
             return jnp.where(over.reshape(-1, *[1] * (old.ndim - 1)), new, old)
 
-        world = jax.tree.map(where_over, fresh.pipeline_state, stepped.pipeline_state)
+        # Of the data only what the next step reads: all of it is a hundred times as much.
+        born, played = fresh.pipeline_state, stepped.pipeline_state
+        carried = {
+            name: where_over(getattr(born.data, name), getattr(played.data, name))
+            for name in _CARRIED
+        }
+        rest = jax.tree.map(where_over, born._replace(data=None), played._replace(data=None))
+        world = rest._replace(data=played.data.replace(**carried))
         return stepped.replace(
             pipeline_state=world,
             obs=where_over(fresh.obs, stepped.obs),

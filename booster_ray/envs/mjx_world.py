@@ -90,6 +90,6 @@ class MjxDynamics:
         """Nested dicts of arrays."""
         return state_tree(state)
 
-    def restored(self, tree: dict[str, Any]) -> State:
+    def restored(self, state: State, tree: dict[str, Any]) -> State:
         """The state that ``tree`` was taken of; raises ValueError when it does not fit."""
-        return restored(self.start(0), tree)
+        return restored(state, tree)

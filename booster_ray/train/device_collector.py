@@ -168,12 +168,17 @@ class DeviceCollector:
     # -- on the host -------------------------------------------------------------------------
 
     def advance(self, env_steps: int) -> None:
-        """``steps_per_dispatch`` control steps; returns before the device is done."""
+        """``steps_per_dispatch`` control steps.
+
+        It waits for them: were more dispatches under way, an interrupt would have to wait for
+        all of them.
+        """
         if self._config.curriculum and isinstance(self._dynamics, ScalableDynamics):
             factors = reward_factors(self._config, env_steps)
             worlds = self._dynamics.scale_rewards(self._carry.worlds, factors)
             self._take(self._carry._replace(worlds=worlds))
         self._carry, self._metrics = self._dispatch(self._carry)
+        jax.block_until_ready(self._metrics)
 
     def metrics(self) -> dict[str, float]:
         """See :class:`Collector`; waits for the device."""
@@ -207,8 +212,8 @@ class DeviceCollector:
         self._take(
             Carry(
                 learner=from_tree(carry.learner, tree["learner"]),
-                worlds=self._dynamics.restored(tree["world"]),
-                rings=self._replay.restored(tree["replay"]),
+                worlds=self._dynamics.restored(carry.worlds, tree["world"]),
+                rings=self._replay.restored(carry.rings, tree["replay"]),
                 **from_tree(rest, fused | tree["fused"]),
             )
         )

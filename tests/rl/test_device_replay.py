@@ -1,7 +1,9 @@
 """The device's ring against the host's, and against what was put in."""
 
+import tracemalloc
 from collections import defaultdict
 from pathlib import Path
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -182,7 +184,9 @@ def test_checkpoints_write_what_is_new_and_restore_bit_for_bit(
         writer.finish()
         found = load(tmp_path / name)[0]["replay"]
         for one, other in zip(
-            jax.tree.leaves(replay.restored(found)), jax.tree.leaves(rings), strict=True
+            jax.tree.leaves(replay.restored(replay.init(), found)),
+            jax.tree.leaves(rings),
+            strict=True,
         ):
             np.testing.assert_array_equal(one, other)
             assert one.dtype == other.dtype
@@ -192,6 +196,35 @@ def test_checkpoints_write_what_is_new_and_restore_bit_for_bit(
             assert not new or last[0]["stop"] - last[0]["start"] == min(new, 10)
     assert min(rings.laps) > 1
     writer.close()
+
+
+def test_a_restored_replay_is_held_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    """200 MB, of which neither the device nor the host may have a second copy meanwhile."""
+    replay = DeviceReplay(262_144, (0,), LANES, 89, 12)
+    rings = replay.init()
+    width = rings.rows.shape[1]
+    log = np.random.default_rng(0).random((262_144, width), np.float32)
+    assert 200e6 < log.nbytes < 210e6
+    saved = {**jax.device_get(rings._asdict()), "logs": {"0": log}, "recent": {}}
+    del saved["rows"]
+    saved |= {"laps": np.array([1], np.int32), "filled": np.array([262_144], np.int32)}
+    put, held = device_replay._put, []
+
+    def counted(rows: jax.Array, *arguments: Any) -> jax.Array:
+        rows = put(rows, *arguments)
+        held.append(sum(array.nbytes for array in jax.live_arrays() if array.nbytes > 1e6))
+        return rows
+
+    monkeypatch.setattr(device_replay, "_put", counted)
+    tracemalloc.start()
+    try:
+        rings = replay.restored(rings, saved)
+        _, peak = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    np.testing.assert_array_equal(rings.rows, log)
+    assert len(held) == 32 and max(held) <= 1.1 * log.nbytes
+    assert peak <= 0.2 * log.nbytes
 
 
 def test_a_state_is_refused_once_its_rings_are_gone() -> None:
@@ -213,4 +246,4 @@ def test_rings_of_other_sizes_are_refused() -> None:
         DeviceReplay(30, (0, 1, 2), LANES, OBS + 1, ACT),
     ):
         with pytest.raises(ValueError, match=r"saved replay holds .*; this one"):
-            other.restored(saved.state(rings))
+            other.restored(other.init(), saved.state(rings))

@@ -6,12 +6,14 @@ import os
 import subprocess
 import sys
 import threading
+import time
 from collections.abc import Iterator
 from copy import deepcopy
 from functools import cache
 from pathlib import Path
 from typing import Any
 
+import jax
 import numpy as np
 import pytest
 from train.trees import differing, leaves, numbers
@@ -124,6 +126,36 @@ def test_an_interrupt_is_answered_after_the_dispatch() -> None:
     interrupt.set()
     reports = loop(interrupt=interrupt)
     assert [next(reports).metrics["env_steps"] for _ in range(3)] == [0, 16, 32]
+
+
+def test_an_interrupt_waits_for_one_dispatch() -> None:
+    """However rarely the run reports: no dispatch begins before the one before it has ended."""
+    interrupt, made = threading.Event(), []
+
+    def slow(ended: np.ndarray) -> np.ndarray:
+        time.sleep(0.05)
+        made.append(int(ended))
+        if len(made) == 3:
+            interrupt.set()
+        return ended
+
+    config = configured("training.report_every=1_000_000", "training.env_steps=4000")
+    training = Runner(config, None, interrupt)
+    collector: Any = training.collector
+    dispatch = collector._many_steps
+
+    def slowly(carry: Any) -> Any:
+        carry, metrics = dispatch(carry)
+        shape = jax.ShapeDtypeStruct((), np.int32)
+        ended = jax.pure_callback(slow, shape, carry.recent.next)
+        return carry, metrics | {"ended": ended.astype(np.float32)}
+
+    collector._dispatch = jax.jit(slowly, donate_argnums=0)
+    reports = iter(training)
+    assert next(reports).metrics["env_steps"] == 0
+    assert next(reports).metrics["env_steps"] == 3 * collector.stride
+    assert len(made) == 3
+    training.close()
 
 
 def test_a_capture_stays_as_it_was_taken() -> None:

@@ -70,12 +70,15 @@ def record(config: Config, policy: Policy) -> np.ndarray:
 def jax_policy(actor: Actor) -> Policy:
     """The greedy JAX policy of a checkpoint; of a finetuned one, its way back into JAX.
 
-    Always in float32: a policy that learned with ``matmul: bfloat16`` is played in float32, so
-    that the gate measures the conversion and not the rounding of its training.
+    Always in true float32: a policy that learned with ``matmul: bfloat16``, or on a GPU whose
+    default is TF32, is played without their rounding, so that a gate measures the conversion and
+    not the rounding of its training.
 
     Raises:
         CheckpointError: the networks do not fit the config.
     """
+    import jax
+
     from booster_ray.envs.make import sizes
     from booster_ray.policy.convert import to_jax
     from booster_ray.rl.sac.learner import Sac
@@ -96,7 +99,8 @@ def jax_policy(actor: Actor) -> Policy:
         raise CheckpointError(str(error)) from None
 
     def policy(observation: np.ndarray) -> np.ndarray:
-        return np.asarray(learner.act_mean(state, observation))
+        with jax.default_matmul_precision("highest"):
+            return np.asarray(learner.act_mean(state, observation))
 
     return policy
 

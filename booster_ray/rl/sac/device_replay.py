@@ -221,35 +221,50 @@ class DeviceReplay:
             at += count
         return found
 
-    def restored(self, state: dict[str, Any]) -> Rings:
-        """The rings that :meth:`state` was taken of.
+    def restored(self, rings: Rings, state: dict[str, Any]) -> Rings:
+        """The rings that :meth:`state` was taken of, in the memory of ``rings``.
+
+        ``rings``, of :meth:`init`, are taken over, and the transitions reach the device a piece
+        at a time: it never holds them twice.
 
         Raises:
             ValueError: they were saved with other sizes.
         """
-        rings = self.init()
-        rows = np.zeros(rings.rows.shape, np.float32)
-        if len(state["logs"]) != self._rings:
-            raise ValueError(
-                f"saved replay holds {len(state['logs'])} tasks; this one {self._rings}"
-            )
-        for name, saved in state["logs"].items():
-            log, ring = np.asarray(saved), int(name)
-            stop = int(state["laps"][ring]) * self._capacity + int(state["next"][ring])
-            if log.shape[1] != rows.shape[1] or len(log) != min(stop, self._capacity):
-                raise ValueError(
-                    f"saved replay holds {len(log)} x {log.shape[1]} numbers of task {ring}; "
-                    f"this one {self._capacity} x {rows.shape[1]}"
-                )
-            slots = np.arange(stop - len(log), stop) % self._capacity
-            rows[ring * self._capacity + slots] = log
+        logs = self._checked(state)
         recent = rings.recent
         if recent is not None:
             saved = state["recent"]
             batch = Batch(**{k: jnp.array(v) for k, v in saved["batch"].items()})
             recent = Step(batch, jnp.array(saved["truncated"]), jnp.array(saved["task"]))
+        rows = rings.rows
+        for ring, log in logs.items():
+            stop = int(state["laps"][ring]) * self._capacity + int(state["next"][ring])
+            at = stop - len(log)
+            while at < stop:
+                place = at % self._capacity
+                count = min(READ_ROWS, stop - at, self._capacity - place)
+                first = at - (stop - len(log))
+                rows = _put(rows, log[first : first + count], ring * self._capacity + place)
+                at += count
         counters = {name: jnp.array(state[name]) for name in _COUNTERS}
-        return Rings(rows=jnp.array(rows), recent=recent, **counters)
+        return Rings(rows=rows, recent=recent, **counters)
+
+    def _checked(self, state: dict[str, Any]) -> dict[int, np.ndarray]:
+        """The transitions of each ring, which fit."""
+        if len(state["logs"]) != self._rings:
+            raise ValueError(
+                f"saved replay holds {len(state['logs'])} tasks; this one {self._rings}"
+            )
+        logs = {int(name): np.asarray(log) for name, log in state["logs"].items()}
+        width = sum(self._sizes)
+        for ring, log in logs.items():
+            stop = int(state["laps"][ring]) * self._capacity + int(state["next"][ring])
+            if log.shape[1] != width or len(log) != min(stop, self._capacity):
+                raise ValueError(
+                    f"saved replay holds {len(log)} x {log.shape[1]} numbers of task {ring}; "
+                    f"this one {self._capacity} x {width}"
+                )
+        return logs
 
 
 _COUNTERS = ("next", "laps", "filled", "seen")
@@ -262,3 +277,9 @@ def _present(step: Step) -> dict[str, Any]:
 @partial(jax.jit, static_argnums=2)
 def _piece(rows: jax.Array, first: int, count: int) -> jax.Array:
     return jax.lax.dynamic_slice_in_dim(rows, first, count)
+
+
+@partial(jax.jit, donate_argnums=0)
+def _put(rows: jax.Array, piece: np.ndarray, first: int) -> jax.Array:
+    """``rows`` with ``piece`` from row ``first`` on, in the same memory."""
+    return jax.lax.dynamic_update_slice_in_dim(rows, jnp.asarray(piece, rows.dtype), first, 0)

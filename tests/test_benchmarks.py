@@ -1,0 +1,39 @@
+"""Benchmarks run, at sizes that show nothing but that."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import driving
+import pytest
+
+
+@pytest.mark.slow
+def test_what_a_gpu_is_asked_runs_on_a_cpu(tmp_path: Path) -> None:
+    history = tmp_path / "history.jsonl"
+    command = [sys.executable, "benchmarks/gpu.py", "--small", "--minutes", "20"]
+    command += ["--parts", "run,learner,finetune", "--history", str(history)]
+    done = subprocess.run(
+        command, cwd=driving.ROOT, capture_output=True, text=True, timeout=1500, check=False
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+    found = json.loads(done.stdout.splitlines()[-1])
+    assert found == json.loads(history.read_text())
+    assert found["run"]["memory_planned_gb"] > 0
+    assert found["run"]["memory_resumed_gb"] <= 1.15 * found["run"]["memory_fresh_gb"]
+    assert found["run"]["kill_lost_env_steps"] <= 2 * 800  # a checkpoint every 800
+    assert {"start_cold_s", "interrupt_s", "start_warm_s"} <= found["run"].keys()
+    assert all(rates["updates_per_second"] > 0 for rates in found["learner"].values())
+    assert found["finetune"]["env_steps_per_second"] > 0
+
+
+def test_an_unknown_part_is_named(tmp_path: Path) -> None:
+    command = [sys.executable, "benchmarks/gpu.py", "--parts", "run,warmth"]
+    done = subprocess.run(
+        command, cwd=driving.ROOT, capture_output=True, text=True, timeout=60, check=False
+    )
+    assert done.returncode == 2
+    assert "unknown part 'warmth'" in done.stderr
