@@ -199,11 +199,14 @@ def run(folder: Path, small: bool, left: Callable[[], float]) -> Iterator[dict[s
     yield {"memory_planned_gb": _planned(config)}
     first = Command(folder, str(config))
     try:
-        yield {"start_cold_s": first.until(0, left())}
+        began = first.until(1, left())
+        yield {"first_report_s": began}
         first.until(5 * every, left())
         reports = first.reports()
-        rates = [r["env_steps_per_second"] for r in reports[2:]]
-        yield {"env_steps_per_second": statistics.median(rates)}
+        rate = statistics.median(r["env_steps_per_second"] for r in reports[2:])
+        yield {"env_steps_per_second": rate}
+        # The first report of stepping tells of the start and of the steps that it counts.
+        yield {"start_cold_s": began - reports[1]["env_steps"] / rate}
         yield {"memory_fresh_gb": first.memory.stop()}
         scores = {r["env_steps"]: round(r["score"], 2) for r in reports if "score" in r}
         yield {"scores": scores, "wall_seconds": reports[-1]["wall_seconds"]}
@@ -211,28 +214,34 @@ def run(folder: Path, small: bool, left: Callable[[], float]) -> Iterator[dict[s
         reached = first.reports()[-1]["env_steps"]
     finally:
         first.process.kill()
-    if not small:
-        yield {"gate_2": _gate_2(max((folder / "bench").glob("step_*")))}
     resume = ("--resume", "bench", "--storage", str(folder))
     second = Command(folder, *resume)
     try:
-        yield {"start_warm_s": second.until(reached, left())}
+        yield {"start_warm_s": _start(second, reached, rate, left)}
         second.until(reached + 2 * every, left())
         yield {"memory_resumed_gb": second.memory.stop()}
         killed = second.reports()[-1]["env_steps"]
         second.end(signal.SIGKILL)
     finally:
         second.process.kill()
-    if left() < 90:
-        return
-    third = Command(folder, *resume)
-    try:
-        yield {"start_after_kill_s": third.until(reached, left())}
-        again = third.reports()[third.before]["env_steps"]
-        yield {"kill_lost_env_steps": max(0, killed - again + every)}
-        third.end(signal.SIGINT)
-    finally:
-        third.process.kill()
+    if left() > 90:
+        third = Command(folder, *resume)
+        try:
+            yield {"start_after_kill_s": _start(third, reached, rate, left)}
+            again = third.reports()[third.before]["env_steps"]
+            yield {"kill_lost_env_steps": killed + every - again}
+            third.end(signal.SIGINT)
+        finally:
+            third.process.kill()
+    if left() > 40 and not small:
+        yield {"gate_2": _gate_2(max((folder / "bench").glob("step_*")))}
+
+
+def _start(command: Command, reached: int, rate: float, left: Callable[[], float]) -> float:
+    """Seconds until a resumed run steps: its first report, less the steps that it counts."""
+    seconds = command.until(reached + 1, left())
+    first = command.reports()[command.before]["env_steps"]
+    return seconds - (first - reached) / rate
 
 
 def _gate_2(checkpoint: Path) -> dict[str, float]:

@@ -121,6 +121,15 @@ def test_a_checkpoint_without_tasks_of_its_episodes_goes_on() -> None:
     assert to_the_end(tree)[0] == [r for r in reports if r["env_steps"] > 288]
 
 
+def test_a_resumed_run_has_the_program_of_the_first() -> None:
+    """It is compiled once and found in the cache: types must be equal to the last bit."""
+    first: Any = make_collector(CONFIG)
+    again: Any = make_collector(CONFIG)
+    again.restore({**first.state(), "env_steps": 0}, 0)
+    programs = [c._dispatch.lower(c._carry).as_text() for c in (first, again)]
+    assert programs[0] == programs[1]
+
+
 def test_an_interrupt_is_answered_after_the_dispatch() -> None:
     interrupt = threading.Event()
     interrupt.set()
