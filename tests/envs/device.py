@@ -1,17 +1,20 @@
-"""MJX worlds that several files of tests play, each program compiled once for all of them."""
+"""MJX worlds that several files of tests play, each program compiled once for all of them.
+
+They are most of what `make test` compiles; tests/conftest.py runs those files in one process.
+"""
 
 from collections.abc import Callable
 from functools import cache
 from typing import Any, NamedTuple
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 from brax.envs.base import State
 from envs.record import GAINS
 
 from booster_ray.envs import mjx
 from booster_ray.soccer import game
+from booster_ray.soccer.frame import Frame
 
 KICK = ("kick_to_target",)
 WEIGHTS = {"alive": 1.0, "upright": 0.5, "torque": -0.1, "official": 1.0}
@@ -31,17 +34,39 @@ def keys(n: int, seed: int = 0) -> jax.Array:
     return jax.random.split(jax.random.PRNGKey(seed), n)
 
 
-def compiled(e: mjx.SoccerEnv) -> Step:
-    step = jax.jit(jax.vmap(e.step))
+def compiled(function: Callable[..., Any]) -> Callable[..., Any]:
+    program = jax.jit(function)
     # Arrays bound to a device and arrays that are not would compile twice.
-    return lambda states, action: step(*jax.device_put((states, action), jax.devices()[0]))
+    return lambda *given: program(*jax.device_put(given, jax.devices()[0]))
+
+
+class Filmed(mjx.SoccerEnv):
+    """An environment that keeps what the rules are shown of a control step."""
+
+    film: Frame
+    """(decimation, ...): traced, of the last step that was."""
+
+    def _advance(self, *given: Any) -> Any:
+        advanced = super()._advance(*given)
+        self.film = advanced[1]
+        return advanced
+
+
+class Three(NamedTuple):
+    """``N`` worlds of all tasks, not randomized."""
+
+    env: mjx.SoccerEnv
+    reset: Reset
+    step: Step
+    filmed: Callable[[State, jax.Array], tuple[State, Frame]]
+    """The step and its physics steps, (N, decimation, ...)."""
 
 
 @cache
-def three() -> tuple[mjx.SoccerEnv, Reset, Step]:
-    """All tasks, not randomized, with compiled reset and step of ``N`` worlds."""
-    e = env(weights=WEIGHTS)
-    return e, jax.jit(jax.vmap(e.reset)), compiled(e)
+def three() -> Three:
+    e = Filmed(game.TASKS, GAINS, weights=WEIGHTS)
+    filmed = compiled(jax.vmap(lambda state, action: (e.step(state, action), e.film)))
+    return Three(e, compiled(jax.vmap(e.reset)), lambda *given: filmed(*given)[0], filmed)
 
 
 class Batch(NamedTuple):
@@ -57,7 +82,6 @@ class Batch(NamedTuple):
 def batch() -> Batch:
     worlds = mjx.AutoReset(env(weights=WEIGHTS, level=3))
 
-    @jax.jit
     def scan(states: State, actions: jax.Array) -> tuple[State, mjx.Outcome]:
         def control(states: State, action: jax.Array) -> tuple[State, mjx.Outcome]:
             states = worlds.step(states, action)
@@ -65,8 +89,9 @@ def batch() -> Batch:
 
         return jax.lax.scan(control, states, actions)
 
-    def play(states: State, actions: np.ndarray) -> tuple[State, mjx.Outcome]:
-        given = states, jnp.asarray(actions, jnp.float32)
-        return scan(*jax.device_put(given, jax.devices()[0]))
-
-    return Batch(worlds, jax.jit(worlds.reset), play)
+    play = compiled(scan)
+    return Batch(
+        worlds,
+        compiled(worlds.reset),
+        lambda states, actions: play(states, np.asarray(actions, np.float32)),
+    )

@@ -1,6 +1,7 @@
 """MJX worlds: the same game as native ones, and all that Brax expects."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -10,14 +11,16 @@ import mujoco
 import numpy as np
 import pytest
 from brax.envs.base import State
-from envs.device import CHUNK, KICK, WEIGHTS, N, batch, compiled, env, keys, three
+from envs.device import CHUNK, KICK, WEIGHTS, N, Step, batch, compiled, env, keys, three
 from envs.record import GAINS
 
 from booster_ray.envs import mjx, mjx_model
 from booster_ray.envs.native import NativeWorld
 from booster_ray.soccer import game
+from booster_ray.soccer.frame import Frame
+from booster_ray.soccer.judge import judge
 from booster_ray.soccer.observation import observe
-from booster_ray.soccer.randomization import LEVELS
+from booster_ray.soccer.randomization import LEVELS, Factors
 from booster_ray.soccer.scoring import raw_terms
 from booster_ray.store import checkpoint
 
@@ -45,6 +48,16 @@ def copied(w: NativeWorld, e: mjx.SoccerEnv, states: State) -> State:
         steps=jnp.asarray(w._episode.steps, jnp.int32),
     )
     return states.replace(pipeline_state=world._replace(data=data, episode=episode))
+
+
+def three_of(states: State) -> State:
+    """The first three worlds of ``N``; see :func:`twice`."""
+    return jax.tree.map(lambda part: np.asarray(part)[:3], states)
+
+
+def twice(states: State) -> State:
+    """Three worlds as ``N``, for which the programs are compiled."""
+    return jax.tree.map(lambda part: np.concatenate([part, part]), states)
 
 
 def spoiled(states: State, world: int) -> State:
@@ -78,8 +91,9 @@ def at(states: State, steps: int) -> State:
 
 
 def test_spawns() -> None:
-    e, reset, _ = three()
-    states = reset(keys(N * 8))
+    e, reset, *_ = three()
+    parts = [reset(keys(N, seed)) for seed in range(8)]
+    states = jax.tree.map(lambda *arrays: np.concatenate(arrays), *parts)
     world = states.pipeline_state
     task = np.asarray(world.episode.task)
     assert set(task) == {0, 1, 2}
@@ -91,7 +105,8 @@ def test_spawns() -> None:
     for mocaps, away in zip((e.parts.keepers, e.parts.panels), absent, strict=True):
         np.testing.assert_array_equal(parked[:, mocaps].all(axis=1), away)
         np.testing.assert_array_equal(parked[:, mocaps].any(axis=1), away)
-    np.testing.assert_array_equal(states.obs, reset(keys(N * 8)).obs)
+    for seed, part in enumerate(parts):
+        np.testing.assert_array_equal(part.obs, reset(keys(N, seed)).obs)
     kicks = np.asarray(world.data.qpos)[task == game.KICK_TO_TARGET]
     assert (np.abs(kicks[:, 7:9]) <= [10.47, 6.37]).all() and np.ptp(kicks[:, 7]) > 2
     apart = np.linalg.norm(kicks[:, 7:9] - kicks[:, 0:2], axis=1)
@@ -99,11 +114,10 @@ def test_spawns() -> None:
 
 
 def test_first_observation_is_the_native_one() -> None:
-    e = three()[0]
+    e, reset, *_ = three()
     w = NativeWorld(game.TASKS, N, GAINS)
     theirs = w.reset(3)
-    world = jax.vmap(e.reset)(keys(N)).pipeline_state
-    world = copied(w, e, State(world, *[jnp.zeros(N)] * 3)).pipeline_state
+    world = copied(w, e, reset(keys(N))).pipeline_state
 
     def first(world: mjx.World, defender_y: jax.Array) -> jax.Array:
         qpos = world.data.qpos
@@ -117,34 +131,65 @@ def test_first_observation_is_the_native_one() -> None:
         data = e._spawned(world.episode.task, placed)
         return observe(e._frame(world, data, jnp.zeros(12), jnp.zeros(())))
 
-    ours = jax.vmap(first)(world, jnp.asarray(w._defender_y, jnp.float32))
+    ours = compiled(jax.vmap(first))(world, np.float32(w._defender_y))
     np.testing.assert_allclose(ours, theirs, atol=2e-5)
 
 
-def test_one_physics_step_equals_native() -> None:
+Told = tuple[np.ndarray, np.ndarray, Frame]
+"""Observations, rewards and frames of ``N`` worlds."""
+
+
+def one_of_ten(before: State, action: np.ndarray) -> Told:
+    """The first physics step of a control step of ten."""
+    e, *_, filmed = three()
+    after, film = jax.device_get(filmed(before, action))
+    np.testing.assert_allclose(after.obs, observe(at_step(film, -1)), rtol=1e-5, atol=2e-5)
+    episode = jax.device_get(before.pipeline_state.episode)
+    first = jax.tree.map(lambda part: part[:, :1], film)
+    conditions = jax.device_get(e._conditions)
+    judged, frame = judge(episode, first, np.zeros((N, 1), bool), action, WEIGHTS, conditions)
+    return observe(frame), judged.reward, at_step(film, 0)
+
+
+def at_step(film: Frame, k: int) -> Frame:
+    return jax.tree.map(lambda part: part[:, k], film)
+
+
+@cache
+def single() -> tuple[mjx.SoccerEnv, Step]:
     e = env(weights=WEIGHTS, decimation=1)
-    step = compiled(e)
+    return e, compiled(jax.vmap(e.step))
+
+
+def one_of_one(before: State, action: np.ndarray) -> Told:
+    """A control step of a single physics step."""
+    e, step = single()
+    after = step(before, action)
+    frame = jax.vmap(lambda s: e._frame(s, s.data, jnp.zeros(12), jnp.zeros(())))
+    return np.asarray(after.obs), np.asarray(after.reward), frame(after.pipeline_state)
+
+
+@pytest.mark.parametrize("stepped", [one_of_ten, pytest.param(one_of_one, marks=pytest.mark.slow)])
+def test_one_physics_step_equals_native(stepped: Callable[[State, np.ndarray], Told]) -> None:
+    e, reset, *_ = three()
     w = NativeWorld(game.TASKS, N, GAINS, weights=WEIGHTS, decimation=1, auto_reset=False)
     w.reset(3)
     actions = np.random.default_rng(0).uniform(-0.3, 0.3, (200, N, 12)).astype(np.float32)
-    fresh = three()[1](keys(N))
+    fresh = reset(keys(N))
     for k, action in enumerate(actions):
         before = copied(w, e, fresh) if k in (0, 20, 60, 120, 199) else None
         theirs = w.step(action)
         if before is None:
             continue
-        ours = step(before, jnp.asarray(action))
-        error = np.abs(ours.obs - theirs.final_observation).max(axis=0)
+        observation, reward, mine = stepped(before, action)
+        error = np.abs(observation - theirs.final_observation).max(axis=0)
         # Both follow from contact forces: feet land at step 60, on one ground here, five there.
         velocity, accelerometer = np.r_[12:24], np.r_[30:33]
         assert error[velocity].max() < 3e-2, k
         assert error[accelerometer].max() < 0.2, k
         assert np.delete(error, np.r_[velocity, accelerometer]).max() < 5e-3, k
-        np.testing.assert_allclose(ours.reward, theirs.reward, atol=1e-4)
+        np.testing.assert_allclose(reward, theirs.reward, atol=1e-4)
         frame = w.frame()
-        mine = jax.vmap(lambda s: e._frame(s, s.data, jnp.zeros(12), jnp.zeros(())))(
-            ours.pipeline_state
-        )
         for name, value in raw_terms(frame).items():
             np.testing.assert_allclose(raw_terms(mine)[name], value, atol=5e-4, err_msg=name)
         np.testing.assert_array_equal(mine.foot_contact, frame.foot_contact)
@@ -152,14 +197,13 @@ def test_one_physics_step_equals_native() -> None:
 
 
 def test_the_keeper_and_the_ball_in_its_way() -> None:
-    e, reset, step = three()
+    e, reset, step, _ = three()
     w = NativeWorld(("goalie", "obstacle", "kick_to_target"), 3, GAINS, auto_reset=False)
     w.reset(5)
     lane = w._defender_y[1, 0]
     for slot, y in zip(w._slots, (0.0, lane, 0.0), strict=True):
         slot.qpos[:3], slot.qvel[:3] = (-10.83, y, 0.0), (-3.0, 0, 0)
-    states = copied(w, e, jax.tree.map(lambda part: part[:3], reset(keys(N))))
-    states = jax.tree.map(lambda part: jnp.concatenate([part, part]), states)
+    states = twice(copied(w, e, three_of(reset(keys(N)))))
     ours, theirs = step(states, jnp.zeros((N, 12))), w.step(np.zeros((3, 12)))
     assert theirs.terminated.tolist() == [True, True, False]
     np.testing.assert_array_equal(ours.done[:3], theirs.terminated)
@@ -171,7 +215,7 @@ def test_the_keeper_and_the_ball_in_its_way() -> None:
 
 
 def test_time_is_not_termination() -> None:
-    e, reset, step = three()
+    e, reset, step, _ = three()
     assert e.episode_length == 500 and env(KICK, episode_steps=35).episode_length == 4
     states = at(reset(keys(N)), 4985)
     for last in (False, True):
@@ -184,7 +228,7 @@ def test_time_is_not_termination() -> None:
 
 
 def test_a_fall_inside_a_control_step_is_noticed() -> None:
-    _, reset, step = three()
+    _, reset, step, _ = three()
     ended = step(fallen_over(reset(keys(N)), range(N)), jnp.zeros((N, 12)))
     assert (ended.done == 1).all() and (ended.info["truncation"] == 0).all()
     assert (ended.metrics["fallen"] == 1).all() and (ended.metrics["score"] < 0).all()
@@ -192,7 +236,7 @@ def test_a_fall_inside_a_control_step_is_noticed() -> None:
 
 
 def test_a_lost_world_ends_and_is_counted() -> None:
-    _, reset, step = three()
+    _, reset, step, _ = three()
     states = reset(keys(N))
     kept = step(states, jnp.zeros((N, 12)))
     lost = step(spoiled(states, 2), jnp.zeros((N, 12)))
@@ -286,9 +330,9 @@ def test_a_batch_of_an_earlier_release_has_no_sums_yet() -> None:
 
 def test_a_restored_batch_goes_on_bit_for_bit(tmp_path: Path) -> None:
     _, reset, play = batch()
-    actions = np.random.default_rng(0).uniform(-1, 1, (12, CHUNK, N, 12))
-    states = reset(keys(N))
-    for part in actions[:6]:
+    actions = np.random.default_rng(0).uniform(-1, 1, (6, CHUNK, N, 12))
+    states = at(reset(keys(N)), 4800)  # time is up in the 20th step
+    for part in actions[:3]:
         states, _ = play(states, part)
     tree = mjx.state_tree(states)
     stored = sum(leaf.nbytes for leaf in jax.tree.leaves(tree))
@@ -296,7 +340,7 @@ def test_a_restored_batch_goes_on_bit_for_bit(tmp_path: Path) -> None:
     checkpoint.save(tmp_path / "c", tree)
     resumed = mjx.restored(reset(keys(N, seed=1)), checkpoint.load(tmp_path / "c")[0])
     ended = 0
-    for part in actions[6:]:
+    for part in actions[3:]:
         states, expected = play(states, part)
         resumed, seen = play(resumed, part)
         jax.tree.map(np.testing.assert_array_equal, seen, expected)
@@ -341,9 +385,10 @@ def test_bad_arguments(changes: dict[str, Any], message: str) -> None:
 
 @pytest.mark.parametrize("action", [np.zeros(11), np.zeros((N, 12)), np.zeros(12, np.int32)])
 def test_bad_actions(action: np.ndarray) -> None:
-    e, _, _ = three()
+    e = three().env
+    state = jax.eval_shape(e.reset, jax.random.PRNGKey(0))
     with pytest.raises(ValueError, match=r"expected floats of shape \(12,\)"):
-        e.step(e.reset(jax.random.PRNGKey(0)), jnp.asarray(action))
+        e.step(state, jnp.asarray(action))
 
 
 @pytest.mark.parametrize(
@@ -421,18 +466,24 @@ def hull(model: mujoco.MjModel, data: mujoco.MjData, name: str) -> np.ndarray:
 
 
 def test_factors_reach_the_contacts() -> None:
-    e = env(KICK, level=3)
+    e: mjx.SoccerEnv = batch().worlds.env
+
+    @compiled
+    def made(factors: Factors) -> tuple[jax.Array, jax.Array]:
+        model = mjx.randomize(e.sys, e.parts, factors)
+        return model.pair_friction, model.body_mass
+
     ones = jax.tree.map(jnp.ones_like, mjx.draw_factors(LEVELS[0], 13, jax.random.PRNGKey(0)))
     pairs = [set(e.parts.model.pair(i).name.split(":")) for i in range(e.parts.model.npair)]
     some = ones._replace(
         friction=jnp.float32(0.5), foot_friction=jnp.float32(1.5), ball_friction=jnp.float32(0.8)
     )
-    friction = np.asarray(mjx.randomize(e.sys, e.parts, some).pair_friction)[:, 0]
+    friction = np.asarray(made(some)[0])[:, 0]
     for pair, value in zip(pairs, friction, strict=True):
         foot, ball = any("foot" in geom for geom in pair), "ball" in pair
         expected = 0.5 * (1.5 if foot else 0.8 if ball else 1.0)
         assert value == pytest.approx(expected), pair
-    heavy = mjx.randomize(e.sys, e.parts, ones._replace(ball_mass=jnp.float32(1.2)))
-    mass = np.asarray(heavy.body_mass / jnp.maximum(e.sys.body_mass, 1e-9))
+    _, heavy = made(ones._replace(ball_mass=jnp.float32(1.2)))
+    mass = np.asarray(heavy / jnp.maximum(e.sys.body_mass, 1e-9))
     assert mass[e.parts.ball_body] == pytest.approx(1.2)
     np.testing.assert_allclose(mass[e.parts.robot_bodies], 1, rtol=1e-6)

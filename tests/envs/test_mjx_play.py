@@ -10,10 +10,12 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from envs.device import KICK, compiled, env, keys
+from brax.envs.base import State
+from envs.device import KICK, N, Step, compiled, env, keys, three
 from envs.record import GAINS, WALKER, Walker
-from envs.test_mjx import copied
+from envs.test_mjx import copied, three_of, twice
 
+from booster_ray.envs import mjx
 from booster_ray.envs.native import NativeWorld
 from booster_ray.soccer.geometry import rotate
 
@@ -44,6 +46,24 @@ def centre(qpos: np.ndarray) -> np.ndarray:
     return np.asarray(qpos[:3] + rotate(qpos[3:7], CENTRE))
 
 
+def of_three() -> tuple[mjx.SoccerEnv, State, Step]:
+    """Three worlds of impl jax and their control step, by the program of ``N`` of all tasks."""
+    e, reset, step, _ = three()
+    return (
+        e,
+        three_of(reset(keys(N))),
+        lambda states, action: three_of(step(twice(states), np.concatenate([action, action]))),
+    )
+
+
+def of_warp() -> tuple[mjx.SoccerEnv, State, Step]:
+    e = env(KICK, impl="warp", worlds=3)
+    return e, jax.vmap(e.reset)(keys(3)), compiled(jax.vmap(e.step))
+
+
+IMPLS = {"jax": of_three, "warp": of_warp}
+
+
 def divergence(impl: str) -> dict[str, dict[float, tuple[float, float, float]]]:
     """Largest differences of qpos, by play and moment: root m, joints rad, ball's centre m."""
     plays = list(BOUNDS)
@@ -51,13 +71,12 @@ def divergence(impl: str) -> dict[str, dict[float, tuple[float, float, float]]]:
     w.reset(1)
     away = w._slots[2].qpos[:2] - w._slots[2].qpos[7:9]
     w._slots[2].qvel[:2] = 2.0 * away / np.linalg.norm(away)
-    e = env(KICK, impl=impl, worlds=len(plays))
-    step = compiled(e)
-    states = copied(w, e, jax.vmap(e.reset)(keys(len(plays))))
+    e, states, step = IMPLS[impl]()
+    states = copied(w, e, states)
     table: dict[str, dict[float, tuple[float, float, float]]] = {play: {} for play in plays}
     for k in range(50):
         action = np.stack([stepping(k) if play == "stepping" else np.zeros(12) for play in plays])
-        states = step(states, jnp.asarray(action, jnp.float32))
+        states = step(states, np.float32(action))
         w.step(action)
         for moment in (m for m, at in MOMENTS.items() if at == k + 1):
             for i, play in enumerate(plays):
@@ -96,7 +115,7 @@ def test_divergence_of_warp() -> None:
 def test_the_published_policy_walks() -> None:
     n = 6
     e = env()
-    step = compiled(e)
+    step = compiled(jax.vmap(e.step))
     states = jax.vmap(e.reset)(keys(n))
     walkers = [Walker() for _ in range(n)]
     start = np.asarray(states.pipeline_state.data.qpos[:, 7:9])

@@ -2,6 +2,8 @@
 
 import tracemalloc
 from collections import defaultdict
+from collections.abc import Callable
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -48,9 +50,25 @@ def filled(replay: DeviceReplay, told: list[Step]) -> Rings:
     return jax.jit(lambda s: jax.lax.scan(insert, replay.init(), s)[0])(stacked)
 
 
+@cache
+def inserting(replay: DeviceReplay) -> Callable[[Rings, Step], Rings]:
+    """Its insertion, which takes the rings' memory over."""
+    return jax.jit(replay.insert, donate_argnums=0)
+
+
+@cache
+def sampling(replay: DeviceReplay) -> Callable[[Rings, jax.Array, tuple[int, int]], Batch]:
+    return jax.jit(replay.sample, static_argnums=2)
+
+
+@cache
+def of(capacity: int, tasks: tuple[int, ...], n_step: int) -> DeviceReplay:
+    """A replay, whose programs serve all tests that name the same one."""
+    return DeviceReplay(capacity, tasks, LANES, OBS, ACT, n_step=n_step, discount=GAMMA)
+
+
 def sampled(replay: DeviceReplay, rings: Rings, shape: tuple[int, int], seed: int = 0) -> Batch:
-    sample = jax.jit(replay.sample, static_argnums=2)
-    return jax.tree.map(np.asarray, sample(rings, jax.random.key(seed), shape))
+    return jax.tree.map(np.asarray, sampling(replay)(rings, jax.random.key(seed), shape))
 
 
 def test_each_task_keeps_its_newest() -> None:
@@ -101,12 +119,14 @@ def test_same_transitions_as_the_hosts(n: int, count: int) -> None:
     tasks = np.array([0, 1, 0, 1, 0, 1])
     told = [step._replace(task=tasks.astype(np.int32)) for step in steps(count)]
     host = Replay(12 * LANES, tasks, OBS, ACT, n_step=n, discount=GAMMA)
-    device = DeviceReplay(12 * LANES, (0, 1), LANES, OBS, ACT, n_step=n, discount=GAMMA)
+    device = of(12 * LANES, (0, 1), n)
+    rings = device.init()
     for step in told:
         host.add(step.batch, step.truncated)
+        rings = inserting(device)(rings, jax.tree.map(jnp.asarray, step))
     both = (
         host.sample((60, 60), np.random.default_rng(0)),
-        sampled(device, filled(device, told), (60, 60)),
+        sampled(device, rings, (60, 60)),
     )
     hosts, devices = ({int(t.observation[0]): t for t in each(batch)} for batch in both)
     last = (count - n + 1) * LANES  # the first place that is not folded yet
@@ -169,9 +189,9 @@ def test_checkpoints_write_what_is_new_and_restore_bit_for_bit(
 ) -> None:
     """Rings of 10, saved before they are full, when one wraps, and after several laps."""
     monkeypatch.setattr(device_replay, "READ_ROWS", piece)
-    replay = DeviceReplay(30, (0, 1, 2), LANES, OBS, ACT, n_step=n_step, discount=GAMMA)
+    replay = of(30, (0, 1, 2), n_step)
     told = steps(40)
-    insert = jax.jit(replay.insert, donate_argnums=0)
+    insert = inserting(replay)
     rings, at = replay.init(), 0
     writer = Writer(tmp_path, keep=1)
     for turn, count in enumerate((0, 2, 2, 3, 20, 1, 0, 12)):

@@ -73,9 +73,10 @@ def compare(kind: str) -> None:
 
 
 def test_two_devices_learn_what_one_does() -> None:
+    flags = os.environ.get("XLA_FLAGS", "")
     result = subprocess.run(
         [sys.executable, __file__],
-        env={**os.environ, "XLA_FLAGS": "--xla_force_host_platform_device_count=2"},
+        env={**os.environ, "XLA_FLAGS": f"{flags} --xla_force_host_platform_device_count=2"},
         capture_output=True,
         text=True,
         timeout=300,

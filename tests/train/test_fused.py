@@ -9,26 +9,23 @@ import threading
 import time
 from collections.abc import Iterator
 from copy import deepcopy
-from functools import cache
 from pathlib import Path
 from typing import Any
 
 import jax
 import numpy as np
 import pytest
+from train.sharing import share_programs
 from train.trees import differing, leaves, numbers
 
 from booster_ray.config import Config, load
 from booster_ray.store import checkpoint
 from booster_ray.store.checkpoint import Tree
-from booster_ray.train import runner
 from booster_ray.train.device_collector import DeviceCollector
 from booster_ray.train.report import Report
 from booster_ray.train.runner import Runner
 
 DEBUG = Path(__file__).parents[2] / "tune_configs/debug.yaml"
-make_collector = runner.make_collector
-"""As it is, before a test puts a cache before it."""
 
 
 def configured(*overrides: str) -> Config:
@@ -52,21 +49,9 @@ def configured(*overrides: str) -> Config:
 CONFIG = configured()
 
 
-@cache
-def compiled(config: Config) -> Any:
-    """A collector, whose compiled step serves every collector of the same config."""
-    return make_collector(config)
-
-
 @pytest.fixture(autouse=True)
 def _compile_once(monkeypatch: pytest.MonkeyPatch) -> None:
-    def collector(config: Config, restored: Tree | None) -> Any:
-        fresh: Any = make_collector(config)
-        first = compiled(config)
-        fresh._dispatch, fresh._learner = first._dispatch, first._learner
-        return fresh
-
-    monkeypatch.setattr(runner, "make_collector", collector)
+    share_programs(monkeypatch)
     monkeypatch.setattr(Runner, "_evaluate", lambda self: {"score": 0.0})
 
 

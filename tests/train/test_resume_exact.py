@@ -16,6 +16,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from train.sharing import share_programs
 from train.trees import CLOCKS, differing, leaves
 
 from booster_ray.config import Config, load
@@ -202,7 +203,10 @@ def in_process(directory: Path, config: Config, reports: int | None = None) -> N
 
 
 @pytest.mark.parametrize("kind", QUICK)
-def test_cut_short_twice_it_ends_the_same(kind: str, tmp_path: Path) -> None:
+def test_cut_short_twice_it_ends_the_same(
+    kind: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    share_programs(monkeypatch)
     every = "checkpoint.every_env_steps=90"  # not at every report
     config = load(DEBUG, [*COMMON, *QUICK[kind], every]).base()
     undisturbed, directory = tmp_path / "undisturbed", tmp_path / "cut"
