@@ -343,7 +343,7 @@ def learner(folder: Path, small: bool, left: Callable[[], float]) -> Iterator[di
     for name, changed in sizes.items():
         if left() < 30:
             return
-        given = _merged(GAME, {"sac": {**changed, "replay_size": 65536}})
+        given = _merged(GAME, {"sac": {**changed, "replay_size": 262_144}})
         if small:
             given = _merged(given, {"sac": SMALL["sac"], "world": {"num_envs": 8}})
         settings = load(_written(given)).base()
@@ -357,8 +357,11 @@ def learner_rates(settings: Any, calls: int) -> dict[str, float]:
 
     from booster_ray.rl.sac.device_replay import DeviceReplay
     from booster_ray.rl.sac.learner import Sac
+    from booster_ray.soccer.game import ACTION_SIZE
+    from booster_ray.soccer.observation import size
 
-    sac, lanes, observation, action = settings.sac, 1024, 94, 12
+    sac, lanes, action = settings.sac, 1024, ACTION_SIZE
+    observation = size(settings.observation.features)
     replay = DeviceReplay(sac.replay_size, (0, 1, 2), min(lanes, sac.replay_size // 3),
                           observation, action, n_step=1)  # fmt: skip
     rings = replay.init()

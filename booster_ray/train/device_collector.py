@@ -115,7 +115,7 @@ class DeviceCollector:
             key=jax.random.key_data(jax.random.fold_in(jax.random.key(config.seed), 1)),
             before=jnp.int32(starts),
         )
-        # A weak type is lost in a checkpoint; with it the first run would have a program of its own.
+        # A checkpoint loses weak types: with them a first run would have a program of its own.
         carry = jax.tree.map(lambda leaf: jnp.asarray(leaf, leaf.dtype), carry)
         self._placed = _placement(carry, config.sac.devices, dynamics.num_envs)
         options: dict[str, Any] = {}

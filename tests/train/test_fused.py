@@ -15,6 +15,7 @@ from typing import Any
 import jax
 import numpy as np
 import pytest
+from train import sharing
 from train.sharing import share_programs
 from train.trees import differing, leaves, numbers
 
@@ -108,9 +109,9 @@ def test_a_checkpoint_without_tasks_of_its_episodes_goes_on() -> None:
 
 def test_a_resumed_run_has_the_program_of_the_first() -> None:
     """It is compiled once and found in the cache: types must be equal to the last bit."""
-    first: Any = make_collector(CONFIG)
-    again: Any = make_collector(CONFIG)
+    first, again = sharing.make_collector(CONFIG), sharing.make_collector(CONFIG)
     again.restore({**first.state(), "env_steps": 0}, 0)
+    assert isinstance(first, DeviceCollector) and isinstance(again, DeviceCollector)
     programs = [c._dispatch.lower(c._carry).as_text() for c in (first, again)]
     assert programs[0] == programs[1]
 
