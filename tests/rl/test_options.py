@@ -37,6 +37,11 @@ OPTIONS: dict[str, dict[str, Any]] = {
         "n_step": 3,
     },
 }  # fmt: skip
+COMBINED = ("mean", "c51 mean", "actor_every", "bfloat16", "augment", "n_step")
+"""Those that `fastsac` has too; alone they run with the slow tests."""
+ALONE = [
+    pytest.param(option, marks=pytest.mark.slow if option in COMBINED else ()) for option in OPTIONS
+]
 IMAGE = ((0, 1), (1, -1))
 MIRROR = Mirror(IMAGE, IMAGE)
 
@@ -83,7 +88,7 @@ def mean_distance(sac: Sac, state: SacState) -> float:
     return total
 
 
-@pytest.mark.parametrize("option", OPTIONS)
+@pytest.mark.parametrize("option", ALONE)
 def test_learns_to_go_to_the_origin(option: str) -> None:
     """Standing still costs 0.77, the straight way 0.2."""
     sac = learner(option)
@@ -93,7 +98,7 @@ def test_learns_to_go_to_the_origin(option: str) -> None:
     assert mean_distance(sac, state) < 0.35
 
 
-@pytest.mark.parametrize("option", OPTIONS)
+@pytest.mark.parametrize("option", ALONE)
 def test_resumes_bit_for_bit(option: str) -> None:
     sac = learner(option)
     play, state = Play(sac), sac.init(0)
