@@ -153,12 +153,12 @@ def test_a_path_without_a_policy_is_refused(path: str, said: str, tmp_path: Path
 
 
 def test_the_command_refuses_before_it_begins(tmp_path: Path) -> None:
-    code, output = driving.run(
+    done = driving.inside(
         "finetune", f"start_from={tmp_path}/none", f"storage={tmp_path}/runs", module="train"
     )
-    assert code == 2
-    assert output.startswith(f"error: start_from: {tmp_path}/none: no such file or folder")
-    assert output.count("\n") == 1
+    assert done.returncode == 2 and done.stdout == ""
+    assert done.stderr.startswith(f"error: start_from: {tmp_path}/none: no such file or folder")
+    assert done.stderr.count("\n") == 1
     assert not (tmp_path / "runs").exists()
 
 

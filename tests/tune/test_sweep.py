@@ -58,9 +58,9 @@ def test_study_holds_the_official_score_of_each_trial(debug: tuple[Path, str]) -
 def test_a_name_is_never_overwritten(debug: tuple[Path, str]) -> None:
     sweep, _ = debug
     before = {p: p.stat().st_mtime_ns for p in sweep.rglob("*") if p.is_file()}
-    code, output = driving.run("debug", f"storage={sweep.parent}")
-    assert code == 2
-    assert "--resume debug" in output and output.count("\n") == 1
+    done = driving.inside("debug", f"storage={sweep.parent}")
+    assert done.returncode == 2 and done.stdout == ""
+    assert "--resume debug" in done.stderr and done.stderr.count("\n") == 1
     assert before == {p: p.stat().st_mtime_ns for p in sweep.rglob("*") if p.is_file()}
 
 
