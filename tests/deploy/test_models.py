@@ -90,19 +90,21 @@ def test_promote_moves_champion_only_past_gate_3_and_rollback_brings_the_one_bef
 def test_a_run_starts_from_the_champion(storage: Path, tmp_path: Path) -> None:
     """Whoever is champion when it begins, named for good in the run's config."""
     assert command(storage, "promote", "t1", "4") == 0
+    # But for its stage as the preset debug, whose rules of the game are compiled already.
     done = driving.inside(
-        "finetune",
+        "debug",
+        "stage=finetune",
         "start_from=models:/t1@champion",
         f"tracking.mlflow.uri=sqlite:///{storage}/mlflow.db",
         "tracking.listeners=[]",
         f"models.cache={tmp_path}/cache",
         f"storage={tmp_path}/runs",
-        "observation.features=[]",
-        "rewards.gait=0.0",
-        "control.action_scale=0.5",
+        "name=finetune",
+        "randomization.level=0",
+        "rewards.height=1.0",
+        "sac.critic_lr=3e-4",
         "sac.actor_hidden=[16]",
         "sac.critic_hidden=[16]",
-        "world.num_envs=3",
         "training.env_steps=60",
         "training.report_every=30",
         "evaluation.episodes_per_task=1",
