@@ -301,7 +301,14 @@ def _section(part: object) -> st.SearchStrategy[Any]:
 _TREES = st.fixed_dictionaries(
     {}, optional={name: _section(part) for name, part in Config().to_dict().items()}
 )
-_fuzz = settings(max_examples=250, deadline=None, database=None, derandomize=True)
+_OVERRIDES = {
+    "key": st.sampled_from(_NAMES) | st.sampled_from(["sac.tau", "control.kp", "tasks", "a.b"]),
+    "value": st.text(max_size=12) | _VALUES.map(repr),
+}
+_few, _many = (
+    settings(max_examples=count, deadline=None, database=None, derandomize=True)
+    for count in (80, 1000)
+)
 
 
 def _sweep_or_line(make: Any) -> None:
@@ -323,17 +330,28 @@ def short(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return path
 
 
-@_fuzz
+@_few
 @given(_VALUES | _TREES)
 def test_any_tree_is_a_sweep_or_one_line(raw: Any) -> None:
     _sweep_or_line(lambda: Sweep.from_raw(raw, "x.yaml"))
 
 
-@_fuzz
-@given(
-    key=st.sampled_from(_NAMES) | st.sampled_from(["sac.tau", "control.kp", "tasks", "a.b"]),
-    value=st.text(max_size=12) | _VALUES.map(repr),
-)
+@pytest.mark.slow
+@_many
+@given(_VALUES | _TREES)
+def test_many_trees_are_sweeps_or_one_line(raw: Any) -> None:
+    _sweep_or_line(lambda: Sweep.from_raw(raw, "x.yaml"))
+
+
+@pytest.mark.slow
+@_many
+@given(**_OVERRIDES)
+def test_many_overrides_are_sweeps_or_one_line(key: str, value: str) -> None:
+    _sweep_or_line(lambda: load(PRESETS / "default.yaml", [f"{key}={value}"]))
+
+
+@_few
+@given(**_OVERRIDES)
 def test_any_override_is_a_sweep_or_one_line(short: Path, key: str, value: str) -> None:
     _sweep_or_line(lambda: load(short, [f"{key}={value}"]))
 
