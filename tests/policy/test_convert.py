@@ -25,6 +25,7 @@ from booster_ray.rl.torch_actor import TorchActor
 from booster_ray.rl.tree import from_tree, to_tree
 from booster_ray.soccer import game, observation
 from booster_ray.store.checkpoint import CheckpointError
+from policies import untrained
 
 TOLERANCE, SIZE = 1e-5, 89
 OPTIONS = list(itertools.product(["silu", "relu", "elu"], [True, False], [True, False]))
@@ -56,15 +57,10 @@ def compiled(sac: SAC) -> Sac:
     return Sac(sac, SIZE, 12)
 
 
-def untrained(config: Config, seed: int = 0) -> SacState:
-    """The first state, which these two settings leave alone."""
-    usual = {"activation": "silu", "normalize_observations": True}
-    return compiled(config.sac.model_copy(update=usual)).init(seed)
-
-
 def learned(config: Config, seed: int = 0) -> tuple[Sac, SacState]:
     """A learner as after long training: parameters of every size, statistics of real states."""
-    sac, state = compiled(config.sac), untrained(config, seed)
+    sac = compiled(config.sac)
+    state = untrained(config.model_copy(update={"seed": seed}))
     rng = np.random.default_rng(seed)
 
     def trained(leaf: jax.Array) -> np.ndarray:
