@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import io
 import json
 import os
+import runpy
 import signal
 import subprocess
 import sys
 import time
 from collections.abc import Callable
+from contextlib import chdir, redirect_stderr, redirect_stdout
 from pathlib import Path
-from typing import Any
+from typing import Any, TextIO
 
 import optuna
 import psutil
@@ -22,6 +25,13 @@ ROOT = Path(__file__).parents[1]
 
 UNTRACKED = "tracking.listeners=[]"
 """To load trackers takes longer than what most tests have to say."""
+
+QUICK = (
+    "randomization.level=0", "rewards.height=1.0", "sac.critic_lr=3e-4", "world=gym:Pendulum-v1",
+    "evaluation.max_steps=20", "sac.learning_starts=2000",
+)  # fmt: skip
+"""Overrides of the preset debug for tests of a run's process: its world needs no compiled rules,
+and it compiles no update, for it ends or is stopped before it learns."""
 
 
 def command(*args: str, module: str = "tune") -> list[str]:
@@ -74,6 +84,36 @@ def finish(process: subprocess.Popen[str], timeout: float = 1500) -> tuple[int, 
 def run(*args: str, module: str = "tune", timeout: float = 1500) -> tuple[int, str]:
     """Run the command to its end."""
     return finish(start(*args, module=module), timeout)
+
+
+def inside(
+    *args: str, module: str = "tune", stdout: TextIO | None = None
+) -> subprocess.CompletedProcess[str]:
+    """Run the command's door to its end in this process, which has imported the package already.
+
+    For what a command says and refuses; what hangs on a process of its own (signals, imports, the
+    environment, descriptors) is started as one.
+
+    Args:
+        args: of the command.
+        module: its door.
+        stdout: where its output goes; None: into the result.
+    """
+    line, environment, argv = command(*args, module=module), dict(os.environ), sys.argv
+    out, err = io.StringIO(), io.StringIO()
+    code: Any = None
+    try:
+        sys.argv = line[2:]
+        with redirect_stdout(stdout or out), redirect_stderr(err), chdir(ROOT):
+            runpy.run_module(line[2], run_name="__main__", alter_sys=True)
+    except SystemExit as end:
+        code = end.code
+    finally:
+        sys.argv = argv
+        os.environ.clear()
+        os.environ.update(environment)
+    assert isinstance(code, int), f"{line} ended with {code!r}"
+    return subprocess.CompletedProcess(line, code, out.getvalue(), err.getvalue())
 
 
 def family(pid: int) -> list[psutil.Process]:

@@ -10,6 +10,7 @@ import torch
 
 from booster_ray.config import Config
 from booster_ray.envs.make import sizes
+from booster_ray.rl.sac.learner import Sac, SacState
 from booster_ray.rl.torch_actor import TorchActor
 from booster_ray.rl.tree import to_tree
 from booster_ray.soccer import game, observation
@@ -32,13 +33,25 @@ def tiny_config(names: tuple[str, ...] = (), **sac: Any) -> Config:
     return Config.model_validate({"sac": small, "observation": {"features": list(names)}})
 
 
+_learners: dict[Any, Sac] = {}
+
+
+def untrained(config: Config) -> SacState:
+    """A learner's first state. JAX traces it once for all configs whose networks are alike."""
+    usual = {"activation": "silu", "normalize_observations": True}  # these leave it alone
+    sac = config.sac.model_copy(update=usual)
+    key = sac, sizes(config)
+    if key not in _learners:
+        _learners[key] = make_learner(config.model_copy(update={"sac": sac}), *sizes(config))
+    return _learners[key].init(config.seed)
+
+
 def save_checkpoint(path: Path, config: Config, change: dict[str, Any] | None = None) -> Path:
     """A checkpoint as a run's best is kept, with a normalizer that has seen something.
 
     ``change`` replaces leaves of the learner, by their names.
     """
-    learner = make_learner(config, *sizes(config))
-    tree = to_tree(learner.init(config.seed))
+    tree = to_tree(untrained(config))
     rng = np.random.default_rng(1)
     size = observation.size(config.observation.features)
     tree |= {

@@ -56,13 +56,21 @@ HEAVY = {"jax", "torch", "ray", "mujoco", "flax", "optuna", "gymnasium"}
     ],
 )
 def test_bad_input_is_one_line_and_exit_code_2(args: list[str], place: str, says: str) -> None:
-    done = subprocess.run(
-        driving.command(*args), cwd=driving.ROOT, capture_output=True, text=True, timeout=30
-    )
+    done = driving.inside(*args)
     assert done.returncode == 2
     assert done.stdout == ""
     assert done.stderr.count("\n") == 1, done.stderr
     assert done.stderr.startswith(f"error: {place}: ") and says in done.stderr
+
+
+def test_a_process_of_its_own_says_the_same() -> None:
+    args = ("debug", "sac.batchsize=3")
+    done = subprocess.run(
+        driving.command(*args), cwd=driving.ROOT, capture_output=True, text=True, timeout=30
+    )
+    here = driving.inside(*args)
+    assert done.returncode == here.returncode == 2
+    assert (done.stdout, done.stderr) == (here.stdout, here.stderr)
 
 
 @pytest.mark.parametrize("module", ["tune", "train"])

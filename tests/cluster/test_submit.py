@@ -95,16 +95,35 @@ def test_a_large_package_is_refused_with_the_largest_files(
         (["debug", "--stop", "debug"], "expected one of CONFIG"),
         (["--resume", "x", "debug"], "takes no config"),
         (["debug", "--address", "ftp://x"], "expected http://HOST:8265"),
-        (["debug"], "no token: RAY_AUTH_TOKEN is not set"),
         (["debug", "--pip", "/nowhere.txt"], "/nowhere.txt: No such file"),
-        (["debug", "--no-token", "--address", "127.0.0.1:9"], "http://127.0.0.1:9: Failed to"),
     ],
 )
-def test_bad_input_is_one_line_and_exit_code_2(args: list[str], says: str, tmp_path: Path) -> None:
-    done = submit(*args, home=tmp_path / "home", timeout=120)
+def test_bad_input_is_one_line_and_exit_code_2(args: list[str], says: str) -> None:
+    done = driving.inside(*args, module="jobs")
+    assert done.returncode == 2 and done.stdout == ""
+    assert done.stderr.count("\n") == 1 and done.stderr.startswith("error: ")
+    assert says in done.stderr
+
+
+def test_without_a_token_nothing_is_submitted(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in ("RAY_AUTH_TOKEN", "RAY_AUTH_TOKEN_PATH"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setenv("HOME", str(tmp_path))
+    done = driving.inside("debug", module="jobs")
+    assert done.returncode == 2 and done.stdout == "" and done.stderr.count("\n") == 1
+    assert done.stderr.startswith("error: ")
+    assert "no token: RAY_AUTH_TOKEN is not set" in done.stderr
+
+
+def test_a_cluster_out_of_reach_is_one_line_too(tmp_path: Path) -> None:
+    """In a process of its own, for Ray keeps what it has read of tokens."""
+    where = ("--no-token", "--address", "127.0.0.1:9")
+    done = submit("debug", *where, home=tmp_path / "home", timeout=120)
     assert done.returncode == 2, done.stdout
-    assert done.stdout.count("\n") == 1 and done.stdout.startswith("error: ")
-    assert says in done.stdout
+    assert done.stdout.count("\n") == 1
+    assert done.stdout.startswith("error: ") and "http://127.0.0.1:9: Failed to" in done.stdout
 
 
 # -- a cluster -------------------------------------------------------------------------------

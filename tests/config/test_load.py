@@ -301,7 +301,14 @@ def _section(part: object) -> st.SearchStrategy[Any]:
 _TREES = st.fixed_dictionaries(
     {}, optional={name: _section(part) for name, part in Config().to_dict().items()}
 )
-_fuzz = settings(max_examples=250, deadline=None, database=None, derandomize=True)
+_OVERRIDES = {
+    "key": st.sampled_from(_NAMES) | st.sampled_from(["sac.tau", "control.kp", "tasks", "a.b"]),
+    "value": st.text(max_size=12) | _VALUES.map(repr),
+}
+_few, _many = (
+    settings(max_examples=count, deadline=None, database=None, derandomize=True)
+    for count in (80, 1000)
+)
 
 
 def _sweep_or_line(make: Any) -> None:
@@ -315,19 +322,38 @@ def _sweep_or_line(make: Any) -> None:
         assert Sweep.from_raw(sweep.raw, sweep.source) == sweep
 
 
-@_fuzz
+@pytest.fixture(scope="module")
+def short(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A file that is read at once, unlike the presets, with something to replace."""
+    path = tmp_path_factory.mktemp("short") / "short.yaml"
+    path.write_text("tasks: [goalie]\nsac: {tau: 0.01, actor_hidden: [8]}\ncontrol: {mode: pd}\n")
+    return path
+
+
+@_few
 @given(_VALUES | _TREES)
 def test_any_tree_is_a_sweep_or_one_line(raw: Any) -> None:
     _sweep_or_line(lambda: Sweep.from_raw(raw, "x.yaml"))
 
 
-@_fuzz
-@given(
-    st.sampled_from(_NAMES) | st.sampled_from(["sac.tau", "control.kp", "tasks", "a.b"]),
-    st.text(max_size=12) | _VALUES.map(repr),
-)
-def test_any_override_is_a_sweep_or_one_line(key: str, value: str) -> None:
+@pytest.mark.slow
+@_many
+@given(_VALUES | _TREES)
+def test_many_trees_are_sweeps_or_one_line(raw: Any) -> None:
+    _sweep_or_line(lambda: Sweep.from_raw(raw, "x.yaml"))
+
+
+@pytest.mark.slow
+@_many
+@given(**_OVERRIDES)
+def test_many_overrides_are_sweeps_or_one_line(key: str, value: str) -> None:
     _sweep_or_line(lambda: load(PRESETS / "default.yaml", [f"{key}={value}"]))
+
+
+@_few
+@given(**_OVERRIDES)
+def test_any_override_is_a_sweep_or_one_line(short: Path, key: str, value: str) -> None:
+    _sweep_or_line(lambda: load(short, [f"{key}={value}"]))
 
 
 # --- a section's shorthand ---

@@ -21,9 +21,10 @@ from booster_ray.track.versions import CHAMPION
 
 
 @pytest.fixture(scope="module")
-def storage(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def storage(tmp_path_factory: pytest.TempPathFactory, empty_mlflow: Path) -> Path:
     """A storage folder whose registry holds four versions: gate 3 passed but in the second."""
     root = tmp_path_factory.mktemp("results")
+    shutil.copy(empty_mlflow, root)
     run = run_folder(root / "learner")
     best = run / "best_000000000400"
     judge(run, best, gate_3=True)
@@ -89,19 +90,21 @@ def test_promote_moves_champion_only_past_gate_3_and_rollback_brings_the_one_bef
 def test_a_run_starts_from_the_champion(storage: Path, tmp_path: Path) -> None:
     """Whoever is champion when it begins, named for good in the run's config."""
     assert command(storage, "promote", "t1", "4") == 0
-    code, output = driving.run(
-        "finetune",
+    # But for its stage as the preset debug, whose rules of the game are compiled already.
+    done = driving.inside(
+        "debug",
+        "stage=finetune",
         "start_from=models:/t1@champion",
         f"tracking.mlflow.uri=sqlite:///{storage}/mlflow.db",
         "tracking.listeners=[]",
         f"models.cache={tmp_path}/cache",
         f"storage={tmp_path}/runs",
-        "observation.features=[]",
-        "rewards.gait=0.0",
-        "control.action_scale=0.5",
+        "name=finetune",
+        "randomization.level=0",
+        "rewards.height=1.0",
+        "sac.critic_lr=3e-4",
         "sac.actor_hidden=[16]",
         "sac.critic_hidden=[16]",
-        "world.num_envs=3",
         "training.env_steps=60",
         "training.report_every=30",
         "evaluation.episodes_per_task=1",
@@ -113,7 +116,7 @@ def test_a_run_starts_from_the_champion(storage: Path, tmp_path: Path) -> None:
         "ddpg.thawing=[{start: 0, layers: null, lr: 1e-3}]",
         module="train",
     )
-    assert code == 0, output
+    assert done.returncode == 0, done.stdout + done.stderr
     _, metadata = load_checkpoint(tmp_path / "runs/finetune/step_000000000060", keys=["learner"])
     sha256 = versions(storage)[0].tags["sha256"]
     assert metadata["config"]["start_from"] == f"models:/t1/4#{sha256[:32]}"

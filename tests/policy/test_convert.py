@@ -13,7 +13,7 @@ import pytest
 import torch
 from envs.record import GAINS, RECORDED
 
-from booster_ray.config import Config
+from booster_ray.config import SAC, Config
 from booster_ray.envs.native import NativeWorld
 from booster_ray.evaluate.gates.observation import preprocessed
 from booster_ray.policy import convert
@@ -25,8 +25,9 @@ from booster_ray.rl.torch_actor import TorchActor
 from booster_ray.rl.tree import from_tree, to_tree
 from booster_ray.soccer import game, observation
 from booster_ray.store.checkpoint import CheckpointError
+from policies import untrained
 
-TOLERANCE = 1e-5
+TOLERANCE, SIZE = 1e-5, 89
 OPTIONS = list(itertools.product(["silu", "relu", "elu"], [True, False], [True, False]))
 
 
@@ -50,10 +51,16 @@ def configured(**sac: Any) -> Config:
     return Config.model_validate({"sac": {"actor_hidden": [64, 32], "critic_hidden": [8], **sac}})
 
 
-def learned(config: Config, seed: int = 0, size: int = 89) -> tuple[Sac, SacState]:
+@cache
+def compiled(sac: SAC) -> Sac:
+    """A learner holds no state, so one serves every test of its settings."""
+    return Sac(sac, SIZE, 12)
+
+
+def learned(config: Config, seed: int = 0) -> tuple[Sac, SacState]:
     """A learner as after long training: parameters of every size, statistics of real states."""
-    sac = Sac(config.sac, size, 12)
-    state = sac.init(seed)
+    sac = compiled(config.sac)
+    state = untrained(config.model_copy(update={"seed": seed}))
     rng = np.random.default_rng(seed)
 
     def trained(leaf: jax.Array) -> np.ndarray:
@@ -63,7 +70,7 @@ def learned(config: Config, seed: int = 0, size: int = 89) -> tuple[Sac, SacStat
         return np.asarray(drawn, np.float32)
 
     spread = jax.tree.map(trained, state.actor)
-    statistics = normalizer.update(normalizer.init(size), states()[:, :size])
+    statistics = normalizer.update(normalizer.init(SIZE), states())
     return sac, state._replace(actor=spread, normalizer=statistics)
 
 
@@ -265,7 +272,12 @@ def test_another_network_is_refused(sac: dict[str, Any], said: str) -> None:
     ],
 )
 def test_another_observation_is_refused_by_name(size: int, said: str) -> None:
-    tree = to_tree(Sac(configured().sac, size, 12).init(0))
+    tree = {
+        name: np.zeros((size, *np.shape(leaf)[1:]), np.float32)
+        if np.shape(leaf)[:1] == (SIZE,)
+        else leaf
+        for name, leaf in to_tree(untrained(configured())).items()
+    }
     with pytest.raises(ConversionError, match=said) as caught:
         to_torch(configured(), tree)
     assert "gives 89 numbers (official, with three tasks)" in str(caught.value)

@@ -333,14 +333,16 @@ def test_these_are_the_values_that_jax_has_by_itself() -> None:
     ],
 )
 def test_a_platform_that_is_not_there_is_one_line(
-    tmp_path: Path, module: str, args: list[str], environment: str, says: str
+    tmp_path: Path,
+    module: str,
+    args: list[str],
+    environment: str,
+    says: str,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
+    monkeypatch.setenv("JAX_PLATFORMS", environment)
     storage = [f"storage={tmp_path}"] if module != "evaluate" else []
-    done = subprocess.run(
-        driving.command(*args, *storage, module=module),
-        cwd=driving.ROOT, env={**os.environ, "JAX_PLATFORMS": environment},
-        capture_output=True, text=True, timeout=120,
-    )  # fmt: skip
+    done = driving.inside(*args, *storage, module=module)
     assert done.returncode == 2 and done.stdout == ""
     assert done.stderr.count("\n") == 1 and says in done.stderr, done.stderr
     assert "expected one of cpu" in done.stderr
@@ -357,8 +359,8 @@ def test_the_doctor_names_a_platform_that_is_not_there(monkeypatch: pytest.Monke
 
 def test_a_run_computes_the_same_whatever_the_environment_says(tmp_path: Path) -> None:
     """The numbers of its reports and of its policy, beside a run in a clean environment."""
-    tiny = ["randomization.level=0", "rewards.height=1.0", "sac.critic_lr=3e-4"]
-    tiny += ["training.env_steps=120", "evaluation.every=120", f"storage={tmp_path}"]
+    tiny = [*driving.QUICK, "sac.learning_starts=64", "training.env_steps=120"]
+    tiny += ["evaluation.every=120", f"storage={tmp_path}"]
     odd = {"JAX_ENABLE_X64": "1", "JAX_DEFAULT_PRNG_IMPL": "rbg", "JAX_RANDOM_SEED_OFFSET": "3"}
     weights = {}
     for name, extra in (("clean", {}), ("odd", odd)):

@@ -92,7 +92,15 @@ def test_a_command_that_answers_is_a_filter(redirection: str, expected: int) -> 
 
 
 @pytest.mark.parametrize("module", ["tune", "train", "doctor", "evaluate"])
+def test_help_is_lost_on_a_full_disk(module: str) -> None:
+    with pytest.raises(OSError, match="No space left"), open("/dev/full", "w") as full:
+        done = driving.inside("--help", module=module, stdout=full)
+    assert done.returncode == 1 and done.stderr.count("note: ") == 1
+
+
+@pytest.mark.parametrize("module", ["tune", "doctor"])
 def test_help_is_a_filter(module: str) -> None:
+    """Of a command that does something, and of one that answers."""
     for redirection, expected in (("| true", 0), (">/dev/full", 1)):
         line = f"{sys.executable} -m booster_ray.{module} --help {redirection}"
         done = subprocess.run(
@@ -103,10 +111,7 @@ def test_help_is_a_filter(module: str) -> None:
         assert "Exception ignored" not in done.stderr
 
 
-TINY = (
-    "seed=1", "randomization.level=0", "rewards.height=1.0", "sac.critic_lr=3e-4",
-    "training.env_steps=240", "evaluation.every=240",
-)  # fmt: skip
+TINY = ("seed=1", *driving.QUICK, "training.env_steps=240", "evaluation.every=240")
 
 
 @pytest.mark.parametrize("redirection", ["2>&1 | head -1", ">/dev/full 2>&1", "<&- >&- 2>&-"])

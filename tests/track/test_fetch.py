@@ -1,6 +1,7 @@
 """``start_from`` in a registry: named for good when a run begins, fetched, verified, cached."""
 
 import os
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -143,9 +144,9 @@ def test_without_a_key_wandb_is_refused_in_one_line(tmp_path: Path) -> None:
 
 
 @pytest.fixture(scope="module")
-def database(packed: Path, tmp_path_factory: pytest.TempPathFactory) -> str:
+def database(packed: Path, tmp_path_factory: pytest.TempPathFactory, empty_mlflow: Path) -> str:
     root = tmp_path_factory.mktemp("mlflow")
-    uri = f"sqlite:///{root}/mlflow.db"
+    uri = f"sqlite:///{shutil.copy(empty_mlflow, root)}"
     registry = MlflowRegistry(uri)
     for steps in (1, 2):
         folder, about = variant(packed, root / f"packed-{steps}", env_steps=steps)

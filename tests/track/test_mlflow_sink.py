@@ -15,19 +15,9 @@ from booster_ray.track.uploader import Ledger
 from booster_ray.track.where import mlflow_uri, tracked
 
 
-@pytest.fixture(scope="module")
-def database(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """An MLflow database without runs; to make one takes seconds."""
-    root = make_run(tmp_path_factory.mktemp("empty") / "run", 0, env_steps=100)
-    board = TrackedFolder(root)
-    MlflowSink(board.sweep.base(), root)._client.search_experiments()
-    return root.parent / "mlflow.db"
-
-
 @pytest.fixture
-def storage(tmp_path: Path, database: Path) -> Path:
-    (tmp_path / "mlflow.db").write_bytes(database.read_bytes())
-    return tmp_path
+def storage(begun_mlflow: Path) -> Path:
+    return begun_mlflow.parent
 
 
 def listener(root: Path) -> MlflowSink:

@@ -50,8 +50,9 @@ def packed(run: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="module")
-def registry(tmp_path_factory: pytest.TempPathFactory) -> MlflowRegistry:
-    return MlflowRegistry(f"sqlite:///{tmp_path_factory.mktemp('mlflow')}/mlflow.db")
+def registry(tmp_path_factory: pytest.TempPathFactory, empty_mlflow: Path) -> MlflowRegistry:
+    database = shutil.copy(empty_mlflow, tmp_path_factory.mktemp("mlflow"))
+    return MlflowRegistry(f"sqlite:///{database}")
 
 
 @pytest.fixture

@@ -27,7 +27,9 @@ def test_a_run_ends_and_says_where_it_is(tmp_path: Path) -> None:
 
 
 def test_ctrl_c_prints_the_line_that_goes_on(tmp_path: Path) -> None:
-    process = driving.start(*arguments(tmp_path, "training.env_steps=100_000"), module="train")
+    process = driving.start(
+        *arguments(tmp_path, *driving.QUICK, "training.env_steps=100_000"), module="train"
+    )
     progress = tmp_path / "one" / "progress.jsonl"
     deadline = time.monotonic() + 120
     while not progress.is_file() and time.monotonic() < deadline:

@@ -130,8 +130,19 @@ def to_the_end(config: Config, restored: Tree | None = None) -> tuple[list[Any],
     return reports, last._capture()
 
 
-def test_reports_and_their_cadence() -> None:
-    reports, tree = to_the_end(CONFIG)
+@pytest.fixture(scope="module")
+def undisturbed() -> tuple[list[Any], Tree]:
+    """Reports and final state."""
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        return to_the_end(CONFIG)
+    finally:
+        torch.set_num_threads(threads)
+
+
+def test_reports_and_their_cadence(undisturbed: Any) -> None:
+    reports, tree = undisturbed
     assert [r["env_steps"] for r in reports] == list(range(0, 301, 30))
     assert [r["env_steps"] for r in reports if "score" in r] == [0, 150, 300]
     # The 12th step of 6 worlds is the first with 64 transitions to learn from.
@@ -165,16 +176,20 @@ def test_another_seed_gives_another_run() -> None:
 def test_resume_from_disk_is_bit_exact(
     options: list[str], pretrained: Path, tmp_path: Path
 ) -> None:
-    """60: before the first update; 120: the last layer learns; 180: all do, the ring wrapped."""
+    """0: untouched; 60: before the first update; 120: the last layer learns; 180: all do, the ring
+    wrapped."""
+    resumed = (60, 120, 180) if options else (0, 60, 120, 180)
     if options == ["start"]:
         options = [f"start_from={pretrained}", "ddpg.pretrain_share=0.25"]
-    config = configured(*options)
-    whole, end = to_the_end(config)
-    assert bool(end["kept"]) == ("ddpg.pretrain_share=0.25" in options)
-    for _, report in loop(config):
-        if (steps := int(report.metrics["env_steps"])) in (0, 60, 120, 180, 300):
+    config, whole = configured(*options), []
+    for training, report in loop(config):
+        whole.append(numbers(report))
+        if (steps := int(report.metrics["env_steps"])) in (*resumed, 300):
             checkpoint.save(tmp_path / f"step_{steps}", report.capture())
-    for steps in (0, 60, 120, 180):
+        last = training
+    end = last._capture()
+    assert bool(end["kept"]) == ("ddpg.pretrain_share=0.25" in options)
+    for steps in resumed:
         tree, _ = checkpoint.load(tmp_path / f"step_{steps}")
         before = leaves(tree)
         reports, again = to_the_end(config, tree)
@@ -187,7 +202,9 @@ def test_resume_from_disk_is_bit_exact(
     training.close()
 
 
-def test_an_interrupt_is_answered_at_the_next_control_step_and_changes_nothing() -> None:
+def test_an_interrupt_is_answered_at_the_next_control_step_and_changes_nothing(
+    undisturbed: Any,
+) -> None:
     interrupt, tree = threading.Event(), None
     for stop in (102, 108):
         for _, report in loop(CONFIG, tree, interrupt):
@@ -196,13 +213,13 @@ def test_an_interrupt_is_answered_at_the_next_control_step_and_changes_nothing()
             if report.metrics["env_steps"] == stop:
                 tree = report.capture()
                 break
-    whole, end = to_the_end(CONFIG)
+    whole, end = undisturbed
     reports, again = to_the_end(CONFIG, tree)
     assert reports == [r for r in whole if r["env_steps"] > 108]
     assert differing(again, end) == []
 
 
-def test_a_run_in_its_folder_is_interrupted_and_resumed(tmp_path: Path) -> None:
+def test_a_run_in_its_folder_is_interrupted_and_resumed(undisturbed: Any, tmp_path: Path) -> None:
     interrupt, run = threading.Event(), Run(CONFIG, tmp_path / "run")
     run._interrupt = interrupt
     for metrics in run:
@@ -211,7 +228,7 @@ def test_a_run_in_its_folder_is_interrupted_and_resumed(tmp_path: Path) -> None:
     assert run.interrupted
     for _ in Run(CONFIG, tmp_path / "run"):
         pass
-    whole, end = to_the_end(CONFIG)
+    whole, end = undisturbed
     steps = [m["env_steps"] for m in read_progress(tmp_path / "run")]
     assert steps == sorted({r["env_steps"] for r in whole} | {156})
     tree, _ = checkpoint.load(tmp_path / "run/step_000000000300")

@@ -18,6 +18,7 @@ from booster_ray.store import checkpoint
 from booster_ray.store.checkpoint import CheckpointError
 from booster_ray.train.finetune_start import begin, find, grown
 from booster_ray.train.learner import make_learner
+from policies import untrained
 
 DEFAULT = Path(__file__).parents[2] / "tune_configs/default.yaml"
 SMALL = ["sac.actor_hidden=[16, 8]", "sac.critic_hidden=[8]"]
@@ -35,7 +36,7 @@ def trained(folder: Path, *overrides: str, name: str = "best_000000000100") -> P
     """A checkpoint as pretraining leaves it."""
     config = configured(*overrides)
     size = observation_size(config.observation.features)
-    tree = to_tree(make_learner(config, size, 12).init(7))
+    tree = to_tree(untrained(config.model_copy(update={"seed": 7})))
     rng = np.random.default_rng(0)
     tree["normalizer.seen"] = np.float32(100.0)
     tree["normalizer.mean"] = rng.normal(size=size).astype(np.float32)
@@ -153,12 +154,12 @@ def test_a_path_without_a_policy_is_refused(path: str, said: str, tmp_path: Path
 
 
 def test_the_command_refuses_before_it_begins(tmp_path: Path) -> None:
-    code, output = driving.run(
+    done = driving.inside(
         "finetune", f"start_from={tmp_path}/none", f"storage={tmp_path}/runs", module="train"
     )
-    assert code == 2
-    assert output.startswith(f"error: start_from: {tmp_path}/none: no such file or folder")
-    assert output.count("\n") == 1
+    assert done.returncode == 2 and done.stdout == ""
+    assert done.stderr.startswith(f"error: start_from: {tmp_path}/none: no such file or folder")
+    assert done.stderr.count("\n") == 1
     assert not (tmp_path / "runs").exists()
 
 

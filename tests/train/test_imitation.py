@@ -19,6 +19,8 @@ from booster_ray.train import preflight
 from booster_ray.train.host_collector import HostCollector
 from booster_ray.train.runner import Runner
 
+pytestmark = pytest.mark.usefixtures("compiled_once")
+
 DEBUG = Path(__file__).parents[2] / "tune_configs/debug.yaml"
 STANDER = "booster_ray.policy.experts.stander:Stander"
 

@@ -20,6 +20,8 @@ from booster_ray.store import checkpoint
 from booster_ray.store.files import read_progress
 from booster_ray.train.run import Run, train_reporting
 
+pytestmark = pytest.mark.usefixtures("compiled_once")
+
 SETTINGS = (
     "world=gym:train.slow_env:Slow-v0", "world.num_envs=3", "training.env_steps=360",
     "training.report_every=60", "evaluation.every=180", "sac.replay_size=256",
@@ -62,12 +64,19 @@ def interrupted_at(monkeypatch: pytest.MonkeyPatch) -> Callable[[int], threading
     return arrange
 
 
+@pytest.fixture(scope="module")
+def whole(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A run that nothing interrupts."""
+    folder = tmp_path_factory.mktemp("whole") / "run"
+    list(Run(configured(), folder))
+    return folder
+
+
 @pytest.mark.parametrize("number", [0, 1, 2])
 def test_an_evaluation_that_was_cut_short_is_made_by_the_resumed_run(
-    number: int, tmp_path: Path, interrupted_at: Callable[[int], threading.Event]
+    number: int, whole: Path, tmp_path: Path, interrupted_at: Callable[[int], threading.Event]
 ) -> None:
-    whole, cut = tmp_path / "whole", tmp_path / "cut"
-    list(Run(configured(), whole))
+    cut = tmp_path / "cut"
     event = interrupted_at(number)
     told: list[dict[str, Any]] = []
     train_reporting(configured(), cut, tmp_path / "stop", told.append, event)

@@ -181,7 +181,7 @@ def test_a_command_that_gets_a_signal_saves_and_loses_no_step(
 ) -> None:
     bound = f"trainer.workers={workers}"
     process = driving.start(
-        "debug", f"storage={tmp_path}", "name=one", *SEEDED, *LONG, bound, module="train"
+        "debug", f"storage={tmp_path}", "name=one", *driving.QUICK, *LONG, bound, module="train"
     )
     run = tmp_path / "one"
     driving.wait_for(lambda: len(read_progress(run)) >= 3 or process.poll() is not None)

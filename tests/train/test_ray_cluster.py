@@ -121,17 +121,19 @@ def test_a_name_is_given_back_when_what_follows_fails(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("module", ["tune", "train"])
-def test_commands_refuse_a_dead_cluster_and_begin_nothing(module: str, tmp_path: Path) -> None:
+def test_commands_refuse_a_dead_cluster_and_begin_nothing(
+    module: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     storage, began = tmp_path / "runs", time.monotonic()
     one = ["randomization.level=0", "rewards.height=1.0", "sac.critic_lr=3e-4", "trainer.workers=1"]
-    process = driving.start(
-        "debug", f"storage={storage}", *(one if module == "train" else []),
-        module=module, RAY_ADDRESS="127.0.0.1:1",
-    )  # fmt: skip
-    code, output = driving.finish(process, timeout=120)
+    monkeypatch.setenv("RAY_ADDRESS", "127.0.0.1:1")
+    done = driving.inside(
+        "debug", f"storage={storage}", *(one if module == "train" else []), module=module
+    )
     took = time.monotonic() - began
-    assert code == 2 and output.count("\n") == 1, output
-    assert output.startswith("error: environment: RAY_ADDRESS: is 127.0.0.1:1, where nothing")
+    assert done.returncode == 2 and done.stdout == ""
+    assert done.stderr.count("\n") == 1, done.stderr
+    assert done.stderr.startswith("error: environment: RAY_ADDRESS: is 127.0.0.1:1, where nothing")
     assert not storage.exists()
     assert took < 60
 

@@ -22,6 +22,8 @@ from booster_ray.train.preflight import begin
 from booster_ray.train.run import Run
 from booster_ray.train.runner import Runner
 
+pytestmark = pytest.mark.usefixtures("compiled_once")
+
 DEBUG = Path(__file__).parents[2] / "tune_configs/debug.yaml"
 
 

@@ -47,8 +47,8 @@ def test_a_sweep_under_way_counts_what_is_left_and_what_is_spent(tmp_path: Path)
 
 
 def test_the_command_starts_and_writes_nothing(tmp_path: Path) -> None:
-    code, output = driving.run("debug", "--dry-run", f"storage={tmp_path / 'x'}", *LIMITS)
-    assert code == 0, output
+    done = driving.inside("debug", "--dry-run", f"storage={tmp_path / 'x'}", *LIMITS)
+    assert done.returncode == 0, done.stderr
     for part in ("4 of 600 env steps, 3 settings searched", "1 CPU", "assumed", "cost "):
-        assert part in output
+        assert part in done.stdout
     assert list(tmp_path.iterdir()) == []

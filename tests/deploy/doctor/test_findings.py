@@ -40,8 +40,12 @@ def test_one_that_hangs_is_ended_with_its_children(
 ) -> None:
     note = tmp_path / "child"
     config = load("debug", [f"storage={note}"]).base()
-    found = run_check(check("hangs", seconds=30), config, environment)
-    assert [one.verdict for one in found] == ["fail"] and "no answer within 30 s" in found[0].text
+    for seconds in (5, 60):  # on a machine with much to do, it takes longer to begin
+        found = run_check(check("hangs", seconds=seconds), config, environment)
+        assert [one.verdict for one in found] == ["fail"]
+        assert f"no answer within {seconds} s" in found[0].text
+        if note.exists():
+            break
     child = int(note.read_text())
     for _ in range(100):
         if not psutil.pid_exists(child) or psutil.Process(child).status() == "zombie":

@@ -32,7 +32,7 @@ def here(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
 
 
 @pytest.fixture
-def job(tmp_path: Path) -> Job:
+def job(tmp_path: Path, begun_mlflow: Path) -> Job:
     given = [f"storage={tmp_path}", f"models.cache={tmp_path / 'cache'}", "sac.actor_hidden=[16]"]
     pipeline = read("debug", given)
     folder = Folder(str(tmp_path), "debug")
