@@ -21,6 +21,12 @@ _NAME = r"[A-Za-z_][A-Za-z0-9_]*"
 _VARIABLE = re.compile(rf"\$(?:({_NAME})|\{{({_NAME})\}})")
 _SCHEME = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*:")
 _SQLITE = re.compile(r"(sqlite(?:\+[a-z]+)?:///)(?!file:|:memory:)(.+)")
+SECRET_QUERY = re.compile(
+    r"(?P<name>[?&](?:ssl)?(?:pass|passwd|password|pwd|(?:[a-z]+_)?token|sig|signature|secret"
+    r"|(?:secret|access|secret_access|api|account)_?key)=)(?P<value>[^&#\s]+)",
+    re.IGNORECASE,
+)
+"""Parts of a URL's query that are secrets."""
 _REGISTRY = ("models:", "wandb:")
 _SERVERS = ("databricks", "databricks-uc", "uc")
 """Of MLflow, named without a scheme."""
@@ -43,7 +49,21 @@ def storage_name(text: str) -> str:
 
     Raises ValueError, here and below: one line without the name of the setting.
     """
-    return _home(_without_variables(text))
+    name = _home(_without_variables(text))
+    if secrets_of(name):
+        raise ValueError(
+            "has a secret in it, which every config and log would hold; expected it in the "
+            "environment, as AWS_SECRET_ACCESS_KEY, or in the storage's own settings"
+        )
+    return name
+
+
+def secrets_of(url: str) -> list[str]:
+    """The values in a URL that nobody else may see: a password, or what a query calls one."""
+    rest = url.partition("://")[2]
+    login = rest.partition("?")[0].rpartition("@")[0]
+    found = [login.partition(":")[2], *(m["value"] for m in SECRET_QUERY.finditer(rest))]
+    return [value for value in found if value]
 
 
 def settled(tree: Mapping[str, Any]) -> tuple[dict[str, Any], list[Problem]]:

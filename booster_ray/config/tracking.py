@@ -8,6 +8,7 @@ from typing import Annotated, Literal
 from pydantic import AfterValidator, Field
 from pydantic_core import PydanticCustomError
 
+from booster_ray.config.paths import SECRET_QUERY, secrets_of
 from booster_ray.config.section import Listed, Positive, Section, Text, distinct
 
 Listener = Literal["wandb", "mlflow", "tensorboard"]
@@ -15,9 +16,7 @@ Listener = Literal["wandb", "mlflow", "tensorboard"]
 
 def no_password(url: str) -> str:
     """The URL, if no password stands in it: configs are kept, logged and uploaded."""
-    login = url.partition("://")[2].rpartition("@")[0]
-    password = login.partition(":")[2]
-    if password and not password.startswith("$"):
+    if any(not secret.startswith("$") for secret in secrets_of(url)):
         text = "has a password, expected ${NAME} in its place, read from the environment"
         raise PydanticCustomError("kind", "{text}", {"text": text})
     return url
@@ -25,7 +24,8 @@ def no_password(url: str) -> str:
 
 def without_passwords(text: str) -> str:
     """The text, with ``…`` in place of the passwords of URLs."""
-    return re.sub(r"(://[^/\s:@]*):[^@/\s]+@", r"\1:…@", text)
+    text = re.sub(r"(://[^/\s:@]*):[^@/\s]+@", r"\1:…@", text)
+    return SECRET_QUERY.sub(r"\g<name>…", text)
 
 
 class Wandb(Section):

@@ -2,6 +2,7 @@
 
 import errno
 import os
+import secrets
 from pathlib import Path
 
 NOT_OFFERED = (errno.EINVAL, errno.EBADF, errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOSYS)
@@ -46,7 +47,33 @@ def sync_folder(folder: Path) -> bool:
 
 
 def replace_text(path: Path, text: str) -> None:
-    """Write a small text file so that readers see the old or the new one, never half."""
-    temp = path.with_name(f".{path.name}.tmp")
-    temp.write_text(text, encoding="utf-8")
-    temp.replace(path)
+    """Write a small text file so that readers see the old or the new one, never half.
+
+    It is on disk before it has its name, and several processes may do so at once: one of them is
+    the last.
+
+    Raises:
+        OSError: the disk is full, read-only, …
+    """
+    temp = path.with_name(f".{path.name}.tmp-{secrets.token_hex(8)}")
+    try:
+        with temp.open("x", encoding="utf-8") as stream:
+            stream.write(text)
+            stream.flush()
+            os.fsync(stream.fileno())
+        temp.replace(path)
+    finally:
+        temp.unlink(missing_ok=True)
+
+
+def names_in(folder: Path) -> list[str]:
+    """The names that a folder holds, sorted; none where there is no folder.
+
+    Raises:
+        OSError: it cannot be listed at this moment. ``Path.glob`` would find nothing then, and a
+            run would begin anew.
+    """
+    try:
+        return sorted(os.listdir(folder))
+    except FileNotFoundError:
+        return []

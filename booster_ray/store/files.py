@@ -6,6 +6,8 @@ import json
 import secrets
 from pathlib import Path
 
+from booster_ray.store.durable import names_in, replace_text
+
 SWEEP = "sweep.yaml"
 """What marks a sweep's folder: its checked config."""
 CONFIG = "config.yaml"
@@ -58,8 +60,13 @@ def read_progress(directory: Path) -> list[dict[str, float]]:
 
 
 def best_checkpoint(directory: Path) -> Path | None:
-    """The run's ``best_N`` directory, or None before the first evaluation."""
-    return max(directory.glob("best_*"), default=None)
+    """The run's ``best_N`` directory, or None before the first evaluation.
+
+    Raises:
+        OSError: the directory cannot be listed.
+    """
+    found = [name for name in names_in(directory) if name.startswith("best_")]
+    return directory / max(found) if found else None
 
 
 def run_id(directory: Path) -> str | None:
@@ -84,7 +91,5 @@ def keep_run_id(directory: Path, of_checkpoint: str | None = None) -> str:
     found = run_id(directory)
     if found is None:
         found = of_checkpoint or secrets.token_hex(8)
-        temp = directory / f".{RUN_ID}.tmp"
-        temp.write_text(found + "\n", encoding="utf-8")
-        temp.replace(directory / RUN_ID)
+        replace_text(directory / RUN_ID, found + "\n")
     return found

@@ -18,6 +18,7 @@ from pathlib import Path
 from booster_ray.store.checkpoint.errors import CheckpointError
 from booster_ray.store.checkpoint.log import SEGMENTS
 from booster_ray.store.checkpoint.store import ARRAYS, MANIFEST, discard, segments, temp_name
+from booster_ray.store.durable import names_in
 from booster_ray.store.remote import RemoteFolder
 
 CHECKPOINT = re.compile(r"(step|best)_(\d+)")
@@ -118,7 +119,11 @@ class Mirror:
     # -- and back ----------------------------------------------------------------------------
 
     def pull(self, directory: Path) -> None:
-        """Bring what `directory` lacks, if the copy has come further than it has."""
+        """Bring what `directory` lacks, if the copy has come further than it has.
+
+        Raises:
+            CheckpointError: there are checkpoints, none of them is whole, and none is here.
+        """
         whole = [n for n in self.folder.names() if CHECKPOINT.fullmatch(n)]
         whole = [n for n in whole if _is_json(self.folder.read(f"{n}/{MANIFEST}"))]
         steps = sorted(n for n in whole if n.startswith("step_"))
@@ -127,15 +132,20 @@ class Mirror:
             return
         directory.mkdir(parents=True, exist_ok=True)
         steps.sort(key=_number)
-        for name in [n for n in whole if n not in steps] + steps[:-1]:
+        came = [self._pull_checkpoint(name, directory) for name in steps[:-1]]
+        for name in (n for n in whole if n not in steps):
             self._pull_checkpoint(name, directory)
         # The newest last: when it is here, all is.
         for record in self._records:
             if self.folder.read(f"{steps[-1]}/{record}") is not None:
                 self.folder.get(f"{steps[-1]}/{record}", directory / record)
-        self._pull_checkpoint(steps[-1], directory)
+        came.append(self._pull_checkpoint(steps[-1], directory))
+        if not (here or any(came)):
+            text = f"{len(steps)} checkpoints, none of them whole; the newest is {steps[-1]}"
+            raise CheckpointError(f"{self.folder.url}: {text}")
 
-    def _pull_checkpoint(self, name: str, directory: Path) -> None:
+    def _pull_checkpoint(self, name: str, directory: Path) -> bool:
+        """Returns whether all of it is there; what is damaged may have one before it."""
         path, temp = directory / name, temp_name(directory / f"pulled_{name}")
         shutil.rmtree(temp, ignore_errors=True)
         temp.mkdir()
@@ -148,9 +158,10 @@ class Mirror:
             os.rename(temp, path)
             self._checkpoints[name] = _stamp(path)
         except FileNotFoundError:
-            return  # damaged there: the one before it may be whole
+            return False
         finally:
             shutil.rmtree(temp, ignore_errors=True)
+        return True
 
     def _pull_segments(self, checkpoint: Path, target: Path) -> None:
         try:
@@ -208,9 +219,8 @@ def _is_json(manifest: bytes | None) -> bool:
 
 def _checkpoints(directory: Path) -> list[Path]:
     """Checkpoints that have a manifest; full ones first, the newest first."""
-    found = [
-        p.parent for p in directory.glob(f"*/{MANIFEST}") if CHECKPOINT.fullmatch(p.parent.name)
-    ]
+    names = [name for name in names_in(directory) if CHECKPOINT.fullmatch(name)]
+    found = [directory / name for name in names if (directory / name / MANIFEST).exists()]
     return sorted(found, key=lambda p: (p.name.startswith("step"), _number(p.name)), reverse=True)
 
 

@@ -14,6 +14,7 @@ import time
 import warnings
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import suppress
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -221,7 +222,8 @@ class Writer:
             self._written = {}  # a segment is lost: write all of them anew
             raise
         except OSError:
-            drop_unused_segments(self._directory)  # a full disk needs the room
+            with suppress(OSError):
+                drop_unused_segments(self._directory)  # a full disk needs the room
             raise
         kind = job.path.name.partition("_")[0]
         try:

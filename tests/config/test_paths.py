@@ -119,6 +119,31 @@ def test_a_variable_that_is_not_set_is_named(
     assert str(caught.value).startswith(f"command line: {key}: {says}")
 
 
+@pytest.mark.parametrize(
+    "typed",
+    [
+        "s3://AKIA:hush@bucket/runs", "s3://bucket/runs?secret_key=hush", "sftp://me:hush@host/runs",
+        "gs://bucket/runs?region=eu&token=hush", "abfs://box/runs?SIG=hush&sv=1",
+        "s3://AKIA:${HUSHED}@bucket/runs",
+    ],
+)  # fmt: skip
+def test_a_secret_does_not_stand_in_storage(
+    typed: str, here: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("HUSHED", "hush")
+    with pytest.raises(ConfigError) as caught:
+        set_to("storage", typed)
+    assert str(caught.value).startswith("command line: storage: has a secret in it")
+    assert "hush" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    "typed", ["s3://bucket/me@home", "s3://bucket/x?region=eu&scheme=http", "s3://b/a:b"]
+)
+def test_what_only_looks_like_a_secret_may_stand_there(typed: str, here: Path) -> None:
+    assert set_to("storage", typed) == typed
+
+
 def test_searched_starts_are_kept_in_full(here: Path) -> None:
     search = "start_from={search: choice, values: [a, $DATA/b, 'models:/t1/1']}"
     sweep = load(DEFAULT, ["stage=finetune", search])

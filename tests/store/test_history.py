@@ -1,3 +1,5 @@
+import errno
+import os
 import random
 import subprocess
 import sys
@@ -113,3 +115,20 @@ def test_prune_keeps_the_newest_and_the_protected(tmp_path: Path) -> None:
     assert names(tmp_path) == {"step_11", "step_10", "step_2", "best"}
     with pytest.raises(ValueError, match="keep is 0"):
         prune(tmp_path, keep=0)
+
+
+@pytest.mark.parametrize("number", [errno.EIO, errno.ESTALE, errno.EACCES])
+def test_a_folder_that_cannot_be_listed_is_not_an_empty_one(
+    number: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    save(tmp_path / "step_1", {"step": 1})
+
+    def failing(path: Path) -> list[str]:
+        raise OSError(number, os.strerror(number), str(path))
+
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "listdir", failing)
+        with pytest.raises(OSError, match=os.strerror(number)):
+            load_newest(tmp_path)
+    assert load_newest(tmp_path) is not None
+    assert load_newest(tmp_path / "elsewhere") is None

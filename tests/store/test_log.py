@@ -11,6 +11,8 @@ from store.ring import ROOM, Ring, expected
 from booster_ray.store.checkpoint import CheckpointError, clone, load, load_newest, log, prune, save
 from booster_ray.store.checkpoint.log import SEGMENTS
 from booster_ray.store.checkpoint.store import segments, stage, write
+from booster_ray.store.mirror import Mirror
+from booster_ray.store.remote import RemoteFolder
 
 
 def written(directory: Path, steps: list[int]) -> None:
@@ -150,6 +152,34 @@ def test_a_lost_segment_is_noticed_when_the_next_checkpoint_would_list_it(tmp_pa
     assert not (tmp_path / "step_7").exists()
 
 
+def forge(checkpoint: Path, edit: dict[str, object]) -> None:
+    """Change what a manifest says of its first segment, as one who knows the format can."""
+    from booster_ray.store.checkpoint.store import _digest
+
+    file = checkpoint / "manifest.json"
+    manifest = json.loads(file.read_text())
+    manifest["leaves"]["log"]["segments"][0].update(edit)
+    body = {"leaves": manifest["leaves"], "metadata": manifest["metadata"]}
+    file.write_text(json.dumps({**manifest, "sha256": _digest(body)}))
+
+
+def test_a_forged_name_leads_nowhere(tmp_path: Path) -> None:
+    """Neither a copy beside the checkpoint nor one from remote storage follows it."""
+    written(tmp_path / "one", [4])
+    (tmp_path / "prey").write_text("not a segment")
+    forge(tmp_path / "one" / "step_4", {"file": "../../prey"})
+    with pytest.raises(CheckpointError, match=r"not a segment's file name: '\.\./\.\./prey'"):
+        clone(tmp_path / "one" / "step_4", tmp_path / "two" / "deep" / "step_4")
+    remote = RemoteFolder(f"memory://{tmp_path.name}")
+    for name in ("manifest.json", "arrays.bin"):
+        remote.put(tmp_path / "one" / "step_4" / name, f"step_4/{name}")
+    remote.put(tmp_path / "prey", "prey")
+    Mirror(remote).pull(tmp_path / "three" / "run")
+    with pytest.raises(CheckpointError, match="not a segment's file name"):
+        load_newest(tmp_path / "three" / "run")
+    assert [file.name for file in tmp_path.rglob("prey")] == ["prey"]
+
+
 @pytest.mark.parametrize(
     ("edit", "message"),
     [
@@ -159,14 +189,8 @@ def test_a_lost_segment_is_noticed_when_the_next_checkpoint_would_list_it(tmp_pa
     ],
 )
 def test_a_forged_log_is_refused(tmp_path: Path, edit: dict[str, object], message: str) -> None:
-    from booster_ray.store.checkpoint.store import _digest
-
     written(tmp_path, [4])
-    file = tmp_path / "step_4" / "manifest.json"
-    manifest = json.loads(file.read_text())
-    manifest["leaves"]["log"]["segments"][0].update(edit)
-    body = {"leaves": manifest["leaves"], "metadata": manifest["metadata"]}
-    file.write_text(json.dumps({**manifest, "sha256": _digest(body)}))
+    forge(tmp_path / "step_4", edit)
     with pytest.raises(CheckpointError, match=message):
         load(tmp_path / "step_4")
 

@@ -17,7 +17,7 @@ from store.ring import Ring, expected
 from store.volume import Volume
 
 from booster_ray.store import remote as storage
-from booster_ray.store.checkpoint import load, load_newest
+from booster_ray.store.checkpoint import CheckpointError, load, load_newest
 from booster_ray.store.checkpoint.log import SEGMENTS
 from booster_ray.store.mirror import Mirror
 from booster_ray.store.remote import RemoteFolder, StorageError
@@ -119,6 +119,18 @@ def test_a_machine_that_has_nothing_goes_on(url: str, tmp_path: Path) -> None:
     tree, _ = load(tmp_path / "one" / "step_13")
     np.testing.assert_array_equal(tree["log"], expected(3, 13))
     load(tmp_path / "one" / "best_13")
+
+
+def test_where_no_checkpoint_is_whole_it_is_said(url: str, tmp_path: Path) -> None:
+    """A machine that begins anew beside them would write over what may be mended."""
+    run(tmp_path / "one", url, [4, 7])
+    there = mirror(url)
+    for name in there.folder.names(SEGMENTS):
+        there.folder.remove(f"{SEGMENTS}/{name}")
+    with pytest.raises(CheckpointError, match=r"2 checkpoints, none of them whole; .* step_7"):
+        there.pull(tmp_path / "two")
+    assert there.folder.names("step_7")
+    there.pull(tmp_path / "one")  # a machine that has its own goes on
 
 
 def test_what_is_here_is_not_fetched_over(url: str, tmp_path: Path) -> None:

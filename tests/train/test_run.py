@@ -1,5 +1,6 @@
 """A run in its directory: recorded once, killed anywhere, resumed to the same end."""
 
+import errno
 import json
 import os
 import random
@@ -25,7 +26,7 @@ from booster_ray.store.checkpoint import CheckpointError, store
 from booster_ray.store.checkpoint.leaves import flatten
 from booster_ray.store.failure import read_failure
 from booster_ray.store.files import CONFIG, ERROR, PROGRESS, best_checkpoint, read_progress
-from booster_ray.store.remote import RemoteFolder
+from booster_ray.store.remote import RemoteFolder, StorageError
 from booster_ray.train import pretrain, runner
 from booster_ray.train.run import Run
 
@@ -278,6 +279,25 @@ def test_when_all_are_damaged_the_run_stops_and_keeps_its_records(copied: Path) 
     shutil.rmtree(copied / LAST)
     with pytest.warns(UserWarning), pytest.raises(CheckpointError, match="all 1 "):
         list(Run(SETTINGS, copied))
+
+
+def test_a_folder_that_cannot_be_listed_for_a_moment_costs_nothing(
+    copied: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It is not a folder without checkpoints, from which a run would begin anew."""
+    before, listdir = progress(copied), os.listdir
+
+    def failing(path: Any = ".") -> list[str]:
+        if Path(path) == copied:
+            raise OSError(errno.ESTALE, os.strerror(errno.ESTALE), str(path))
+        return listdir(path)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "listdir", failing)
+        with pytest.raises(StorageError, match="Stale file handle"):
+            finish(copied)
+    assert progress(copied) == before
+    assert list(Run(SETTINGS, copied)) == []
 
 
 def scored(patch: pytest.MonkeyPatch, *scores: float) -> None:

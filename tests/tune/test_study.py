@@ -98,7 +98,11 @@ def test_a_password_does_not_stand_in_a_config() -> None:
     with pytest.raises(ConfigError, match=r"tune\.study_url: has a password") as caught:
         load("debug", ["tune.study_url=postgresql://me:secret@db/x"])
     assert "secret" not in str(caught.value)
-    load("debug", ["tune.study_url=postgresql://me@db/x"])
+    with pytest.raises(ConfigError, match=r"tune\.study_url: has a password") as caught:
+        load("debug", ["tune.study_url=postgresql://db/x?user=me&password=secret"])
+    assert "secret" not in str(caught.value)
+    load("debug", ["tune.study_url=postgresql://me@db/x?sslmode=require"])
+    load("debug", ["tune.study_url=postgresql://db/x?user=me&password=${WORD}"])
 
 
 def test_a_variable_of_the_url_that_is_not_set_is_named(

@@ -3,8 +3,10 @@
 import os
 import re
 import shutil
+import stat
 import warnings
 from collections.abc import Collection
+from fnmatch import fnmatch
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +14,7 @@ from booster_ray.store.checkpoint.errors import CheckpointError
 from booster_ray.store.checkpoint.leaves import Tree
 from booster_ray.store.checkpoint.log import SEGMENTS
 from booster_ray.store.checkpoint.store import MANIFEST, discard, load, segments, temp_name
+from booster_ray.store.durable import names_in
 
 
 def load_newest(
@@ -24,6 +27,7 @@ def load_newest(
 
     Raises:
         CheckpointError: there are checkpoints, and every one is damaged.
+        OSError: the directory cannot be listed, so that it is not known whether there are any.
     """
     candidates = _newest_first(directory, pattern)
     for path in candidates:
@@ -58,17 +62,19 @@ def prune(
 def drop_unused_segments(directory: Path) -> None:
     """Removes the segments that no checkpoint in `directory` lists."""
     used = set()
-    for manifest in directory.glob(f"[!.]*/{MANIFEST}"):
+    for path in (directory / name for name in names_in(directory) if not name.startswith(".")):
+        if not (path / MANIFEST).exists():
+            continue
         try:
-            listed = segments(manifest.parent).values()
+            listed = segments(path).values()
         except CheckpointError as error:
             if isinstance(error.__cause__, OSError):
                 return  # not damaged but out of reach: what it lists is not known
             continue
         used |= {segment["file"] for log in listed for segment in log}
-    for file in (directory / SEGMENTS).glob("*"):
-        if file.name not in used:
-            file.unlink(missing_ok=True)
+    for name in names_in(directory / SEGMENTS):
+        if name not in used:
+            (directory / SEGMENTS / name).unlink(missing_ok=True)
 
 
 def clone(source: Path, target: Path) -> None:
@@ -106,10 +112,19 @@ def _link(source: Path, target: Path) -> None:
 
 def _newest_first(directory: Path, pattern: str) -> list[Path]:
     numbered = [
-        (int(numbers[-1]), path.name, path)
-        for path in directory.glob(pattern)
-        if not path.name.startswith(".")
-        and (numbers := re.findall(r"\d+", path.name))
-        and path.is_dir()
+        (int(numbers[-1]), name, directory / name)
+        for name in names_in(directory)
+        if fnmatch(name, pattern)
+        and not name.startswith(".")
+        and (numbers := re.findall(r"\d+", name))
+        and _is_folder(directory / name)
     ]
     return [path for *_, path in sorted(numbered, reverse=True)]
+
+
+def _is_folder(path: Path) -> bool:
+    """Whether it is one; raises OSError where that cannot be said, unlike ``Path.is_dir``."""
+    try:
+        return stat.S_ISDIR(path.stat().st_mode)
+    except FileNotFoundError:
+        return False

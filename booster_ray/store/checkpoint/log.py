@@ -119,6 +119,16 @@ def _write_segment(folder: Path, first: int, rows: np.ndarray) -> Segment:
     return {"start": first, "stop": first + len(rows), "file": name, **entry}
 
 
+def check_name(manifest: Path, file: str) -> None:
+    """Refuse a segment's file name that would lead out of the folder.
+
+    Raises:
+        CheckpointError: the manifest is forged or damaged.
+    """
+    if not SEGMENT_FILE.fullmatch(file):
+        raise CheckpointError(f"{manifest}: not a segment's file name: {file!r}")
+
+
 def read(directory: Path, manifest: Path, entry: dict[str, Any]) -> np.ndarray:
     """The rows of a log, each segment checked.
 
@@ -129,8 +139,7 @@ def read(directory: Path, manifest: Path, entry: dict[str, Any]) -> np.ndarray:
     rows: np.ndarray | None = None
     at = start
     for segment in entry["segments"]:
-        if not SEGMENT_FILE.fullmatch(segment["file"]):  # nothing outside the folder
-            raise CheckpointError(f"{manifest}: not a segment's file name: {segment['file']!r}")
+        check_name(manifest, segment["file"])
         part = read_array(directory / SEGMENTS / segment["file"], segment)[at - segment["start"] :]
         if not segment["start"] <= at < segment["stop"] or at + len(part) != segment["stop"]:
             raise CheckpointError(f"{manifest}: row {at} is in none of its segments")

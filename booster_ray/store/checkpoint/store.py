@@ -133,11 +133,15 @@ def segments(path: Path) -> dict[str, list[Segment]]:
     """The segments of every log in a checkpoint, oldest rows first.
 
     Raises:
-        CheckpointError: as `load`; what the segments hold is not looked at.
+        CheckpointError: as `load`, also where a segment's name would lead elsewhere; what the
+            segments hold is not looked at.
     """
     try:
         entries = _read_manifest(path)["leaves"].items()
-        return {name: list(entry["segments"]) for name, entry in entries if "segments" in entry}
+        found = {name: list(entry["segments"]) for name, entry in entries if "segments" in entry}
+        for file in (segment["file"] for listed in found.values() for segment in listed):
+            log.check_name(path / MANIFEST, file)
+        return found
     except (KeyError, TypeError, AttributeError) as error:
         raise CheckpointError(f"{path / MANIFEST}: malformed: {error!r}") from None
 
