@@ -23,9 +23,11 @@ from typing import IO
 from booster_ray.config import Config, ConfigError, Sweep, load
 from booster_ray.config.errors import choices, hint
 from booster_ray.config.paths import storage_name
+from booster_ray.store.durable import names_in
 from booster_ray.store.mirror import Mirror
 from booster_ray.store.remote import RemoteFolder, is_remote, local_path
 
+DRIVER_LOCK = ".driver.lock"
 MIN_FREE_BYTES = 256 * 2**20
 """Less free space than this is refused before anything starts."""
 
@@ -88,9 +90,10 @@ def begin(sweep: Sweep) -> Path:
     _check_storage(config.storage, sweep.source)
     taken = is_remote(config.storage) and RemoteFolder(config.storage).names(config.name)
     try:
-        if taken:
+        # One that was killed before it wrote what marks it leaves a folder without anything.
+        if taken or (root.is_dir() and set(names_in(root)) - {DRIVER_LOCK}):
             raise FileExistsError
-        root.mkdir()
+        root.mkdir(exist_ok=True)
     except FileExistsError:
         raise ConfigError(
             sweep.source,
@@ -188,7 +191,7 @@ def lock(root: Path) -> IO[str]:
         ConfigError: another process holds it.
     """
     # Not the file that a run's writer locks: a single run has both in one folder.
-    held = (root / ".driver.lock").open("w")
+    held = (root / DRIVER_LOCK).open("w")
     try:
         fcntl.flock(held, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except OSError:

@@ -39,6 +39,17 @@ def begun(url: str, name: str) -> Path:
     return root
 
 
+def test_a_name_that_was_taken_and_never_used_is_free(tmp_path: Path) -> None:
+    """Its command was killed before it wrote what marks a run."""
+    sweep = load(DEBUG, [f"storage={tmp_path}", "name=first"])
+    root = folder.begin(sweep)
+    folder.lock(root).close()
+    assert folder.begin(sweep) == root
+    (root / CONFIG).write_text(sweep.complete().to_yaml())
+    with pytest.raises(ConfigError, match="run 'first' exists in"):
+        folder.begin(sweep)
+
+
 def test_another_machine_finds_a_run_by_its_name(
     url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
