@@ -20,7 +20,7 @@ play: $(STAMP) ## policies/striker in the official environment: scores, and a vi
 	@$(BIN)/python -m booster_ray.evaluate policies/striker --world official --episodes 20 --seed 0 --video --output results/play $(ARGS)
 
 test: $(STAMP) ## the tests, without the slow ones, on two cores; ARGS go to pytest
-	@$(BIN)/python -m pytest -q -n 2 --dist loadfile $(ARGS)
+	@$(BIN)/python -m pytest -q -n 2 --dist loadfile --no-loadscope-reorder $(ARGS)
 
 test-all: $(STAMP) ## every test
 	@$(BIN)/python -m pytest -q -m "" $(ARGS)

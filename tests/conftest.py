@@ -16,16 +16,6 @@ os.environ.setdefault(
 )
 os.environ.setdefault("JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS", "0")
 
-QUICK = "--xla_backend_optimization_level=0 --xla_cpu_use_fusion_emitters=false"
-"""XLA compiles in less than half the time, in exchange for slower programs."""
-
-
-def pytest_configure(config: pytest.Config) -> None:
-    """Slow tests, and those that run with them, are of programs as users have them."""
-    if config.option.markexpr == "not slow":
-        os.environ.setdefault("XLA_FLAGS", QUICK)
-
-
 TOGETHER = "tests/envs/test_mjx"
 """How files begin that play the same compiled programs, see tests/envs/device.py."""
 
@@ -35,6 +25,18 @@ class ByFile(LoadFileScheduling):
 
     def _split_scope(self, nodeid: str) -> str:
         return TOGETHER if nodeid.startswith(TOGETHER) else super()._split_scope(nodeid)
+
+
+FIRST = ("tests/tune/test_sweep.py", TOGETHER, "tests/tune/", "tests/track/", "tests/train/")
+"""How those files' names begin that take longest: begun last, one would run on alone."""
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    def place(item: pytest.Item) -> int:
+        begins = [i for i, name in enumerate(FIRST) if item.nodeid.startswith(name)]
+        return min(begins, default=len(FIRST))
+
+    items.sort(key=place)
 
 
 def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> LoadFileScheduling | None:

@@ -1,4 +1,5 @@
-"""Sweeps: search, schedulers, trials, resume, leaderboard and report, all of Ray Tune.
+"""Sweeps, all of Ray Tune: search, schedulers, trials, budget, resume, and how one ends:
+leaderboard, report, best policy.
 
 Three things, each on its own, tell what a sweep has done: the Optuna study says which trials
 exist and how they ended; each trial's run directory holds its work; Ray Tune only executes. So

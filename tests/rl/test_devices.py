@@ -73,10 +73,10 @@ def compare(kind: str) -> None:
 
 
 def test_two_devices_learn_what_one_does() -> None:
-    flags = os.environ.get("XLA_FLAGS", "")
+    flags = "--xla_force_host_platform_device_count=2 --xla_backend_optimization_level=0"
     result = subprocess.run(
         [sys.executable, __file__],
-        env={**os.environ, "XLA_FLAGS": f"{flags} --xla_force_host_platform_device_count=2"},
+        env={**os.environ, "XLA_FLAGS": flags},
         capture_output=True,
         text=True,
         timeout=300,
