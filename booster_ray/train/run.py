@@ -107,7 +107,7 @@ class Run:
                 if mirror:
                     mirror.pull(self.directory)
                 self._begin(mirror)
-        except StorageError as error:
+        except (StorageError, CheckpointError) as error:
             record_failure(self.directory, error)
             raise
         self.checkpoints = Writer(self.directory, self._config.checkpoint.keep, mirror, (PROGRESS,))
