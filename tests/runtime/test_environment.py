@@ -108,6 +108,7 @@ def run(code: str, packages: Path, *args: str) -> subprocess.CompletedProcess[st
 def test_a_ray_worker_has_the_settings_before_jax_loads(
     tmp_path: Path, packages: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.delenv("NPROC", raising=False)  # of a run in this process before
     monkeypatch.setenv("OMP_NUM_THREADS", "3")
     monkeypatch.setenv("XLA_FLAGS", "--xla_cpu_enable_fast_min_max=true")
     monkeypatch.setenv("JAX_ENABLE_X64", "1")
