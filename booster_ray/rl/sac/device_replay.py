@@ -195,7 +195,7 @@ class DeviceReplay:
         recent = jax.tree.map(np.array, rings.recent)  # copies: the next insert takes the memory
         logs = {}
         for ring in range(self._rings):
-            stop = int(counters["laps"][ring]) * self._capacity + int(counters["next"][ring])
+            stop = self._stop(counters, ring)
             read = partial(self._read, rings.rows, ring)
             logs[str(ring)] = Log(stop - int(counters["filled"][ring]), stop, read)
         return {
@@ -203,6 +203,10 @@ class DeviceReplay:
             **{name: np.array(value) for name, value in counters.items()},
             "recent": {} if recent is None else recent._asdict() | {"batch": _present(recent)},
         }
+
+    def _stop(self, counters: dict[str, Any], ring: int) -> int:
+        """Transitions that one ring was ever given."""
+        return int(counters["laps"][ring]) * self._capacity + int(counters["next"][ring])
 
     def _read(self, rows: jax.Array, ring: int, first: int, end: int) -> np.ndarray:
         """A copy of one ring's transitions ``first`` to ``end``, counted from the first ever."""
@@ -238,13 +242,11 @@ class DeviceReplay:
             recent = Step(batch, jnp.array(saved["truncated"]), jnp.array(saved["task"]))
         rows = rings.rows
         for ring, log in logs.items():
-            stop = int(state["laps"][ring]) * self._capacity + int(state["next"][ring])
-            at = stop - len(log)
-            while at < stop:
-                place = at % self._capacity
-                count = min(READ_ROWS, stop - at, self._capacity - place)
-                first = at - (stop - len(log))
-                rows = _put(rows, log[first : first + count], ring * self._capacity + place)
+            start, at = self._stop(state, ring) - len(log), 0
+            while at < len(log):
+                place = (start + at) % self._capacity
+                count = min(READ_ROWS, len(log) - at, self._capacity - place)
+                rows = _put(rows, log[at : at + count], ring * self._capacity + place)
                 at += count
         counters = {name: jnp.array(state[name]) for name in _COUNTERS}
         return Rings(rows=rows, recent=recent, **counters)
@@ -258,8 +260,7 @@ class DeviceReplay:
         logs = {int(name): np.asarray(log) for name, log in state["logs"].items()}
         width = sum(self._sizes)
         for ring, log in logs.items():
-            stop = int(state["laps"][ring]) * self._capacity + int(state["next"][ring])
-            if log.shape[1] != width or len(log) != min(stop, self._capacity):
+            if log.shape[1] != width or len(log) != min(self._stop(state, ring), self._capacity):
                 raise ValueError(
                     f"saved replay holds {len(log)} x {log.shape[1]} numbers of task {ring}; "
                     f"this one {self._capacity} x {width}"
