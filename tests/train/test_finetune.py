@@ -178,7 +178,7 @@ def test_resume_from_disk_is_bit_exact(
 ) -> None:
     """0: untouched; 60: before the first update; 120: the last layer learns; 180: all do, the ring
     wrapped."""
-    resumed = (60, 120, 180) if options else (0, 60, 120, 180)
+    resumed = 0, 60, 120, 180
     if options == ["start"]:
         options = [f"start_from={pretrained}", "ddpg.pretrain_share=0.25"]
     config, whole = configured(*options), []
