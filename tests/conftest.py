@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import shutil
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -60,3 +61,13 @@ def empty_mlflow(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def begun_mlflow(empty_mlflow: Path, tmp_path: Path) -> Path:
     """The database of the storage folder ``tmp_path``, which MLflow finds made."""
     return Path(shutil.copy(empty_mlflow, tmp_path))
+
+
+@pytest.fixture(autouse=True)
+def own_environment() -> Iterator[None]:
+    """What a test, or a command inside it, sets for its process is not there in the next."""
+    before = dict(os.environ)
+    yield
+    if os.environ != before:
+        os.environ.clear()
+        os.environ.update(before)
