@@ -57,6 +57,9 @@ def run_parser(command: str, description: str) -> argparse.ArgumentParser:
     p.add_argument("config", nargs="?", help="YAML file or preset name, for example demo")
     p.add_argument("overrides", nargs="*", metavar="key=value", help="replace a setting")
     p.add_argument("--resume", metavar="NAME", help="go on where the run NAME stopped")
+    p.add_argument(
+        "--take-over", action="store_true", help="resume also what another machine still drives"
+    )
     p.add_argument("--storage", help="folder of the runs, the same as storage=… (results)")
     return p
 

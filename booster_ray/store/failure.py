@@ -28,6 +28,7 @@ from booster_ray.store.files import (
     read_progress,
 )
 from booster_ray.store.folder import publish
+from booster_ray.store.lease import LeaseLost
 from booster_ray.store.remote import StorageError
 
 LONGEST_TRACEBACK = 2**17
@@ -87,8 +88,8 @@ def record_failure(directory: Path, error: BaseException) -> None:
 
     Where storage is away nothing is written; the error that is on its way says more than another.
     """
-    if (directory / FAILURE).exists():
-        return
+    if isinstance(error, LeaseLost) or (directory / FAILURE).exists():
+        return  # the folder is another attempt's, or the cause is known
     died = getattr(error, "of_others", False)  # another worker of the run has, see ddpg.team
     how = "storage" if isinstance(error, StorageError) else "died" if died else "error"
     text = _encodable(one_line(error) if _ours(error) else blame(error))

@@ -15,7 +15,8 @@ import errno
 import fcntl
 import os
 import shutil
-from collections.abc import Iterator, Sequence
+import socket
+from collections.abc import Callable, Collection, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import IO
@@ -24,10 +25,14 @@ from booster_ray.config import Config, ConfigError, Sweep, load
 from booster_ray.config.errors import choices, hint
 from booster_ray.config.paths import storage_name
 from booster_ray.store.durable import names_in
+from booster_ray.store.lease import Lease, LeaseHeld, take
+from booster_ray.store.local import LocalFolder
 from booster_ray.store.mirror import Mirror
 from booster_ray.store.remote import RemoteFolder, is_remote, local_path
 
 DRIVER_LOCK = ".driver.lock"
+DRIVER, WRITER = "driver", "writer"
+"""Roles of leases: who decides over a sweep or run, and who writes a run's checkpoints."""
 MIN_FREE_BYTES = 256 * 2**20
 """Less free space than this is refused before anything starts."""
 
@@ -54,7 +59,9 @@ def work_in(folder: str) -> None:
         os.chdir(folder)
 
 
-def mirror_of(config: Config, directory: Path, records: Sequence[str] = ()) -> Mirror | None:
+def mirror_of(
+    config: Config, directory: Path, records: Sequence[str] = (), lease: Lease | None = None
+) -> Mirror | None:
     """Where ``directory``, a run's or sweep's or one in it, is copied to; None: nowhere.
 
     Raises:
@@ -62,10 +69,33 @@ def mirror_of(config: Config, directory: Path, records: Sequence[str] = ()) -> M
     """
     if not is_remote(config.storage):
         return None
-    # Below the sweep's name all machines agree, whatever their local folders are called.
-    parts = directory.absolute().parts
+    return Mirror(RemoteFolder(config.storage).below(address(config, directory)), records, lease)
+
+
+def place_of(config: Config, directory: Path) -> LocalFolder | RemoteFolder:
+    """Where a run's or sweep's folder is kept for good: its storage, on this machine or not.
+
+    Raises:
+        StorageError: the storage cannot be reached.
+    """
+    if not is_remote(config.storage):
+        return LocalFolder(directory)
+    return RemoteFolder(config.storage).below(address(config, directory))
+
+
+def address(config: Config, directory: Path) -> str:
+    """A folder's place below the storage: the name, and what is below it, parts joined by '/'.
+
+    Below the storage all machines agree, whatever their local folders are called.
+    """
+    path, root = directory.absolute(), storage_path(config.storage).absolute()
+    if path.is_relative_to(root / config.name):
+        return path.relative_to(root).as_posix()
+    parts = path.parts  # the working folder of a machine whose scratch folder has another name
+    if len(parts) > 2 and parts[-2] == "trials" and parts[-3] == config.name:
+        return "/".join(parts[-3:])
     first = max((i for i, part in enumerate(parts) if part == config.name), default=len(parts) - 1)
-    return Mirror(RemoteFolder(config.storage).below("/".join(parts[first:])), records)
+    return "/".join(parts[first:])
 
 
 def publish(config: Config, file: Path) -> None:
@@ -88,24 +118,46 @@ def begin(sweep: Sweep) -> Path:
     storage = storage_path(config.storage)
     root = storage / config.name
     _check_storage(config.storage, sweep.source)
-    taken = is_remote(config.storage) and RemoteFolder(config.storage).names(config.name)
+    check_free(sweep, root)
     try:
-        # One that was killed before it wrote what marks it leaves a folder without anything.
-        if taken or (root.is_dir() and set(names_in(root)) - {DRIVER_LOCK}):
-            raise FileExistsError
         root.mkdir(exist_ok=True)
-    except FileExistsError:
-        raise ConfigError(
-            sweep.source,
-            "name",
-            f"run '{config.name}' exists in {config.storage if taken else storage}; "
-            f"go on with --resume {config.name}, or choose another with name=…",
-        ) from None
     except OSError as error:
         raise ConfigError(
             sweep.source, "storage", f"cannot write {root}: {error.strerror}"
         ) from None
     return root
+
+
+def check_free(sweep: Sweep, root: Path) -> None:
+    """See that nothing of a run or sweep is under its name, here or in its storage.
+
+    Raises:
+        ConfigError: the name is taken.
+    """
+    config = sweep.base()
+    there = is_remote(config.storage) and _holds(RemoteFolder(config.storage).names(config.name))
+    try:
+        taken = there or (os.path.lexists(root) and _holds(names_in(root)))
+    except OSError as error:
+        taken = error.errno == errno.ENOTDIR
+        if not taken:
+            text = f"cannot read {root}: {error.strerror}"
+            raise ConfigError(sweep.source, "storage", text) from None
+    if taken:
+        raise ConfigError(
+            sweep.source,
+            "name",
+            f"run '{config.name}' exists in {config.storage if there else root.parent}; "
+            f"go on with --resume {config.name}, or choose another with name=…",
+        )
+
+
+def _holds(names: Collection[str]) -> bool:
+    """Whether a folder holds a run or sweep, or part of one.
+
+    One that was killed before it wrote what marks it leaves at most its lock and its lease.
+    """
+    return any(not name.startswith(".") for name in names)
 
 
 def _check_storage(name: str, source: str) -> None:
@@ -185,16 +237,58 @@ def _reading(storage: str) -> Iterator[None]:
 
 
 def lock(root: Path) -> IO[str]:
-    """Hold a folder for this process; freed by closing, or by the process's death.
+    """Hold a folder of this machine for this process; freed by closing, or by its death.
 
     Raises:
-        ConfigError: another process holds it.
+        ConfigError: another process of this machine holds it.
     """
     # Not the file that a run's writer locks: a single run has both in one folder.
-    held = (root / DRIVER_LOCK).open("w")
+    held = (root / DRIVER_LOCK).open("a+", encoding="utf-8")
     try:
         fcntl.flock(held, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except OSError:
         held.close()
         raise ConfigError(str(root), "is being run by another process") from None
     return held
+
+
+@contextmanager
+def driven(
+    config: Config, root: Path, *, over: bool = False, say: Callable[[str], object] = print
+) -> Iterator[Lease]:
+    """Drive a sweep or run from this process, and from no other on whatever machine.
+
+    Args:
+        config: its config.
+        root: its folder on this machine.
+        over: take it from a driver that lives, see ``--take-over``.
+        say: told in one line what is waited for.
+
+    Raises:
+        ConfigError: another process drives it; the line says which, since when, and how it is
+            taken over.
+        StorageError: the storage cannot be used.
+    """
+    with lock(root) as held:
+        held.seek(0)
+        last, host = held.read().strip(), socket.gethostname()
+        try:
+            lease = take(
+                place_of(config, root),
+                DRIVER,
+                over=over,
+                # The last driver from this folder held the lock that this process has now.
+                dead=lambda owner: owner.token == last and owner.host == host,
+                say=say,
+            )
+        except LeaseHeld as error:
+            text = f"{error}; stop it there, or take over with --resume {config.name} --take-over"
+            raise ConfigError(config.name, text) from None
+        held.truncate(0)
+        held.write(lease.owner.token + "\n")
+        held.flush()
+        lease.keep()
+        try:
+            yield lease
+        finally:
+            lease.release()

@@ -7,14 +7,17 @@ other URLs through whatever fsspec finds installed for them.
 
 from __future__ import annotations
 
+import functools
 import hashlib
 import os
 import re
 import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
+from urllib.parse import parse_qs
 
 VOLUMES = ("/Volumes/",)
 """Mounted folders that are object stores underneath."""
@@ -64,7 +67,8 @@ class RemoteFolder:
         with self._plainly():
             self._fs, root = _connect(self.url)
         self._root = root.rstrip("/")
-        self._has_folders = self.url.partition("://")[0] not in ARROW
+        self._in_arrow = self.url.partition("://")[0] in ARROW
+        self._has_folders = not self._in_arrow
 
     def put(self, file: Path, name: str) -> None:
         """Copy a file there whole, and see that all of it arrived."""
@@ -77,6 +81,44 @@ class RemoteFolder:
             sent, arrived = source.tell(), self._fs.info(target)["size"]
             if sent != arrived:
                 raise StorageError(f"{self.url}/{name}: {arrived} of {sent} bytes arrived")
+
+    def write(self, name: str, data: bytes) -> None:
+        """Write a small file whole, in the place of what is there."""
+        with self._plainly(missing=StorageError):
+            if self._has_folders:
+                self._fs.makedirs(self._path(name).rpartition("/")[0], exist_ok=True)
+            with self._fs.open(self._path(name), "wb") as stream:
+                stream.write(data)
+
+    def create(self, name: str, data: bytes) -> bool:
+        """Write a small file unless there is one; returns whether it is ours.
+
+        Of several machines that do so at once one succeeds: S3, Google Cloud Storage, mounted
+        volumes and most of fsspec's file systems can refuse a name that is taken. Others are
+        written and read back, which two machines within the same moment may both take for theirs.
+        """
+        with self._plainly(missing=StorageError):
+            if self._has_folders:
+                self._fs.makedirs(self._path(name).rpartition("/")[0], exist_ok=True)
+            try:
+                return _create(self.url, self._fs, self._path(name), name, data)
+            except _NotOffered:
+                pass
+            if self.read(name) is not None:
+                return False
+            self.write(name, data)
+            return self.read(name) == data
+
+    def copy(self, source: str, target: str) -> bool:
+        """Copy a file within the storage; False: it is not there, or has to go through here."""
+        inner = self._fs.fs.copy_file if self._in_arrow else self._fs.cp_file
+        try:
+            if self._has_folders:
+                self._fs.makedirs(self._path(target).rpartition("/")[0], exist_ok=True)
+            inner(self._path(source), self._path(target))
+        except (OSError, NotImplementedError):
+            return False
+        return True
 
     def get(self, name: str, file: Path) -> None:
         """Copy a file from there; it appears under its name when all of it is here."""
@@ -151,6 +193,66 @@ class RemoteFolder:
         except Exception as error:
             first = (str(error) or type(error).__name__).splitlines()[0]
             raise StorageError(f"{self.url}: {first}") from error
+
+
+class _NotOffered(Exception):
+    """This storage cannot refuse a name that is taken, or not by the way that was tried."""
+
+
+def _create(url: str, fs: Any, path: str, name: str, data: bytes) -> bool:
+    """The storage's own way to make a file that is not there; raises _NotOffered."""
+    if url.partition("://")[0] in ARROW:
+        return _create_object(url, fs, name, data)
+    from fsspec.implementations.local import LocalFileSystem
+    from fsspec.spec import AbstractFileSystem
+
+    if type(fs).pipe_file is AbstractFileSystem.pipe_file and type(fs) is not LocalFileSystem:
+        raise _NotOffered  # fsspec's own looks first, and then writes
+    try:
+        if type(fs) is LocalFileSystem:
+            with open(path, "xb") as stream:
+                stream.write(data)
+        else:
+            fs.pipe_file(path, data, mode="create")
+    except FileExistsError:
+        return False
+    except (OSError, TypeError, ValueError, NotImplementedError) as error:
+        raise _NotOffered from error
+    return True
+
+
+def _create_object(url: str, fs: Any, name: str, data: bytes) -> bool:
+    """By ``If-None-Match`` or a generation match, which pyarrow does not offer."""
+    import obstore
+    from obstore.exceptions import AlreadyExistsError, BaseError
+
+    try:
+        obstore.put(_object_store(url, getattr(fs.fs, "region", None)), name, data, mode="create")
+    except AlreadyExistsError:
+        return False
+    except (BaseError, OSError) as error:  # for example credentials that only AWS's library reads
+        raise _NotOffered from error
+    return True
+
+
+@functools.cache
+def _object_store(url: str, region: str | None) -> Any:
+    """The client of obstore for what pyarrow reads from the same URL and environment."""
+    from obstore.store import from_url
+
+    plain, _, query = url.partition("?")
+    asked = {key: values[-1] for key, values in parse_qs(query).items()}
+    endpoint = asked.get("endpoint_override") or os.environ.get("AWS_ENDPOINT_URL", "")
+    if endpoint and "://" not in endpoint:
+        endpoint = f"{asked.get('scheme', 'https')}://{endpoint}"
+    options: dict[str, Any] = {
+        "client_options": {"allow_http": True, "connect_timeout": "5s", "timeout": "30s"},
+        "retry_config": {"max_retries": 3, "retry_timeout": timedelta(seconds=30)},
+    }
+    if plain.startswith("s3://"):
+        options |= {"region": asked.get("region") or region or "us-east-1"}
+        options |= {"endpoint": endpoint} if endpoint else {}
+    return from_url(plain.replace("gcs://", "gs://", 1), **options)
 
 
 def _connect(url: str) -> tuple[Any, str]:

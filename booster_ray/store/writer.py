@@ -24,6 +24,7 @@ from booster_ray.store.checkpoint.leaves import Tree
 from booster_ray.store.checkpoint.log import Segment
 from booster_ray.store.checkpoint.store import Staged, discard, segments, stage, write
 from booster_ray.store.durable import sync_file
+from booster_ray.store.lease import Lease, LeaseLost
 from booster_ray.store.mirror import Mirror
 from booster_ray.store.remote import StorageError
 
@@ -57,12 +58,23 @@ class Writer:
         keep: newest ``step_N`` kept.
         mirror: where the folder is copied to; None: nowhere.
         records: files that must be on disk before a checkpoint appears, in the directory.
+        lease: of the directory, checked before each checkpoint and each removal; None: nobody
+            else can be writing.
+
+    Raises:
+        LeaseLost: from :meth:`save`, :meth:`retry` and :meth:`finish`, when another owns it.
     """
 
     def __init__(
-        self, directory: Path, keep: int, mirror: Mirror | None = None, records: Sequence[str] = ()
+        self,
+        directory: Path,
+        keep: int,
+        mirror: Mirror | None = None,
+        records: Sequence[str] = (),
+        lease: Lease | None = None,
     ) -> None:
         self._directory, self._keep, self._mirror = directory, keep, mirror
+        self._lease = lease
         self._records = [directory / name for name in records]
         self._lock = threading.Lock()
         self._todo: dict[str, _Job] = {}
@@ -101,6 +113,7 @@ class Writer:
             StorageError: full checkpoints fail again and again (``LASTING``, ``MISSED``).
             ValueError, TypeError, LookupError: as `stage` does.
         """
+        self._check_known()
         began = time.monotonic()
         kind = name.partition("_")[0]
         full = kind == "step"
@@ -148,6 +161,7 @@ class Writer:
 
     def retry(self) -> None:
         """Tries again what failed, if anything did."""
+        self._check_known()
         self._tell()
         if self.behind:
             self._submit()
@@ -160,7 +174,7 @@ class Writer:
         """
         deadline, pause = time.monotonic() + FINAL_SECONDS, FIRST_PAUSE_SECONDS
         while error := self._settled():
-            if time.monotonic() + pause > deadline:
+            if isinstance(error, LeaseLost) or time.monotonic() + pause > deadline:
                 raise error
             time.sleep(pause)
             pause *= 2
@@ -188,6 +202,15 @@ class Writer:
     def _submit(self) -> None:
         self._work = self._writing.submit(self._write_all)
 
+    def _check_known(self) -> None:
+        if self._lease:
+            self._lease.check_known()
+
+    def _check(self) -> None:
+        # With remote storage the directory is this process's alone, and the mirror checks.
+        if self._lease and self._mirror is None:
+            self._lease.check()
+
     # -- in the threads ----------------------------------------------------------------------
 
     def _write_all(self) -> None:
@@ -212,6 +235,7 @@ class Writer:
             raise failed
 
     def _write(self, job: _Job) -> None:
+        self._check()
         for record in self._records:
             sync_file(record)
         if os.path.lexists(job.path):
@@ -229,7 +253,10 @@ class Writer:
         try:
             if kind == "step":
                 self._written = segments(job.path)
+            self._check()
             prune(self._directory, job.keep, pattern=f"{kind}_*")
+        except LeaseLost:
+            raise
         except (OSError, CheckpointError) as error:  # but it is written
             self._fail(f"{self._directory}: cannot remove old checkpoints", error)
 
@@ -252,6 +279,8 @@ class Writer:
         try:
             self._mirror.push(self._directory)
             self._uncopied = False
+        except LeaseLost:
+            raise  # the next save says so
         except OSError as error:
             self._uncopied = True
             self._fail(f"{self._mirror.folder.url}: not copied", error)

@@ -44,7 +44,9 @@ def main(argv: list[str]) -> int:
         # `start_from` is looked at with torch, which reads its number of threads when it loads.
         prepare(sweep.base(), _cpus(sweep.base()))
         root = preflight.begin(sweep, under_ray=workers)
-    with folder.lock(root):
+    with folder.driven(sweep.base(), root, over=args.take_over):
+        if new:
+            folder.check_free(sweep, root)  # another machine may have begun it meanwhile
         config = changed(sweep, root / CONFIG, overrides).base()
         with given_back(root) if new else nullcontext():
             _prepare(config)

@@ -39,9 +39,10 @@ from booster_ray.store.files import (
     keep_run_id,
     read_progress,
 )
-from booster_ray.store.folder import mirror_of
-from booster_ray.store.mirror import Mirror
-from booster_ray.store.remote import StorageError
+from booster_ray.store.folder import WRITER, mirror_of, place_of
+from booster_ray.store.lease import take
+from booster_ray.store.mirror import Mirror, token_in, write_epoch
+from booster_ray.store.remote import StorageError, is_remote
 from booster_ray.store.writer import Writer
 from booster_ray.train.report import Report, TrainingDiverged
 
@@ -69,6 +70,7 @@ class Run:
     Raises:
         ConfigError: the directory holds a run of another config.
         CheckpointError: checkpoints exist, and all are damaged.
+        LeaseLost: another attempt at the run has begun; nothing more is written.
         StorageError: the last checkpoint or a record cannot be written, or remote storage cannot be
             reached. An OSError that the loop raises stays what it is.
         TrainingDiverged: a loss exploded or stopped being finite; the message names the last
@@ -103,14 +105,20 @@ class Run:
             with storing():
                 # A run whose driver died may still be writing for a moment: wait until it is gone.
                 fcntl.flock(lock, fcntl.LOCK_EX)
-                mirror = mirror_of(self._config, self.directory, RECORDS)
+                place = place_of(self._config, self.directory)
+                # Whoever asks for the run last has it: an attempt before this one may still live,
+                # cut off from its driver.
+                self._lease = take(place, WRITER, over=True, token=token_in(self.directory))
+                mirror = mirror_of(self._config, self.directory, RECORDS, self._lease)
                 if mirror:
                     mirror.pull(self.directory)
+                    write_epoch(self.directory, self._lease.epoch, self._lease.owner.token)
                 self._begin(mirror)
         except (StorageError, CheckpointError) as error:
             record_failure(self.directory, error)
             raise
-        self.checkpoints = Writer(self.directory, self._config.checkpoint.keep, mirror, (PROGRESS,))
+        keep = self._config.checkpoint.keep
+        self.checkpoints = Writer(self.directory, keep, mirror, (PROGRESS,), self._lease)
         return self.checkpoints
 
     def _sound(self, writer: Writer) -> Iterator[dict[str, float]]:
@@ -194,6 +202,8 @@ class Run:
         replace_text(self.directory / PROGRESS, lines)
 
     def _record(self, metrics: dict[str, float]) -> None:
+        if not is_remote(self._config.storage):  # else nobody but this process writes the file
+            self._lease.check()
         with (self.directory / PROGRESS).open("a", encoding="utf-8") as stream:
             stream.write(json.dumps(metrics) + "\n")
 

@@ -15,6 +15,7 @@ from booster_ray.cli import (
 )
 from booster_ray.config import Config, Sweep
 from booster_ray.store.files import SWEEP
+from booster_ray.store.lease import Lease
 
 DESCRIPTION = (
     "Sweep reward weights, randomization levels and learning settings. Trials are checkpointed; "
@@ -44,12 +45,14 @@ def main(argv: list[str]) -> int:
     new = root is None
     if root is None:
         root = _begin(sweep)
-        replace_text(root / SWEEP, sweep.complete().to_yaml())
-    with folder.lock(root):
+    with folder.driven(sweep.base(), root, over=args.take_over) as lease:
+        if new:
+            folder.check_free(sweep, root)  # another machine may have begun it meanwhile
+            replace_text(root / SWEEP, sweep.complete().to_yaml())
         sweep = changed(sweep, root / SWEEP, overrides)
         _prepare(sweep.base(), root, new)
         folder.publish(sweep.base(), root / SWEEP)
-        return _drive(sweep, root)
+        return _drive(sweep, root, lease)
 
 
 def _begin(sweep: Sweep) -> Path:
@@ -109,7 +112,7 @@ def _prepare(config: Config, root: Path, new: bool) -> None:
             connect(config, cluster_address())
 
 
-def _drive(sweep: Sweep, root: Path) -> int:
+def _drive(sweep: Sweep, root: Path, lease: Lease) -> int:
     config = sweep.base()
 
     from rich.console import Console
@@ -119,7 +122,7 @@ def _drive(sweep: Sweep, root: Path) -> int:
     from booster_ray.tune.sweep import SweepRunner
 
     console = Console()
-    runner = SweepRunner(sweep, root, console)
+    runner = SweepRunner(sweep, root, console, lease)
     console.print(f"Sweep {config.name}: {config.tune.trials} trials, in {root}")
 
     def say(line: str) -> None:

@@ -11,6 +11,7 @@ import sqlalchemy.exc
 from optuna.exceptions import StorageInternalError
 
 from booster_ray.store.files import SWEEP
+from booster_ray.store.lease import LeaseLost
 
 PATIENCE_SECONDS = 600.0
 """Trials go on meanwhile, or wait in their own turn; then the sweep stops and can be resumed."""
@@ -30,11 +31,14 @@ def patiently(call: Callable[[], T], seconds: float = PATIENCE_SECONDS) -> T:
 
     Raises:
         StorageLost: storage failed for ``seconds``.
+        LeaseLost: another process drives the sweep.
     """
     deadline, pause = time.monotonic() + seconds, 0.25
     while True:
         try:
             return call()
+        except LeaseLost:
+            raise  # no outage: another drives the sweep
         except FAILURES as error:
             if time.monotonic() + pause > deadline:
                 text = str(error).splitlines()[0] if str(error) else type(error).__name__

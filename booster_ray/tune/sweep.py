@@ -23,6 +23,7 @@ from booster_ray.runtime.signals import keep_listening, stop_signals
 from booster_ray.store.durable import replace_text
 from booster_ray.store.files import ERROR, best_checkpoint, read_progress
 from booster_ray.store.gate_results import label
+from booster_ray.store.lease import Lease
 from booster_ray.store.sweep_mirror import SweepMirror
 from booster_ray.track.tracked_runs import write_statuses
 from booster_ray.train.preemption import Watch
@@ -70,6 +71,7 @@ class SweepRunner:
         sweep: the checked config.
         root: the sweep's folder.
         console: where progress is shown.
+        lease: the driver's; None: nobody else can be driving.
 
     Raises:
         ConfigError: the study's database cannot be opened.
@@ -78,10 +80,12 @@ class SweepRunner:
     trainable: type = TrialProcess
     """What Ray Tune runs for an attempt; gets what the search suggests."""
 
-    def __init__(self, sweep: Sweep, root: Path, console: Console) -> None:
+    def __init__(
+        self, sweep: Sweep, root: Path, console: Console, lease: Lease | None = None
+    ) -> None:
         # Workers have other working directories. Links stay: what they lead to may move.
         self.sweep, self.root, self.config = sweep, root.absolute(), sweep.base()
-        self.console = console
+        self.console, self.lease = console, lease
         optuna.logging.set_verbosity(optuna.logging.WARNING)
         self.sharing = SweepMirror(self.config, self.root)
         self.sharing.fetch()
@@ -252,6 +256,8 @@ class _View(tune.Callback):
         budget.count(len(self._running))
         if spent := budget.over():
             stop.request(spent)
+        if lease := self._runner.lease:
+            lease.check_known()
         if stop.renew():
             patiently(lambda: self._runner.sharing.stop(wanted=True))
         if time.monotonic() - self._drawn >= REDRAW_SECONDS:

@@ -17,8 +17,10 @@ from store.ring import Ring, expected
 from store.volume import Volume
 
 from booster_ray.store import remote as storage
+from booster_ray.store import writer
 from booster_ray.store.checkpoint import CheckpointError, load, load_newest
 from booster_ray.store.checkpoint.log import SEGMENTS
+from booster_ray.store.lease import LeaseLost, take
 from booster_ray.store.mirror import Mirror
 from booster_ray.store.remote import RemoteFolder, StorageError
 from booster_ray.store.writer import Writer
@@ -144,6 +146,120 @@ def test_what_is_here_is_not_fetched_over(url: str, tmp_path: Path) -> None:
     run(tmp_path / "one", url, [])
     assert (tmp_path / "one" / RECORDS[0]).read_text() == "4\n7\n"
     assert mirror(url).folder.names("step_7")  # and goes there now
+
+
+def owned(url: str) -> Mirror:
+    """A copy with an owner's lease, as a run has it."""
+    there = RemoteFolder(url).below("run/trials/0001")
+    return Mirror(there, RECORDS, take(there, "writer", over=True))
+
+
+def save(directory: Path, there: Mirror, step: int) -> None:
+    directory.mkdir(exist_ok=True)
+    saver = Writer(directory, 2, there)
+    saver.restore()
+    saver.save(f"step_{step}", Ring(step).tree, {"env_steps": step})
+    saver.finish()
+    saver.close()
+
+
+def test_one_that_lost_the_run_takes_nothing_away(url: str, tmp_path: Path) -> None:
+    """Cut off from its driver, it saves once more while another goes on from its checkpoint."""
+    lost, living = tmp_path / "lost", tmp_path / "living"
+    first = owned(url)
+    save(lost, first, 4)
+    second = owned(url)
+    second.pull(living)
+    before = everything(second.folder)
+    with pytest.raises(LeaseLost, match="in the hands of process"):
+        save(lost, first, 30)  # of the rows of step 4 it keeps none
+    assert everything(second.folder) == before
+    save(living, second, 7)
+    third = owned(url)
+    third.pull(tmp_path / "fresh")
+    tree, _ = load(tmp_path / "fresh" / "step_7")
+    np.testing.assert_array_equal(tree["log"], expected(0, 7))
+    # Whoever writes next clears up after those before.
+    assert sorted(n for n in third.folder.names() if n.startswith("e")) == ["e000002"]
+    # And the one that was lost goes on from the other's, though it had come further.
+    fourth = owned(url)
+    fourth.pull(lost)
+    assert [p.name for p in sorted(lost.glob("step_*"))] == ["step_4", "step_7"]
+
+
+def test_what_is_removed_while_it_is_read_is_found_anew(
+    url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """An owner before was about to push when this one took over, and clears up meanwhile."""
+    save(tmp_path / "one", owned(url), 4)
+    second = owned(url)
+    second.pull(tmp_path / "two")
+    third = owned(url)
+    get, pushed = RemoteFolder.get, False
+
+    def late(folder: RemoteFolder, name: str, file: Path) -> None:
+        nonlocal pushed
+        if not pushed:
+            pushed = True
+            monkeypatch.setattr(second, "_lease", None)  # its checks were just before
+            save(tmp_path / "two", second, 7)
+        get(folder, name, file)
+
+    monkeypatch.setattr(RemoteFolder, "get", late)
+    third.pull(tmp_path / "three")
+    assert [p.name for p in (tmp_path / "three").glob("step_*")] == ["step_4", "step_7"]
+    load(tmp_path / "three" / "step_7")
+
+
+def test_a_manifest_goes_up_when_its_segments_are_there(
+    url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    there, put = owned(url), RemoteFolder.put
+
+    def losing(folder: RemoteFolder, file: Path, name: str) -> None:
+        if SEGMENTS not in name:
+            put(folder, file, name)
+
+    with monkeypatch.context() as patch, pytest.warns(UserWarning, match="was sent and is not"):
+        patch.setattr(RemoteFolder, "put", losing)
+        patch.setattr(writer, "FINAL_SECONDS", 0.0)
+        with pytest.raises(StorageError, match=r"segments/\w+\.npy was sent and is not there"):
+            save(tmp_path / "one", there, 4)
+    assert "manifest.json" not in there.folder.names("e000001/step_4")
+    save(tmp_path / "one", there, 7)  # the next try sends what was lost
+    owned(url).pull(tmp_path / "two")
+    load(tmp_path / "two" / "step_7")
+
+
+def test_a_run_of_an_earlier_release_goes_on(url: str, tmp_path: Path) -> None:
+    """Its checkpoints lie in the run's folder itself; they stay until one of ours is whole."""
+    run(tmp_path / "one", url, [4, 7])
+    there = owned(url)
+    there.pull(tmp_path / "two")
+    assert there.folder.names("step_7")
+    save(tmp_path / "two", there, 9)
+    assert sorted(there.folder.names()) == [".lease", "e000001", "progress.jsonl"]
+    owned(url).pull(tmp_path / "one")  # which has stayed behind
+    assert load_newest(tmp_path / "one")[1]["env_steps"] == 9  # type: ignore[index]
+
+
+def test_segments_are_copied_where_they_lie(
+    s3: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A machine that goes on from another's checkpoint does not send its replay again."""
+    url = f"s3://{s3}/copied"
+    save(tmp_path / "one", owned(url), 7)
+    there, sent, put = owned(url), [], RemoteFolder.put
+
+    def counting(folder: RemoteFolder, file: Path, name: str) -> None:
+        sent.append(name)
+        put(folder, file, name)
+
+    there.pull(tmp_path / "two")
+    monkeypatch.setattr(RemoteFolder, "put", counting)
+    save(tmp_path / "two", there, 9)
+    assert len([name for name in sent if SEGMENTS in name]) == 1
+    assert len(there.folder.names(f"e000002/{SEGMENTS}")) == 2
 
 
 def test_only_what_is_new_is_sent(url: str, tmp_path: Path) -> None:

@@ -70,11 +70,12 @@ def begun(sweep: Sweep) -> bool:
     there = RemoteFolder(config.storage) if is_remote(config.storage) else None
     if (root / marker).is_file() or (there and marker in there.names(config.name)):
         return True
-    if root.is_dir():
-        with runs.lock(root):  # refused where it is being begun just now
+    if root.is_dir() or (there and there.names(config.name)):
+        root.mkdir(parents=True, exist_ok=True)
+        with runs.driven(config, root):  # refused where it is being begun just now
+            if there:
+                there.remove(config.name)
             shutil.rmtree(root)
-    if there:
-        there.remove(config.name)
     return False
 
 
