@@ -160,8 +160,8 @@ def take(
         place: the folder.
         role: a folder may have several leases: ``driver`` and ``writer``.
         over: also from an owner that lives.
-        token: of an earlier lease that nobody but this process can still hold: where no other came
-            after it, it goes on.
+        token: of an earlier lease of this machine's that no other process of it can still hold:
+            where no other came after it, it goes on.
         dead: whether an owner is known to be gone though it has not said so.
         say: told in one line what is waited for: an owner that was heard of a short time ago may
             live, so its beats are watched for ``SILENT_SECONDS``.
@@ -173,7 +173,7 @@ def take(
     while True:
         newest = _newest(place, role)
         before = read_owner(place, role, newest)
-        if token and before and before.token == token:
+        if token and before and (before.token, before.host) == (token, socket.gethostname()):
             return Lease(place, role, before)
         if newest and not over:
             _wait_for_end(place, role, newest, dead, say)

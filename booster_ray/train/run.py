@@ -112,7 +112,7 @@ class Run:
                 mirror = mirror_of(self._config, self.directory, RECORDS, self._lease)
                 if mirror:
                     mirror.pull(self.directory)
-                    write_epoch(self.directory, self._lease.epoch, self._lease.owner.token)
+                write_epoch(self.directory, self._lease.epoch, self._lease.owner.token)
                 self._begin(mirror)
         except (StorageError, CheckpointError) as error:
             record_failure(self.directory, error)
