@@ -16,6 +16,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+from booster_ray.runtime.watchdog import progress
+
 VOLUMES = ("/Volumes/",)
 """Mounted folders that are object stores underneath."""
 ARROW = ("s3", "gs", "gcs")
@@ -77,6 +79,7 @@ class RemoteFolder:
             sent, arrived = source.tell(), self._fs.info(target)["size"]
             if sent != arrived:
                 raise StorageError(f"{self.url}/{name}: {arrived} of {sent} bytes arrived")
+        progress()
 
     def get(self, name: str, file: Path) -> None:
         """Copy a file from there; it appears under its name when all of it is here."""
@@ -89,6 +92,7 @@ class RemoteFolder:
             ):
                 shutil.copyfileobj(source, sink, 2**22)
             temp.replace(file)
+            progress()
         finally:
             temp.unlink(missing_ok=True)
 

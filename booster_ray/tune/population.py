@@ -22,10 +22,12 @@ from booster_ray.config import Choice, Distribution, IntRange, Sweep
 from booster_ray.store.durable import replace_text
 from booster_ray.store.files import (
     ATTEMPTS,
+    ATTEMPTS_ARRAY,
     CONFIG,
     FAILURE_FILES,
     PROGRESS,
     RUN_ID,
+    STALL,
     SYSTEM,
     read_progress,
 )
@@ -43,7 +45,8 @@ FACTORS = (0.8, 1.25)
 """A setting is multiplied by one of these."""
 RESAMPLED = 0.25
 """Chance that a setting is drawn anew instead."""
-OWN = {CONFIG, PROGRESS, ATTEMPTS, *FAILURE_FILES, RUN_ID, SYSTEM, "mlflow_run", "videos"}
+OWN = {CONFIG, PROGRESS, ATTEMPTS, ATTEMPTS_ARRAY, *FAILURE_FILES, RUN_ID, SYSTEM}
+OWN |= {"mlflow_run", "videos", STALL}
 """What a member keeps when it copies another, besides its best checkpoint."""
 
 Params = dict[str, Any]

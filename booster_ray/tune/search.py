@@ -84,10 +84,12 @@ class RetryingSearch(Searcher):
             busy = self._numbers or self._waiting or not self.exhausted()
             return None if busy else Searcher.FINISHED
         chosen = number
-        patiently(lambda: self._retries.begin(chosen))
+        directory = trial_directory(self._root, chosen)
+        patiently(lambda: self._sharing.share_attempts(directory))
+        attempt = patiently(lambda: self._retries.begin(chosen))
         patiently(self._sharing.share)
         self._numbers[trial_id] = number
-        return patiently(lambda: self.config_of(chosen))
+        return {**patiently(lambda: self.config_of(chosen)), "attempt": attempt}
 
     def _due(self) -> int | None:
         now = time.monotonic()
@@ -113,6 +115,7 @@ class RetryingSearch(Searcher):
 
     def _judge(self, number: int) -> None:
         verdict = patiently(lambda: self._retries.judge(number))
+        patiently(lambda: self._sharing.share_attempts(trial_directory(self._root, number)))
         if verdict.wait is not None:
             self._waiting.append((time.monotonic() + verdict.wait, number))
         elif verdict.storage:

@@ -16,7 +16,7 @@ import pytest
 
 from booster_ray.config import Config, Trainer, load
 from booster_ray.store import checkpoint
-from booster_ray.store.failure import read_attempts
+from booster_ray.store.attempts import read_attempts
 from booster_ray.store.files import read_progress
 from booster_ray.train import preemption
 from booster_ray.train.preemption import GoogleMetadata, Notice, NoticeFile, Preempted, Watch

@@ -10,7 +10,8 @@ import driving
 import pytest
 from optuna.trial import TrialState
 
-from booster_ray.store.failure import read_attempts, read_failure
+from booster_ray.store.attempts import read_attempts
+from booster_ray.store.failure import read_failure
 
 TESTS = Path(__file__).parents[1]
 SMALL = (

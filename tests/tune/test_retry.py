@@ -9,13 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from booster_ray.store.failure import (
-    add_attempt,
-    meaningful,
-    read_attempts,
-    record_failure,
-    storing,
-)
+from booster_ray.store.attempts import add_attempt, read_attempts
+from booster_ray.store.failure import meaningful, record_failure, storing
 from booster_ray.store.files import ERROR, PROGRESS
 from booster_ray.tune.retry import Retries, RetryDecision, reason
 
@@ -29,7 +24,7 @@ def attempt(
 ) -> RetryDecision:
     """One attempt at trial 0 that ends after ``at`` env steps; a text is an older release's."""
     directory = root / "trials" / "0000"
-    retries.begin(0)
+    begun = retries.begin(0)
     directory.mkdir(parents=True, exist_ok=True)
     (directory / PROGRESS).write_text(json.dumps({"env_steps": at}) + "\n")
     if isinstance(error, Exception):
@@ -37,7 +32,7 @@ def attempt(
     elif error:
         (directory / ERROR).write_text(error)
     if notice:
-        add_attempt(directory, "preempted", "SIGTERM", 0.5)
+        add_attempt(directory, begun, "preempted", "SIGTERM", 0.5)
     return retries.judge(0)
 
 
