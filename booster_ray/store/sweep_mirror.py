@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import fcntl
 import logging
 import threading
 import time
@@ -30,6 +29,7 @@ from booster_ray.store.files import (
     SYSTEM,
 )
 from booster_ray.store.folder import mirror_of, storage_path
+from booster_ray.store.lock import try_lock
 from booster_ray.store.mirror import Mirror
 from booster_ray.store.remote import RemoteFolder, StorageError, is_remote
 
@@ -174,11 +174,10 @@ def collect(config: Config, root: Path) -> None:
     for name in RemoteFolder(config.storage).below(config.name).names("trials"):
         directory = root / "trials" / name
         directory.mkdir(parents=True, exist_ok=True)
-        with (directory / ".lock").open("w") as lock:
-            try:
-                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except OSError:
-                continue  # it runs on this machine
+        lock = try_lock(directory / ".lock")
+        if lock is None:
+            continue  # it runs on this machine
+        with lock:
             try:
                 sharing.collect(directory)
             except FileNotFoundError as error:

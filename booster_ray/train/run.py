@@ -9,14 +9,14 @@ storage the directory is copied there, and fetched from there where it is not.
 
 from __future__ import annotations
 
-import fcntl
 import json
 import threading
 import time
 import warnings
 from collections.abc import Callable, Iterator
+from contextlib import ExitStack
 from pathlib import Path
-from typing import IO, Any
+from typing import Any
 
 from booster_ray.config import Config, ConfigError, load
 from booster_ray.config.models import value
@@ -40,6 +40,7 @@ from booster_ray.store.files import (
     read_progress,
 )
 from booster_ray.store.folder import mirror_of
+from booster_ray.store.lock import locked
 from booster_ray.store.mirror import Mirror
 from booster_ray.store.remote import StorageError
 from booster_ray.store.writer import Writer
@@ -87,22 +88,20 @@ class Run:
         """Of the newest iteration; says what checkpoints cost."""
 
     def __iter__(self) -> Iterator[dict[str, float]]:
-        with storing():
-            self.directory.mkdir(parents=True, exist_ok=True)
-            lock = (self.directory / ".lock").open("w")
-        with lock:
-            writer = self._opened(lock)
+        with ExitStack() as held:
+            writer = self._opened(held)
             try:
                 with recorded(self.directory):
                     yield from self._sound(writer)
             finally:
                 writer.close()
 
-    def _opened(self, lock: IO[str]) -> Writer:
+    def _opened(self, held: ExitStack) -> Writer:
         try:
             with storing():
+                self.directory.mkdir(parents=True, exist_ok=True)
                 # A run whose driver died may still be writing for a moment: wait until it is gone.
-                fcntl.flock(lock, fcntl.LOCK_EX)
+                held.enter_context(locked(self.directory / ".lock"))
                 mirror = mirror_of(self._config, self.directory, RECORDS)
                 if mirror:
                     mirror.pull(self.directory)
