@@ -20,12 +20,14 @@ from pathlib import Path
 from types import FrameType, TracebackType
 from typing import Self
 
-from booster_ray.config.errors import users_place
+from booster_ray.config.errors import OWN, users_place
 
 EXIT_CODE = 1
 RECORD_SECONDS = 30.0
 """How long it may take to write down what hangs: the storage may hang as well."""
 LONGEST_POLL = 5.0
+COMPILER = ("jax", "_src", "compiler.py")
+"""What is on a thread's stack while JAX compiles."""
 
 Stalled = Callable[[str, str], object]
 """Is told where the process hangs, and the stacks of all threads; runs in a thread of its own."""
@@ -64,7 +66,7 @@ class Watchdog:
 
     Args:
         seconds: the longest time without progress.
-        first: the same until the first progress: compilation and what a run begins with.
+        first: the same until the first progress, and while JAX compiles.
         stalled: writes down what hangs, in at most ``RECORD_SECONDS``.
     """
 
@@ -102,8 +104,11 @@ class Watchdog:
             faulthandler.cancel_dump_traceback_later()
 
     def _left(self) -> float:
-        limit = (self._seconds if _Pulse.begun else self._first) * _Pulse.times
-        return limit - (time.monotonic() - _Pulse.last)
+        gone = time.monotonic() - _Pulse.last
+        usual, first = self._seconds * _Pulse.times, self._first * _Pulse.times
+        if not _Pulse.begun or (gone >= usual and _compiling()):
+            return first - gone
+        return usual - gone
 
     def _arm(self, left: float) -> None:
         """Have faulthandler end the process unless this thread comes back in time."""
@@ -135,6 +140,12 @@ def _stacks() -> str:
         return stream.read().decode("utf-8", "replace")
 
 
+def _compiling() -> bool:
+    """Whether a thread is in JAX's compiler, as when the first update follows many steps."""
+    frames = sys._current_frames().values()
+    return any(path.parts[-len(COMPILER) :] == COMPILER for f in frames for path, _ in _lines(f))
+
+
 def _place(worker: int) -> str:
     """Where the worker stands: the line of a user's own file, of whatever thread, or its last."""
     frames = sys._current_frames()
@@ -149,5 +160,7 @@ def _place(worker: int) -> str:
 
 
 def _lines(frame: FrameType) -> list[tuple[Path, int]]:
-    """Files and lines of a stack, the newest call last."""
-    return [(Path(f.filename), f.lineno or 0) for f in traceback.extract_stack(frame)]
+    """Files and lines of a stack, the newest call last; not of those who call this package."""
+    found = [(Path(f.f_code.co_filename), line) for f, line in traceback.walk_stack(frame)][::-1]
+    ours = (i for i, (path, _) in enumerate(found) if path.is_relative_to(OWN))
+    return found[next(ours, 0) :]
