@@ -587,7 +587,8 @@ class Config(Section):
     def trains_like(self, other: Config) -> bool:
         """Whether both train the same; where a run is kept and what executes it may differ."""
         where = {"storage", "trainer", "tune", "tracking", "models", "monitor", "runtime"}
-        return self.model_dump(exclude=where) == other.model_dump(exclude=where)
+        exclude: Any = {**dict.fromkeys(where, True), "checkpoint": {"keep_replay"}}
+        return self.model_dump(exclude=exclude) == other.model_dump(exclude=exclude)
 
     def to_dict(self) -> dict[str, Any]:
         """Every setting as plain mappings, lists and scalars."""

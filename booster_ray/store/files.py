@@ -8,6 +8,8 @@ from pathlib import Path
 
 from booster_ray.store.durable import names_in, replace_text
 
+TRIALS = "trials"
+"""In a sweep's folder, where its trials' folders are."""
 SWEEP = "sweep.yaml"
 """What marks a sweep's folder: its checked config."""
 CONFIG = "config.yaml"

@@ -22,6 +22,7 @@ from booster_ray.config import Config, ConfigError, load
 from booster_ray.config.models import value
 from booster_ray.store import checkpoint
 from booster_ray.store.checkpoint import CheckpointError
+from booster_ray.store.checkpoint.retention import WITHOUT_REPLAY, retire
 from booster_ray.store.checkpoint.store import discard
 from booster_ray.store.durable import replace_text
 from booster_ray.store.failure import (
@@ -35,6 +36,7 @@ from booster_ray.store.files import (
     CONFIG,
     PROGRESS,
     RECORDS,
+    TRIALS,
     best_checkpoint,
     keep_run_id,
     read_progress,
@@ -126,6 +128,9 @@ class Run:
             self._rewind(metadata.get("env_steps") if found else None)
             self._run_id = keep_run_id(self.directory, metadata.get("run_id"))
             best = self._best_score(writer, tree, metadata)
+        if metadata.get(WITHOUT_REPLAY):
+            self._must_be_over(found)
+            return
         wall, last_save = metadata.get("wall_seconds", 0.0), time.monotonic()
         began = time.monotonic()
         loop = self._loop(tree)
@@ -152,12 +157,28 @@ class Run:
                         writer.retry()
                     if self.interrupted or loop.finished:
                         writer.finish()
+                    if loop.finished and self._is_last():
+                        retire(self.directory)
                 yield metrics
                 if self.interrupted:
                     return
                 began = time.monotonic()
         finally:
             loop.close()
+
+    def _is_last(self) -> bool:
+        """Whether nothing is left to do for this run once its budget is spent."""
+        return self.directory.parent.name == TRIALS and not self._config.checkpoint.keep_replay
+
+    def _must_be_over(self, found: Any) -> None:
+        """Refuse to train on from a checkpoint whose replay was dropped."""
+        _, metadata, path = found
+        budget = self._config.training.env_steps
+        if metadata["env_steps"] < budget:
+            raise CheckpointError(
+                f"{path}: was kept without its replay, and cannot go on to {budget} env steps; "
+                "begin another sweep with checkpoint.keep_replay=true"
+            )
 
     def _loop(self, tree: dict[str, Any] | None) -> Any:
         # JAX and torch load here, after the caller has set the runtime's environment.

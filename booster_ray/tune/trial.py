@@ -84,8 +84,11 @@ def _recorded(config: Config, directory: Path) -> Iterator[None]:
 
 
 def _until(config: Config, env_steps: int) -> Config:
+    """A member's config up to the end of a generation; another may go on from its replay."""
     training = config.training.model_copy(update={"env_steps": env_steps})
-    return config.model_copy(update={"training": training})
+    keep = config.checkpoint.keep_replay or env_steps < config.training.env_steps
+    checkpoint = config.checkpoint.model_copy(update={"keep_replay": keep})
+    return config.model_copy(update={"training": training, "checkpoint": checkpoint})
 
 
 class TrialProcess(wrap_function(run_trial)):  # type: ignore[misc]

@@ -505,3 +505,29 @@ def test_one_run_at_a_time(tmp_path: Path) -> None:
     first.close()  # type: ignore[attr-defined]
     waiting.join(60)
     assert second[-1]["env_steps"] == 420
+
+
+def test_a_finished_trial_keeps_no_replay_and_a_single_run_does(
+    tmp_path: Path, copied: Path
+) -> None:
+    assert "rows" in checkpoint.load(copied / LAST)[0]["replay"]
+    trial = tmp_path / "sweep" / "trials" / "0000"
+    finish(trial)
+    (newest,) = trial.glob("step_*")
+    assert "rows" not in checkpoint.load(newest)[0]["replay"]
+    assert not list((trial / "segments").iterdir()) and best_checkpoint(trial)
+    assert list(Run(SETTINGS, trial)) == []  # another attempt, whose driver did not hear of its end
+    assert len(read_progress(trial)) == len(read_progress(copied))
+    more = SETTINGS.training.model_copy(update={"env_steps": 480})
+    (trial / CONFIG).write_text(SETTINGS.model_copy(update={"training": more}).to_yaml())
+    longer = SETTINGS.model_copy(update={"training": more})
+    with pytest.raises(CheckpointError, match=r"without its replay.*checkpoint\.keep_replay=true"):
+        list(Run(longer, trial))
+
+
+def test_a_trial_that_is_to_keep_its_replay_does(tmp_path: Path) -> None:
+    checkpointing = SETTINGS.checkpoint.model_copy(update={"keep_replay": True})
+    trial = tmp_path / "trials" / "0000"
+    list(Run(SETTINGS.model_copy(update={"checkpoint": checkpointing}), trial))
+    assert "rows" in checkpoint.load(trial / LAST)[0]["replay"]
+    assert list(Run(SETTINGS, trial)) == []  # it may change its mind
