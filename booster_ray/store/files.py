@@ -8,6 +8,8 @@ from pathlib import Path
 
 from booster_ray.store.durable import names_in, replace_text
 
+RUN_LOCK = ".lock"
+"""In a run's folder; held by the process that writes the run."""
 TRIALS = "trials"
 """In a sweep's folder, where its trials' folders are."""
 SWEEP = "sweep.yaml"

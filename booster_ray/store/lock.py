@@ -12,6 +12,9 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import IO
 
+from booster_ray.store.checkpoint.errors import CheckpointError
+from booster_ray.store.checkpoint.retention import retire
+from booster_ray.store.files import RUN_LOCK
 from booster_ray.store.remote import StorageError
 
 PATIENCE_SECONDS = 600.0
@@ -50,6 +53,19 @@ def try_lock(path: Path) -> IO[str] | None:
         stream.close()
         raise
     return stream
+
+
+def retired(directory: Path) -> bool:
+    """:func:`retire` a run whose process is gone; whether that is so, or cannot be done at all."""
+    try:
+        lock = try_lock(directory / RUN_LOCK)
+        if lock is None:
+            return False
+        with lock:
+            retire(directory)
+    except (OSError, CheckpointError) as error:
+        _log.debug("%s keeps its replay: %r", directory, error)
+    return True
 
 
 def holder(path: Path) -> str:

@@ -21,6 +21,7 @@ from booster_ray.store.files import (
     PROGRESS,
     ROBUSTNESS,
     RUN_ID,
+    RUN_LOCK,
     SPENT,
     STALL,
     STOP_FILE,
@@ -174,7 +175,7 @@ def collect(config: Config, root: Path) -> None:
     for name in RemoteFolder(config.storage).below(config.name).names("trials"):
         directory = root / "trials" / name
         directory.mkdir(parents=True, exist_ok=True)
-        lock = try_lock(directory / ".lock")
+        lock = try_lock(directory / RUN_LOCK)
         if lock is None:
             continue  # it runs on this machine
         with lock:

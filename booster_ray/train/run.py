@@ -36,6 +36,7 @@ from booster_ray.store.files import (
     CONFIG,
     PROGRESS,
     RECORDS,
+    RUN_LOCK,
     TRIALS,
     best_checkpoint,
     keep_run_id,
@@ -103,7 +104,7 @@ class Run:
             with storing():
                 self.directory.mkdir(parents=True, exist_ok=True)
                 # A run whose driver died may still be writing for a moment: wait until it is gone.
-                held.enter_context(locked(self.directory / ".lock"))
+                held.enter_context(locked(self.directory / RUN_LOCK))
                 mirror = mirror_of(self._config, self.directory, RECORDS)
                 if mirror:
                     mirror.pull(self.directory)

@@ -20,6 +20,7 @@ from optuna.trial import TrialState
 
 from booster_ray.config import Choice, Distribution, IntRange, Sweep
 from booster_ray.store.durable import replace_text
+from booster_ray.store.failure import storing
 from booster_ray.store.files import (
     ATTEMPTS,
     ATTEMPTS_ARRAY,
@@ -110,7 +111,8 @@ class PopulationSearch(RetryingSearch):
             self._write(self._generations)
             for target, source in now["copied"].items():
                 copy_run(self._directory(source), self._directory(int(target)))
-        ready: Generation = {**now, "ready": True}
+        ready = now.copy()
+        ready["ready"] = True
         self._write([*self._generations[:-1], ready])
         self._generations[-1] = ready
         self._left = self._alive()
@@ -223,6 +225,7 @@ def _perturbed(found: Distribution, value: Any, rng: np.random.Generator) -> Any
     return round(inside) if isinstance(found, IntRange) else inside
 
 
+@storing()
 def copy_run(source: Path, target: Path) -> None:
     """Put the checkpoints of ``source`` in the place of the target's; cut short, do it again."""
     fresh = target.with_name(f".{target.name}.copy")

@@ -14,6 +14,7 @@ from ray.tune.search import Searcher
 from booster_ray.config import Sweep
 from booster_ray.store.durable import replace_text
 from booster_ray.store.files import ERROR
+from booster_ray.store.lock import retired
 from booster_ray.store.sweep_mirror import SweepMirror
 from booster_ray.tune.patience import patiently, reachable
 from booster_ray.tune.retry import Retries
@@ -158,6 +159,8 @@ class StudySearch(RetryingSearch):
         unfinished = study.get_trials(deepcopy=False, states=(TrialState.RUNNING,))
         self._unfinished = [trial.number for trial in unfinished]
         self._asked = len(study.get_trials(deepcopy=False))
+        self._over: set[int] = set()
+        """Trials told of, whose processes may be ending yet."""
 
     def next_trial(self) -> int | None:
         """See :class:`RetryingSearch`."""
@@ -186,6 +189,10 @@ class StudySearch(RetryingSearch):
             directory.mkdir(parents=True, exist_ok=True)
             replace_text(directory / ERROR, "no finite score was reached")
         tell(self._study, number, values)
+        # A trial that the scheduler stops could not drop its replay itself.
+        if not self._sweep.base().checkpoint.keep_replay:
+            over = {number, *self._over}
+            self._over = {one for one in over if not retired(trial_directory(self._root, one))}
 
     def failed(self, number: int) -> None:
         """Tell the failure."""

@@ -89,6 +89,24 @@ def test_a_process_that_dies_again_and_again_at_one_step_is_given_up(tmp_path: P
     assert error == "the trial's process died 5 times after 100 env steps"
 
 
+def test_a_stall_counts_like_a_death_and_both_together(tmp_path: Path) -> None:
+    retries, directory = Retries(tmp_path, max_failures=0), tmp_path / "trials" / "0000"
+    directory.mkdir(parents=True)
+    (directory / PROGRESS).write_text(json.dumps({"env_steps": 100}) + "\n")
+    waits = []
+    for how in ("stalled", "died", "stalled", "died", "stalled"):
+        begun = retries.begin(0)
+        if how == "stalled":
+            add_attempt(
+                directory, begun, how, "the trial's process stalled: no progress, in x.py:3"
+            )
+        waits.append(retries.judge(0).wait)
+    assert waits == [0, 1, 2, 4, None]
+    assert [a["how"] for a in read_attempts(directory)][:3] == ["stalled", "died", "stalled"]
+    told = "the trial's process stalled 5 times after 100 env steps: no progress, in x.py:3"
+    assert (directory / ERROR).read_text() == told
+
+
 def test_storage_that_stays_away_is_not_the_trials_fault(tmp_path: Path) -> None:
     retries = Retries(tmp_path, max_failures=0)
     verdicts = [attempt(retries, tmp_path, FULL) for _ in range(10)]
@@ -154,6 +172,29 @@ def test_what_a_dying_process_said_is_told(tmp_path: Path) -> None:
     assert [v.wait for v in verdicts] == [0, 1, 2, 4, None]
     told = f"the trial's process died 5 times after 0 env steps: {said}"
     assert (directory / ERROR).read_text() == told
+
+
+HOLDING = """
+import ctypes, faulthandler, sys
+from pathlib import Path
+from booster_ray.config import load
+from booster_ray.store.failure import note_stderr
+note_stderr(load("debug").base(), Path(sys.argv[1]), "trial")
+faulthandler.dump_traceback_later(0.2, exit=True, file=2)
+ctypes.PyDLL(None).sleep(60)
+"""
+
+
+def test_what_only_faulthandler_could_end_has_stalled_too(tmp_path: Path) -> None:
+    directory, log = tmp_path / "trials" / "0000", tmp_path / "worker.err"
+    retries = Retries(tmp_path, max_failures=0)
+    retries.begin(0)
+    with log.open("a") as stream:
+        done = subprocess.run([sys.executable, "-c", HOLDING, str(directory)], stderr=stream)
+    assert done.returncode == 1 and retries.judge(0).wait == 0
+    (attempt,) = read_attempts(directory)
+    assert attempt["how"] == "stalled" and "held Python's lock" in attempt["text"]
+    assert 'File "<string>", line 8 in <module>' in (directory / "stall.txt").read_text()
 
 
 RAY = """:job_id:01000000
