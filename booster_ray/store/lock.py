@@ -8,7 +8,7 @@ import os
 import socket
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import IO
 
@@ -93,6 +93,7 @@ def _wait(stream: IO[str], path: Path, seconds: float) -> None:
 
 def _sign(stream: IO[str]) -> None:
     since = time.strftime("%Y-%m-%d %H:%M:%S")
-    stream.truncate(0)
-    stream.write(f"pid {os.getpid()} on {socket.gethostname()} since {since}\n")
-    stream.flush()
+    with suppress(OSError):  # a full disk: the lock is held all the same
+        os.ftruncate(stream.fileno(), 0)
+        told = f"pid {os.getpid()} on {socket.gethostname()} since {since}\n"
+        os.write(stream.fileno(), told.encode())
