@@ -138,7 +138,7 @@ def _on_a_cluster(under_ray: bool) -> bool:
 
 CHANGEABLE = (
     "tune.trials", "tune.max_", "tune.price_per_hour",
-    "trainer.", "tracking.", "models.", "monitor.", "runtime.",
+    "checkpoint.keep_replay", "trainer.", "tracking.", "models.", "monitor.", "runtime.",
 )  # fmt: skip
 """Beginnings of the settings that leave what is trained as it is."""
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import difflib
 import sysconfig
 import traceback
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -94,16 +94,37 @@ def _place(error: BaseException) -> str | None:
     ]
     if isinstance(error, SyntaxError) and error.filename and error.lineno:
         frames.append((Path(error.filename), error.lineno))
+    return users_place(frames) or _told([f for f in _foreign(frames) if _installed(f[0])])
+
+
+Line = tuple[Path, int]
+"""Of a stack: a file and a line of it."""
+
+
+def users_place(frames: Sequence[Line]) -> str | None:
+    """The innermost line of the user's own files in a stack, `my_env.py:12`; None: none is."""
+    library = Path(sysconfig.get_path("stdlib"))
+    return _told(
+        f for f in _foreign(frames) if not _installed(f[0]) and not f[0].is_relative_to(library)
+    )
+
+
+def _foreign(frames: Sequence[Line]) -> list[Line]:
     # Frames without a file, as "<frozen importlib._bootstrap>" and "<string>", are nobody's.
     named = [f for f in frames if not str(f[0]).startswith("<")]
-    foreign = [f for f in named if not f[0].is_relative_to(OWN)]
-    installed = [f for f in foreign if {"site-packages", "dist-packages"} & set(f[0].parts)]
-    library = Path(sysconfig.get_path("stdlib"))
-    users = [f for f in foreign if f not in installed and not f[0].is_relative_to(library)]
-    chosen = users or installed
-    if not chosen:
+    return [f for f in named if not f[0].is_relative_to(OWN)]
+
+
+def _installed(path: Path) -> bool:
+    return bool({"site-packages", "dist-packages"} & set(path.parts))
+
+
+def _told(lines: Iterable[Line]) -> str | None:
+    """The last of them."""
+    found = list(lines)
+    if not found:
         return None
-    path, line = chosen[-1]
+    path, line = found[-1]
     name = path.name if path.stem != "__init__" else f"{path.parent.name}/{path.name}"
     return f"{name}:{line}"
 

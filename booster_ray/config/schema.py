@@ -304,6 +304,9 @@ class Checkpoint(Section):
     """Minutes between checkpoints, besides the steps; null: by steps alone."""
     keep: Count = 2
     """Newest checkpoints kept, besides the best."""
+    keep_replay: bool = False
+    """Keep the replay of a sweep's trial that has spent its budget, to train on or to finetune
+    with (ddpg.pretrain_share); a single run always keeps it."""
 
 
 class Trainer(Section):
@@ -318,9 +321,13 @@ class Trainer(Section):
     gpu_fraction: Annotated[float, Field(gt=0, le=1)] = 1.0
     """Share of a GPU that a trial gets; below 1, small trials of workers 0 share one (use_gpu)."""
     preemption_notice: Literal["auto", "none"] = "auto"
-    """`auto`: watch for Ray's notice of preemption and, on Google's machines, for theirs."""
+    """`auto`: watch for Ray's notice of preemption and, on machines of Google, AWS and Azure, for
+    theirs."""
     grace_seconds: Positive = 25.0
     """Seconds between a notice of preemption and the end, in which a checkpoint must be saved."""
+    stall_minutes: Annotated[float, Field(ge=0)] = 15.0
+    """Minutes without progress after which an attempt is ended and made again; 0: never. Its
+    beginning, with compilation, may take an hour."""
 
     rules: ClassVar[tuple[Rule, ...]] = (
         Rule(
@@ -580,7 +587,8 @@ class Config(Section):
     def trains_like(self, other: Config) -> bool:
         """Whether both train the same; where a run is kept and what executes it may differ."""
         where = {"storage", "trainer", "tune", "tracking", "models", "monitor", "runtime"}
-        return self.model_dump(exclude=where) == other.model_dump(exclude=where)
+        exclude: Any = {**dict.fromkeys(where, True), "checkpoint": {"keep_replay"}}
+        return self.model_dump(exclude=exclude) == other.model_dump(exclude=exclude)
 
     def to_dict(self) -> dict[str, Any]:
         """Every setting as plain mappings, lists and scalars."""

@@ -16,6 +16,7 @@ from booster_ray.envs.make import make_world
 from booster_ray.envs.native import NativeWorld
 from booster_ray.envs.options import gains, soccer_options
 from booster_ray.evaluate.episodes import reward_metrics
+from booster_ray.runtime.watchdog import progress
 from booster_ray.soccer import game
 
 IDLE_CHANGE = 1e-3
@@ -211,6 +212,7 @@ def _play(
         observation = result.observation
         episodes += [e for e in result.episodes if not over[int(e["env"])]]
         over = over | result.terminated | result.truncated
+        progress()
     return episodes, behaviour
 
 

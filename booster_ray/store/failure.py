@@ -8,18 +8,16 @@ import re
 import socket
 import stat
 import sys
-import time
 import traceback
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import Any, Literal, NamedTuple, TypedDict, TypeVar
+from typing import NamedTuple, TypeVar
 
 from booster_ray.config import Config
 from booster_ray.config.errors import blame
 from booster_ray.store.durable import replace_text
 from booster_ray.store.files import (
-    ATTEMPTS,
     ERROR,
     FAILURE,
     FAILURE_FILES,
@@ -41,7 +39,7 @@ class Failure(NamedTuple):
     """What is written down of one."""
 
     how: str
-    """``error``, ``storage`` or ``died``, as :data:`booster_ray.store.failure.How`."""
+    """``error``, ``storage`` or ``died``, as :data:`booster_ray.store.attempts.How`."""
     text: str
     """One line."""
 
@@ -174,54 +172,6 @@ def _encodable(text: str) -> str:
     return text.encode("utf-8", "backslashreplace").decode("utf-8")
 
 
-How = Literal["error", "storage", "died", "preempted"]
-"""The run raised, its storage failed, its process or machine vanished, or it made way in time."""
-
-
-class Attempt(TypedDict):
-    """One attempt."""
-
-    how: How
-    env_steps: int
-    """Of the last report, 0 before the first."""
-    text: str
-    """The error, or the notice of preemption."""
-    seconds: float | None
-    """From the notice to the saved checkpoint (preempted)."""
-    when: str
-    """Local time."""
-
-
-def read_attempts(directory: Path) -> list[Attempt]:
-    """What is recorded of a run, oldest first."""
-    try:
-        found: list[Attempt] = json.loads((directory / ATTEMPTS).read_text(encoding="utf-8"))
-    except (FileNotFoundError, ValueError):
-        return []
-    return found
-
-
-def add_attempt(
-    directory: Path, how: How, text: str, seconds: float | None = None
-) -> list[Attempt]:
-    """Record that an attempt has ended, where the run now stands; returns all of them.
-
-    Raises:
-        OSError: it cannot be written.
-    """
-    attempt: Attempt = {
-        "how": how,
-        "env_steps": last_env_steps(directory),
-        "text": text,
-        "seconds": seconds,
-        "when": time.strftime("%Y-%m-%d %H:%M:%S"),
-    }
-    attempts: list[Any] = [*read_attempts(directory), attempt]
-    directory.mkdir(parents=True, exist_ok=True)
-    replace_text(directory / ATTEMPTS, json.dumps(attempts, indent=1) + "\n")
-    return attempts
-
-
 def last_env_steps(directory: Path) -> int:
     """Env steps of the last report of a run, 0 before the first."""
     reports = read_progress(directory)
@@ -245,6 +195,9 @@ _NOISE = re.compile(
     r"|\[[\d-]+ [\d:,.]+ \w \d+ \d+\] logging\.cc"  # Ray repeats the line that stands before
     r"|<no Python frame>|\*+$|-+$|\^+$"
 )
+
+_TIMEOUT = re.compile(r"^Timeout \(\d+:\d\d:\d\d(\.\d+)?\)!$", re.MULTILINE)
+"""What faulthandler says before the stacks."""
 
 
 def note_stderr(config: Config, directory: Path, who: str) -> None:
@@ -280,13 +233,24 @@ def forget_stderr(directory: Path) -> None:
 
 def last_words(directory: Path) -> str:
     """What the processes of the last attempt said last, in one line; empty: nothing, or unknown."""
+    said = {name: meaningful(tail) for name, tail in _tails(directory).items()}
+    waiting = said.pop(NOTES.replace("*", WAITING), "")
+    return "; ".join(dict.fromkeys(words for words in said.values() if words)) or waiting
+
+
+def last_stacks(directory: Path) -> str:
+    """What faulthandler said when it ended a process of the last attempt; empty: it did not."""
+    tails = _tails(directory).values()
+    return next((tail[found.start() :] for tail in tails if (found := _TIMEOUT.search(tail))), "")
+
+
+def _tails(directory: Path) -> dict[str, str]:
+    """Note -> the end of the standard error that it is of, where that can be read."""
     said: dict[str, str] = {}
     for note in sorted(directory.glob(NOTES)):
         with suppress(OSError, ValueError, KeyError):
-            about = json.loads(note.read_text(encoding="utf-8"))
-            said[note.name] = meaningful(_tail(about))
-    waiting = said.pop(NOTES.replace("*", WAITING), "")
-    return "; ".join(dict.fromkeys(words for words in said.values() if words)) or waiting
+            said[note.name] = _tail(json.loads(note.read_text(encoding="utf-8")))
+    return said
 
 
 def meaningful(text: str) -> str:

@@ -8,6 +8,10 @@ from pathlib import Path
 
 from booster_ray.store.durable import names_in, replace_text
 
+RUN_LOCK = ".lock"
+"""In a run's folder; held by the process that writes the run."""
+TRIALS = "trials"
+"""In a sweep's folder, where its trials' folders are."""
 SWEEP = "sweep.yaml"
 """What marks a sweep's folder: its checked config."""
 CONFIG = "config.yaml"
@@ -27,7 +31,13 @@ ROBUSTNESS = "robustness.json"
 
 RUN_ID = "run_id"
 """In the folder of a run or sweep, one line: its id. Checkpoints carry it too."""
-ATTEMPTS = "attempts.json"
+ATTEMPTS = "attempts.jsonl"
+"""How the attempts at a run have ended, a line each; two processes write to it, see
+:mod:`booster_ray.store.attempts`."""
+ATTEMPTS_ARRAY = "attempts.json"
+"""The same of an earlier release."""
+STALL = "stall.txt"
+"""The stacks of all threads of the last attempt that made no progress."""
 ERROR = "error.txt"
 """One line, when the last attempt failed."""
 FAILURE = "error.json"
@@ -40,8 +50,9 @@ where that ended then (``from``)."""
 GATES = "gates.json"
 """Beside a trial's checkpoints: what the gates said of one of them."""
 
-RECORDS = (CONFIG, PROGRESS, ERROR, FAILURE, TRACEBACK, RUN_ID, SYSTEM, ATTEMPTS)
-"""What of a run is copied to remote storage beside the checkpoints."""
+RECORDS = (CONFIG, PROGRESS, ERROR, FAILURE, TRACEBACK, RUN_ID, SYSTEM)
+"""What of a run is copied to remote storage beside the checkpoints; of these the run is the only
+writer."""
 
 
 def read_progress(directory: Path) -> list[dict[str, float]]:

@@ -19,6 +19,8 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import parse_qs
 
+from booster_ray.runtime.watchdog import progress
+
 VOLUMES = ("/Volumes/",)
 """Mounted folders that are object stores underneath."""
 ARROW = ("s3", "gs", "gcs")
@@ -81,6 +83,7 @@ class RemoteFolder:
             sent, arrived = source.tell(), self._fs.info(target)["size"]
             if sent != arrived:
                 raise StorageError(f"{self.url}/{name}: {arrived} of {sent} bytes arrived")
+        progress()
 
     def write(self, name: str, data: bytes) -> None:
         """Write a small file whole, in the place of what is there."""
@@ -131,6 +134,7 @@ class RemoteFolder:
             ):
                 shutil.copyfileobj(source, sink, 2**22)
             temp.replace(file)
+            progress()
         finally:
             temp.unlink(missing_ok=True)
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import fcntl
 import logging
 import threading
 import time
@@ -13,22 +12,25 @@ from tempfile import TemporaryDirectory
 from typing import Any
 
 from booster_ray.config import Config, Sweep, load
+from booster_ray.store.attempts import share_attempts
 from booster_ray.store.failure import last_env_steps
 from booster_ray.store.files import (
-    ATTEMPTS,
     CONFIG,
     FAILURE_FILES,
     NOTES,
     PROGRESS,
     ROBUSTNESS,
     RUN_ID,
+    RUN_LOCK,
     SPENT,
+    STALL,
     STOP_FILE,
     STUDY,
     SWEEP,
     SYSTEM,
 )
 from booster_ray.store.folder import mirror_of, storage_path
+from booster_ray.store.lock import try_lock
 from booster_ray.store.mirror import Mirror
 from booster_ray.store.remote import RemoteFolder, StorageError, is_remote
 
@@ -82,15 +84,21 @@ class SweepMirror:
         else:
             self._mirror.folder.remove(STOP_FILE)
 
+    def share_attempts(self, directory: Path) -> None:
+        """What ends of a trial's attempts are known here, there, or to both."""
+        if self._mirror:
+            share_attempts(self._config, directory)
+
     def collect(self, directory: Path) -> None:
         """The records of a trial whose attempt has ended, if they say more than what is here."""
         mirror = mirror_of(self._config, directory) if self._mirror else None
         if mirror is None:
             return
+        share_attempts(self._config, directory)
         with TemporaryDirectory(dir=self.root) as folder:
             scratch = Path(folder)
             notes = [name for name in mirror.folder.names() if fnmatch(name, NOTES)]
-            names = (CONFIG, RUN_ID, PROGRESS, SYSTEM, *FAILURE_FILES, ATTEMPTS, ROBUSTNESS, *notes)
+            names = (CONFIG, RUN_ID, PROGRESS, SYSTEM, *FAILURE_FILES, STALL, ROBUSTNESS, *notes)
             found = {name for name in names if mirror.pull_file(name, scratch / name)}
             if last_env_steps(scratch) < last_env_steps(directory):
                 return  # it was made on this machine, and cut short before it was copied
@@ -167,11 +175,10 @@ def collect(config: Config, root: Path) -> None:
     for name in RemoteFolder(config.storage).below(config.name).names("trials"):
         directory = root / "trials" / name
         directory.mkdir(parents=True, exist_ok=True)
-        with (directory / ".lock").open("w") as lock:
-            try:
-                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except OSError:
-                continue  # it runs on this machine
+        lock = try_lock(directory / RUN_LOCK)
+        if lock is None:
+            continue  # it runs on this machine
+        with lock:
             try:
                 sharing.collect(directory)
             except FileNotFoundError as error:

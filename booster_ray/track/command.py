@@ -7,19 +7,20 @@ reports come, until its standard input ends: with the sweep, or with its process
 from __future__ import annotations
 
 import argparse
-import fcntl
 import logging
+import math
 import os
 import select
 import signal
 import sys
-from contextlib import suppress
+from contextlib import ExitStack, suppress
 from functools import partial
 from pathlib import Path
-from typing import IO, TYPE_CHECKING
+from typing import TYPE_CHECKING
 
 from booster_ray.config import Config, ConfigError
 from booster_ray.config.tracking import without_passwords
+from booster_ray.store.lock import holder, locked, try_lock
 
 if TYPE_CHECKING:
     from booster_ray.track.uploader import Uploader
@@ -40,8 +41,11 @@ def main(argv: list[str]) -> int:
     if args.follow:
         return _follow(args.name, args.storage)
     config, root = _opened(args.name, args.storage)
-    with (root / LOCK).open("w") as lock:
-        return _send(config, root, lock)
+    lock = try_lock(root / LOCK)
+    if lock is None:
+        raise ConfigError(str(root), f"is being tracked by {holder(root / LOCK)}")
+    with lock:
+        return _send(config, root)
 
 
 def _opened(name: str, storage: str) -> tuple[Config, Path]:
@@ -59,14 +63,10 @@ def _opened(name: str, storage: str) -> tuple[Config, Path]:
     raise ConfigError("command line", "NAME", f"no run '{name}' in {storage}, {known}")
 
 
-def _send(config: Config, root: Path, lock: IO[str]) -> int:
+def _send(config: Config, root: Path) -> int:
     """All that is left, however long it takes."""
     from booster_ray.store.sweep_mirror import collect
 
-    try:
-        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except OSError:
-        raise ConfigError(str(root), "is being tracked by another process") from None
     collect(config, root)
     uploaders = _uploaders(config, root)
     for uploader in uploaders:
@@ -89,8 +89,8 @@ def _follow(name: str, storage: str) -> int:
     for received in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGUSR1):
         signal.signal(received, signal.SIG_IGN)
     logging.basicConfig(handlers=[_quiet_about_logins()])
-    lock = (Path(storage) / name / LOCK).open("w")
-    fcntl.flock(lock, fcntl.LOCK_EX)  # the one before may still be closing
+    held = ExitStack()  # to the end of the process; the one before may still be closing
+    held.enter_context(locked(Path(storage) / name / LOCK, math.inf))
     while not any((Path(storage) / name / marker).is_file() for marker in (SWEEP, CONFIG)):
         if select.select([sys.stdin], [], [], WAIT_SECONDS)[0]:
             return 0  # nothing has begun

@@ -7,7 +7,6 @@ itself can load and serve it without unpickling anything; our own files lie besi
 
 from __future__ import annotations
 
-import fcntl
 import hashlib
 import logging
 import os
@@ -21,6 +20,7 @@ from urllib.parse import urlsplit, urlunsplit
 
 from booster_ray.policy.model_card import summary
 from booster_ray.store.database import SQLITE, sqlite_path, sqlite_url
+from booster_ray.store.lock import locked
 from booster_ray.store.model_folder import ONNX, checksum, tags
 from booster_ray.track.registry import Version, plainly, with_latest
 from booster_ray.track.versions import LATEST
@@ -301,6 +301,5 @@ def _only_one(database: Path) -> Iterator[None]:
     database.parent.mkdir(parents=True, exist_ok=True)
     digest = hashlib.sha256(str(database.absolute()).encode()).hexdigest()[:16]
     name = f"booster_ray-{os.getuid()}-{digest}.lock"
-    with (Path(tempfile.gettempdir()) / name).open("w") as lock:
-        fcntl.flock(lock, fcntl.LOCK_EX)
+    with locked(Path(tempfile.gettempdir()) / name):
         yield

@@ -195,7 +195,8 @@ def _kept(config: Config, origin: Origin) -> Replay | None:
         if {"added", "rows"} <= tree["replay"].keys():
             most = int(share * config.ddpg.replay_size)
             return _replay(config, newest(tree["replay"], most))
-    _log.warning("ddpg.pretrain_share: not used, because no replay stands beside %s", origin.path)
+    text = "ddpg.pretrain_share: not used, because no replay stands beside %s (a sweep keeps them "
+    _log.warning(text + "with checkpoint.keep_replay=true)", origin.path)
     return None
 
 

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import logging
+import math
 from collections.abc import Callable
 from typing import Any
 
 import numpy as np
 
 from booster_ray.rl.ddpg.team import Team
+from booster_ray.runtime.watchdog import allowing, progress
 from booster_ray.store.checkpoint import Tree
 from booster_ray.train.host_collector import HostCollector
 
@@ -103,11 +105,13 @@ def follow(collector: GroupCollector, report: Callable[[], object]) -> None:
         report: called when the leader makes a report that it had announced.
     """
     while True:
-        call, *arguments = collector.team.share(None)
+        with allowing(math.inf):  # the leader evaluates and saves alone, as long as that takes
+            call, *arguments = collector.team.share(None)
         if call == "report":
             report()
             continue
         collector.answer(call, *arguments)
+        progress()
         if call == "close":
             return
 

@@ -56,9 +56,14 @@ def resources(config: Config) -> dict[str, float]:
 
 
 def fit_in_worker(
-    config: Config, directory: Path, stop_file: Path, callbacks: Sequence[Any] = ()
+    config: Config,
+    directory: Path,
+    stop_file: Path,
+    callbacks: Sequence[Any] = (),
+    attempt: str | None = None,
 ) -> None:
-    """Run under Ray Train workers; ``callbacks`` are Ray Train's and hear every report.
+    """Run under Ray Train workers; ``callbacks`` are Ray Train's and hear every report, ``attempt``
+    is the attempt's id (None: make one).
 
     The checkpoint is the run directory's own, so a run may change its binding on resume. While
     this waits, a signal or another notice that this process gets makes the worker save and end.
@@ -69,9 +74,10 @@ def fit_in_worker(
     """
     from ray import train
 
-    from booster_ray.store.failure import read_attempts
+    from booster_ray.store.attempts import attempt_ended, new_attempt, share_attempts
     from booster_ray.train.preemption import NOTICE_FILE, Preempted, Watch
 
+    attempt = attempt or new_attempt(directory)
     trainer = _trainer(
         config,
         train_loop_config={
@@ -79,6 +85,7 @@ def fit_in_worker(
             "directory": str(directory),
             "stop_file": str(stop_file),
             "typed_in": os.getcwd(),
+            "attempt": attempt,
         },
         scaling_config=train.ScalingConfig(
             num_workers=config.trainer.workers,
@@ -93,13 +100,14 @@ def fit_in_worker(
     )
     # Ray's handler of Ctrl-C would end the workers; ours lets them save.
     trainer._register_sigint_handler = lambda controller: None
-    before = len(read_attempts(directory))
     with Watch(config.trainer, (directory / NOTICE_FILE).touch):
         try:
             trainer.fit()
         except train.TrainingFailedError as error:
-            if len(attempts := read_attempts(directory)) > before:
-                raise Preempted(attempts[-1]["text"]) from error
+            share_attempts(config, directory)  # the worker may have its own disk
+            ended = attempt_ended(directory, attempt)
+            if ended and ended["how"] == "preempted":
+                raise Preempted(ended["text"]) from error
             raise
 
 
@@ -126,6 +134,7 @@ def _work(loop_config: dict[str, Any]) -> None:
     from ray import train
 
     from booster_ray.train.preemption import NOTICE_FILE, Watch, train_preemptibly
+    from booster_ray.train.stall import ended_if_stalled
 
     work_in(loop_config["typed_in"])
     settle()
@@ -141,12 +150,16 @@ def _work(loop_config: dict[str, Any]) -> None:
         if team.rank > 0:
             # The leader alone saves: a notice that another worker gets is passed on to it.
             note_stderr(config, directory, str(team.rank))
-            with Watch(config.trainer, (directory / NOTICE_FILE).touch), recorded(directory):
+            with (
+                Watch(config.trainer, (directory / NOTICE_FILE).touch),
+                recorded(directory),
+                ended_if_stalled(config, directory, loop_config["attempt"]),
+            ):
                 follow(make_collector(config, None, team), lambda: train.report({}))
             return
         report = announce(team, report)
     note_stderr(config, directory, "0")
-    train_preemptibly(config, directory, stop_file, report)
+    train_preemptibly(config, directory, stop_file, report, loop_config["attempt"])
 
 
 class WorkerDied(RuntimeError):

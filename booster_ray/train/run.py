@@ -9,19 +9,20 @@ storage the directory is copied there, and fetched from there where it is not.
 
 from __future__ import annotations
 
-import fcntl
 import json
 import threading
 import time
 import warnings
 from collections.abc import Callable, Iterator
+from contextlib import ExitStack
 from pathlib import Path
-from typing import IO, Any
+from typing import Any
 
 from booster_ray.config import Config, ConfigError, load
 from booster_ray.config.models import value
 from booster_ray.store import checkpoint
 from booster_ray.store.checkpoint import CheckpointError
+from booster_ray.store.checkpoint.retention import WITHOUT_REPLAY, retire
 from booster_ray.store.checkpoint.store import discard
 from booster_ray.store.durable import replace_text
 from booster_ray.store.failure import (
@@ -35,12 +36,15 @@ from booster_ray.store.files import (
     CONFIG,
     PROGRESS,
     RECORDS,
+    RUN_LOCK,
+    TRIALS,
     best_checkpoint,
     keep_run_id,
     read_progress,
 )
 from booster_ray.store.folder import WRITER, mirror_of, place_of
 from booster_ray.store.lease import take
+from booster_ray.store.lock import locked
 from booster_ray.store.mirror import Mirror, token_in, write_epoch
 from booster_ray.store.remote import StorageError, is_remote
 from booster_ray.store.writer import Writer
@@ -89,22 +93,20 @@ class Run:
         """Of the newest iteration; says what checkpoints cost."""
 
     def __iter__(self) -> Iterator[dict[str, float]]:
-        with storing():
-            self.directory.mkdir(parents=True, exist_ok=True)
-            lock = (self.directory / ".lock").open("w")
-        with lock:
-            writer = self._opened(lock)
+        with ExitStack() as held:
+            writer = self._opened(held)
             try:
                 with recorded(self.directory):
                     yield from self._sound(writer)
             finally:
                 writer.close()
 
-    def _opened(self, lock: IO[str]) -> Writer:
+    def _opened(self, held: ExitStack) -> Writer:
         try:
             with storing():
+                self.directory.mkdir(parents=True, exist_ok=True)
                 # A run whose driver died may still be writing for a moment: wait until it is gone.
-                fcntl.flock(lock, fcntl.LOCK_EX)
+                held.enter_context(locked(self.directory / RUN_LOCK))
                 place = place_of(self._config, self.directory)
                 # Whoever asks for the run last has it: an attempt before this one may still live,
                 # cut off from its driver.
@@ -135,6 +137,9 @@ class Run:
             self._rewind(metadata.get("env_steps") if found else None)
             self._run_id = keep_run_id(self.directory, metadata.get("run_id"))
             best = self._best_score(writer, tree, metadata)
+        if metadata.get(WITHOUT_REPLAY):
+            self._must_be_over(found)
+            return
         wall, last_save = metadata.get("wall_seconds", 0.0), time.monotonic()
         began = time.monotonic()
         loop = self._loop(tree)
@@ -161,12 +166,28 @@ class Run:
                         writer.retry()
                     if self.interrupted or loop.finished:
                         writer.finish()
+                    if loop.finished and self._is_last():
+                        retire(self.directory)
                 yield metrics
                 if self.interrupted:
                     return
                 began = time.monotonic()
         finally:
             loop.close()
+
+    def _is_last(self) -> bool:
+        """Whether nothing is left to do for this run once its budget is spent."""
+        return self.directory.parent.name == TRIALS and not self._config.checkpoint.keep_replay
+
+    def _must_be_over(self, found: Any) -> None:
+        """Refuse to train on from a checkpoint whose replay was dropped."""
+        _, metadata, path = found
+        budget = self._config.training.env_steps
+        if metadata["env_steps"] < budget:
+            raise CheckpointError(
+                f"{path}: was kept without its replay, and cannot go on to {budget} env steps; "
+                "begin another sweep with checkpoint.keep_replay=true"
+            )
 
     def _loop(self, tree: dict[str, Any] | None) -> Any:
         # JAX and torch load here, after the caller has set the runtime's environment.

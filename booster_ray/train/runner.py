@@ -10,6 +10,7 @@ from booster_ray.config import Config
 from booster_ray.evaluate.scores import Interrupted, make_evaluator
 from booster_ray.rl import guards
 from booster_ray.rl.guards import EntropyWatch
+from booster_ray.runtime.watchdog import progress
 from booster_ray.store.checkpoint import Tree
 from booster_ray.train.collector import Collector
 from booster_ray.train.report import RATES, Loop, Report, TrainingDiverged
@@ -82,6 +83,7 @@ class Runner:
         saved, started, began = self._env_steps, time.monotonic(), self._env_steps
         while not self.finished:
             collector.advance(self._env_steps)
+            progress()
             self._env_steps += collector.stride
             on_time = self._crossed(config.training.report_every)
             if not (on_time or self._interrupt.is_set()):

@@ -10,7 +10,7 @@ from types import TracebackType
 from typing import Any, Self
 
 from booster_ray.config import Config
-from booster_ray.store.failure import read_attempts
+from booster_ray.store.attempts import read_attempts
 from booster_ray.store.files import SYSTEM
 from booster_ray.track.metrics import RayMetrics
 from booster_ray.track.monitor import Monitor

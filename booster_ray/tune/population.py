@@ -20,12 +20,15 @@ from optuna.trial import TrialState
 
 from booster_ray.config import Choice, Distribution, IntRange, Sweep
 from booster_ray.store.durable import replace_text
+from booster_ray.store.failure import storing
 from booster_ray.store.files import (
     ATTEMPTS,
+    ATTEMPTS_ARRAY,
     CONFIG,
     FAILURE_FILES,
     PROGRESS,
     RUN_ID,
+    STALL,
     SYSTEM,
     read_progress,
 )
@@ -43,7 +46,8 @@ FACTORS = (0.8, 1.25)
 """A setting is multiplied by one of these."""
 RESAMPLED = 0.25
 """Chance that a setting is drawn anew instead."""
-OWN = {CONFIG, PROGRESS, ATTEMPTS, *FAILURE_FILES, RUN_ID, SYSTEM, "mlflow_run", "videos"}
+OWN = {CONFIG, PROGRESS, ATTEMPTS, ATTEMPTS_ARRAY, *FAILURE_FILES, RUN_ID, SYSTEM}
+OWN |= {"mlflow_run", "videos", STALL}
 """What a member keeps when it copies another, besides its best checkpoint."""
 
 Params = dict[str, Any]
@@ -107,7 +111,8 @@ class PopulationSearch(RetryingSearch):
             self._write(self._generations)
             for target, source in now["copied"].items():
                 copy_run(self._directory(source), self._directory(int(target)))
-        ready: Generation = {**now, "ready": True}
+        ready = now.copy()
+        ready["ready"] = True
         self._write([*self._generations[:-1], ready])
         self._generations[-1] = ready
         self._left = self._alive()
@@ -220,6 +225,7 @@ def _perturbed(found: Distribution, value: Any, rng: np.random.Generator) -> Any
     return round(inside) if isinstance(found, IntRange) else inside
 
 
+@storing()
 def copy_run(source: Path, target: Path) -> None:
     """Put the checkpoints of ``source`` in the place of the target's; cut short, do it again."""
     fresh = target.with_name(f".{target.name}.copy")

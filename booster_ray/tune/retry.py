@@ -7,21 +7,27 @@ from dataclasses import dataclass
 from itertools import takewhile
 from pathlib import Path
 
-from booster_ray.store.durable import replace_text
-from booster_ray.store.failure import (
+from booster_ray.store.attempts import (
     Attempt,
     How,
     add_attempt,
+    attempt_ended,
+    new_attempt,
+    read_attempts,
+)
+from booster_ray.store.durable import replace_text
+from booster_ray.store.failure import (
     forget_failure,
     forget_stderr,
+    last_stacks,
     last_words,
-    read_attempts,
     read_failure,
 )
-from booster_ray.store.files import ERROR
+from booster_ray.store.files import ERROR, STALL
+from booster_ray.train.stall import STALLED
 from booster_ray.tune.trial import trial_directory
 
-SAME: dict[How, int] = {"error": 3, "died": 5, "storage": 10}
+SAME: dict[How, int] = {"error": 3, "died": 5, "stalled": 5, "storage": 10}
 """So many attempts that end the same way, without one more report between them, are enough.
 
 A process that vanishes does not say at which step: it may have been killed from outside, again
@@ -35,6 +41,8 @@ _REASONS = (
 """Lines in Ray's errors that say more than that a process has died."""
 LONGEST_WAIT = 60.0
 DIED = "the trial's process died"
+LOST: dict[How, str] = {"died": DIED, "stalled": STALLED}
+"""How the texts of attempts begin whose process is gone; they count alike."""
 
 
 @dataclass(frozen=True)
@@ -59,11 +67,13 @@ class Retries:
 
     def __init__(self, root: Path, max_failures: int) -> None:
         self._root, self._max_failures = root, max_failures
-        self._known: dict[int, int] = {}
-        """Trial -> attempts recorded when its newest one began."""
+        self._begun: dict[int, str] = {}
+        """Trial -> id of its newest attempt."""
 
-    def begin(self, number: int) -> None:
+    def begin(self, number: int) -> str:
         """Before an attempt: forget the last error, so that an error found later is this one's.
+
+        Returns the attempt's id, by which its process records its end.
 
         Raises:
             OSError: the trial's directory cannot be reached.
@@ -71,7 +81,8 @@ class Retries:
         directory = trial_directory(self._root, number)
         forget_failure(directory)
         forget_stderr(directory)
-        self._known[number] = len(read_attempts(directory))
+        self._begun[number] = new_attempt(directory)
+        return self._begun[number]
 
     def judge(self, number: int) -> RetryDecision:
         """After an attempt that ended in an error or with its process.
@@ -80,20 +91,20 @@ class Retries:
             OSError: the trial's directory cannot be reached.
         """
         directory = trial_directory(self._root, number)
+        attempt = self._begun.pop(number)
+        if attempt_ended(directory, attempt) is None:  # it could not say so itself
+            add_attempt(directory, attempt, *_ending(directory))
         attempts = read_attempts(directory)
-        if len(attempts) > self._known.get(number, 0) and attempts[-1]["how"] == "preempted":
-            return RetryDecision(
-                0.0, attempts[-1]["text"]
-            )  # it made way in time, and said so itself
-        how, text = _ending(directory)
-        attempts = add_attempt(directory, how, text)
-        self._known[number] = len(attempts)
-        alike = len(list(takewhile(lambda one: _same(one, attempts[-1]), reversed(attempts))))
+        ended = next(one for one in attempts if one["id"] == attempt)
+        how, text = ended["how"], ended["text"]
+        if how == "preempted":  # it made way in time
+            return RetryDecision(0.0, text)
+        alike = len(list(takewhile(lambda one: _same(one, ended), reversed(attempts))))
         errors = sum(one["how"] == "error" for one in attempts)
         if alike >= SAME[how] or (how == "error" and errors > self._max_failures):
-            if how == "died":
-                times = f" {alike} times after {attempts[-1]['env_steps']} env steps"
-                text = text.replace(DIED, DIED + times, 1)
+            if how in LOST:
+                times = f" {alike} times after {ended['env_steps']} env steps"
+                text = text.replace(LOST[how], LOST[how] + times, 1)
                 replace_text(directory / ERROR, text)
             return RetryDecision(None, text, storage=how == "storage")
         wait = 0.0 if alike == 1 or how == "error" else min(2.0 ** (alike - 2), LONGEST_WAIT)
@@ -105,6 +116,9 @@ def _ending(directory: Path) -> tuple[How, str]:
     found = read_failure(directory)
     if found and found.how != "died":
         return ("storage" if found.how == "storage" else "error"), found.text
+    if stacks := last_stacks(directory):  # what hung held Python's lock: nobody else could say
+        replace_text(directory / STALL, stacks)
+        return "stalled", f"{STALLED}: no progress, in code that held Python's lock, see {STALL}"
     words = last_words(directory) or (found.text if found else "")
     return "died", f"{DIED}: {words}" if words else DIED
 
@@ -123,6 +137,8 @@ def reason(told: str) -> str:
 
 
 def _same(one: Attempt, other: Attempt) -> bool:
-    return all(one[key] == other[key] for key in ("how", "env_steps")) and (
-        _kind(one["text"]) == _kind(other["text"])
-    )
+    if one["env_steps"] != other["env_steps"]:
+        return False
+    if one["how"] in LOST and other["how"] in LOST:
+        return True
+    return one["how"] == other["how"] and _kind(one["text"]) == _kind(other["text"])

@@ -14,6 +14,7 @@ from ray.tune.search import Searcher
 from booster_ray.config import Sweep
 from booster_ray.store.durable import replace_text
 from booster_ray.store.files import ERROR
+from booster_ray.store.lock import retired
 from booster_ray.store.sweep_mirror import SweepMirror
 from booster_ray.tune.patience import patiently, reachable
 from booster_ray.tune.retry import Retries
@@ -84,10 +85,12 @@ class RetryingSearch(Searcher):
             busy = self._numbers or self._waiting or not self.exhausted()
             return None if busy else Searcher.FINISHED
         chosen = number
-        patiently(lambda: self._retries.begin(chosen))
+        directory = trial_directory(self._root, chosen)
+        patiently(lambda: self._sharing.share_attempts(directory))
+        attempt = patiently(lambda: self._retries.begin(chosen))
         patiently(self._sharing.share)
         self._numbers[trial_id] = number
-        return patiently(lambda: self.config_of(chosen))
+        return {**patiently(lambda: self.config_of(chosen)), "attempt": attempt}
 
     def _due(self) -> int | None:
         now = time.monotonic()
@@ -113,6 +116,7 @@ class RetryingSearch(Searcher):
 
     def _judge(self, number: int) -> None:
         verdict = patiently(lambda: self._retries.judge(number))
+        patiently(lambda: self._sharing.share_attempts(trial_directory(self._root, number)))
         if verdict.wait is not None:
             self._waiting.append((time.monotonic() + verdict.wait, number))
         elif verdict.storage:
@@ -155,6 +159,8 @@ class StudySearch(RetryingSearch):
         unfinished = study.get_trials(deepcopy=False, states=(TrialState.RUNNING,))
         self._unfinished = [trial.number for trial in unfinished]
         self._asked = len(study.get_trials(deepcopy=False))
+        self._over: set[int] = set()
+        """Trials told of, whose processes may be ending yet."""
 
     def next_trial(self) -> int | None:
         """See :class:`RetryingSearch`."""
@@ -183,6 +189,10 @@ class StudySearch(RetryingSearch):
             directory.mkdir(parents=True, exist_ok=True)
             replace_text(directory / ERROR, "no finite score was reached")
         tell(self._study, number, values)
+        # A trial that the scheduler stops could not drop its replay itself.
+        if not self._sweep.base().checkpoint.keep_replay:
+            over = {number, *self._over}
+            self._over = {one for one in over if not retired(trial_directory(self._root, one))}
 
     def failed(self, number: int) -> None:
         """Tell the failure."""

@@ -21,6 +21,7 @@ from booster_ray import __version__
 from booster_ray.config import Config, Sweep
 from booster_ray.runtime.signals import keep_listening, stop_signals
 from booster_ray.store.durable import replace_text
+from booster_ray.store.failure import storing
 from booster_ray.store.files import ERROR, best_checkpoint, read_progress
 from booster_ray.store.gate_results import label
 from booster_ray.store.lease import Lease
@@ -99,6 +100,7 @@ class SweepRunner:
         """Every trial of the study, from its run directory."""
         return [self.record(trial) for trial in self.study.get_trials(deepcopy=False)]
 
+    @storing()
     def record(self, trial: FrozenTrial, status: Status | None = None) -> TrialRecord:
         """One trial, from its run directory; ``status`` is that of a trial that has not ended."""
         directory = trial_directory(self.root, trial.number)
@@ -284,7 +286,7 @@ class _View(tune.Callback):
         # The run cannot say itself why it was killed; Ray may know more.
         if died and (why := reason(_error_of(trial))):
             path = trial_directory(self._runner.root, record.number) / ERROR
-            replace_text(path, f"{record.error}; {why}")
+            patiently(lambda: replace_text(path, f"{record.error}; {why}"))
             self._refresh(trial, "ERROR")
 
     def _refresh(self, trial: Any, status: Status) -> TrialRecord:

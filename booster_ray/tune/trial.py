@@ -18,6 +18,7 @@ from booster_ray.store.failure import WAITING, last_env_steps, note_stderr, reco
 from booster_ray.store.files import CONFIG, FAILURE_FILES, STOP_FILE
 from booster_ray.store.folder import publish, work_in
 from booster_ray.train.preemption import train_preemptibly
+from booster_ray.train.stall import ended_if_stalled
 
 
 def trial_directory(root: Path, number: int) -> Path:
@@ -29,7 +30,7 @@ def run_trial(config: dict[str, Any]) -> None:
     """One attempt at a trial, from its newest checkpoint on.
 
     ``config``: ``root`` (the sweep's folder on the driver's machine), its ``storage`` and ``name``,
-    ``number`` and ``params`` (the suggestion), ``typed_in`` (see
+    ``number`` and ``params`` (the suggestion), ``attempt`` (its id), ``typed_in`` (see
     :func:`booster_ray.store.folder.work_in`), and for a member of a population ``until``, the env
     steps at which its generation ends. ``claims`` is for :class:`TrialProcess`.
 
@@ -50,20 +51,21 @@ def run_trial(config: dict[str, Any]) -> None:
         resolved = _until(resolved, config["until"])
         directory.mkdir(parents=True, exist_ok=True)
         replace_text(directory / CONFIG, resolved.to_yaml())
+    attempt, stop_file = config["attempt"], root / STOP_FILE
     if resolved.trainer.workers:
         from ray.tune.integration.ray_train import TuneReportCallback
 
         from booster_ray.train.ray_train import fit_in_worker
 
-        fit_in_worker(resolved, directory, root / STOP_FILE, [TuneReportCallback()])
+        fit_in_worker(resolved, directory, stop_file, [TuneReportCallback()], attempt)
     else:
-        train_preemptibly(resolved, directory, root / STOP_FILE, tune.report)
+        train_preemptibly(resolved, directory, stop_file, tune.report, attempt)
     finished = last_env_steps(directory) >= resolved.training.env_steps
     if finished and "robustness" in resolved.tune.objectives:
         from booster_ray.store.files import ROBUSTNESS
         from booster_ray.tune.robustness import measure_robustness
 
-        with _recorded(resolved, directory):
+        with _recorded(resolved, directory), ended_if_stalled(resolved, directory, attempt):
             measure_robustness(resolved, directory)
         publish(resolved, directory / ROBUSTNESS)
 
@@ -82,8 +84,11 @@ def _recorded(config: Config, directory: Path) -> Iterator[None]:
 
 
 def _until(config: Config, env_steps: int) -> Config:
+    """A member's config up to the end of a generation; another may go on from its replay."""
     training = config.training.model_copy(update={"env_steps": env_steps})
-    return config.model_copy(update={"training": training})
+    keep = config.checkpoint.keep_replay or env_steps < config.training.env_steps
+    checkpoint = config.checkpoint.model_copy(update={"keep_replay": keep})
+    return config.model_copy(update={"training": training, "checkpoint": checkpoint})
 
 
 class TrialProcess(wrap_function(run_trial)):  # type: ignore[misc]

@@ -147,7 +147,7 @@ PBT: dict[str, Any] = {
     },
     "training": {"env_steps": 300, "report_every": 150},
     "evaluation": {"every": 150},
-    "checkpoint": {"every_env_steps": 150},
+    "checkpoint": {"every_env_steps": 150, "keep_replay": True},
     # Members wait for one another, so that two at a time come out as one after another.
     "tune": {"trials": 2, "max_concurrent": 2, "scheduler": "pbt", "perturb_env_steps": 150,
              "gate_trials": 0},
@@ -156,7 +156,7 @@ SWEEP: dict[str, Any] = {
     "name": "sweep",
     "training": {"env_steps": 600, "report_every": 150},
     "evaluation": {"every": 150},
-    "checkpoint": {"every_env_steps": 300},
+    "checkpoint": {"every_env_steps": 300, "keep_replay": True},
     "rewards": {"height": {"search": "uniform", "low": 0.5, "high": 2.0}},
     "randomization": {"level": {"search": "choice", "values": [0, 1]}},
     # Each learning rate is compiled anew: two of them are enough.

@@ -13,8 +13,8 @@ from optuna.trial import TrialState
 from booster_ray.config import Config, load
 from booster_ray.store import folder, sweep_mirror
 from booster_ray.store import remote as storage
-from booster_ray.store.failure import add_attempt, read_attempts
-from booster_ray.store.files import ERROR, PROGRESS, STOP_FILE, SWEEP
+from booster_ray.store.attempts import add_attempt, new_attempt, read_attempts
+from booster_ray.store.files import ATTEMPTS, ERROR, PROGRESS, STOP_FILE, SWEEP
 from booster_ray.store.sweep_mirror import SweepMirror, collect, sweep_on_this_machine
 from booster_ray.tune.study import ask, open_study
 
@@ -77,8 +77,8 @@ def test_records_of_a_trial_elsewhere_come_back_unless_ours_say_more(
     away = there.root(config) / "trials" / "0000"
     record(away, 300)
     (away / ERROR).write_text("ValueError: x")
-    add_attempt(away, "preempted", "SIGTERM", 0.1)
-    for name in (PROGRESS, ERROR, "attempts.json"):
+    add_attempt(away, new_attempt(away), "preempted", "SIGTERM", 0.1)
+    for name in (PROGRESS, ERROR, ATTEMPTS):
         folder.publish(config, away / name)
     root = here.root(config)
     mine = root / "trials" / "0000"

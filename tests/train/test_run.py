@@ -25,7 +25,14 @@ from booster_ray.store import checkpoint, writer
 from booster_ray.store.checkpoint import CheckpointError, store
 from booster_ray.store.checkpoint.leaves import flatten
 from booster_ray.store.failure import read_failure
-from booster_ray.store.files import CONFIG, ERROR, PROGRESS, best_checkpoint, read_progress
+from booster_ray.store.files import (
+    CONFIG,
+    ERROR,
+    PROGRESS,
+    RUN_LOCK,
+    best_checkpoint,
+    read_progress,
+)
 from booster_ray.store.remote import RemoteFolder, StorageError
 from booster_ray.train import pretrain, runner
 from booster_ray.train.run import Run
@@ -200,9 +207,13 @@ def test_minutes_ask_for_checkpoints_too(tmp_path: Path) -> None:
 
 
 def test_a_finished_run_is_left_as_it_is(copied: Path) -> None:
-    before = {p: p.read_bytes() for p in copied.rglob("*") if p.is_file()}
+    def content() -> dict[Path, bytes]:
+        files = (p for p in copied.rglob("*") if p.is_file() and p.name != RUN_LOCK)
+        return {p: p.read_bytes() for p in files}
+
+    before = content()
     assert list(Run(SETTINGS, copied)) == []
-    assert {p: p.read_bytes() for p in copied.rglob("*") if p.is_file()} == before
+    assert content() == before
 
 
 # --- another config ---
@@ -505,3 +516,29 @@ def test_one_run_at_a_time(tmp_path: Path) -> None:
     first.close()  # type: ignore[attr-defined]
     waiting.join(60)
     assert second[-1]["env_steps"] == 420
+
+
+def test_a_finished_trial_keeps_no_replay_and_a_single_run_does(
+    tmp_path: Path, copied: Path
+) -> None:
+    assert "rows" in checkpoint.load(copied / LAST)[0]["replay"]
+    trial = tmp_path / "sweep" / "trials" / "0000"
+    finish(trial)
+    (newest,) = trial.glob("step_*")
+    assert "rows" not in checkpoint.load(newest)[0]["replay"]
+    assert not list((trial / "segments").iterdir()) and best_checkpoint(trial)
+    assert list(Run(SETTINGS, trial)) == []  # another attempt, whose driver did not hear of its end
+    assert len(read_progress(trial)) == len(read_progress(copied))
+    more = SETTINGS.training.model_copy(update={"env_steps": 480})
+    (trial / CONFIG).write_text(SETTINGS.model_copy(update={"training": more}).to_yaml())
+    longer = SETTINGS.model_copy(update={"training": more})
+    with pytest.raises(CheckpointError, match=r"without its replay.*checkpoint\.keep_replay=true"):
+        list(Run(longer, trial))
+
+
+def test_a_trial_that_is_to_keep_its_replay_does(tmp_path: Path) -> None:
+    checkpointing = SETTINGS.checkpoint.model_copy(update={"keep_replay": True})
+    trial = tmp_path / "trials" / "0000"
+    list(Run(SETTINGS.model_copy(update={"checkpoint": checkpointing}), trial))
+    assert "rows" in checkpoint.load(trial / LAST)[0]["replay"]
+    assert list(Run(SETTINGS, trial)) == []  # it may change its mind

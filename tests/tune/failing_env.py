@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import time
 from typing import Any
 
 import gymnasium
@@ -51,6 +52,17 @@ class Disk(Failing):
         raise OSError(5, "Input/output error", "/mnt/maps/field.png")
 
 
+class Hang(Failing):
+    """Waits for ever, in the first process that comes so far."""
+
+    def fail(self) -> None:
+        try:
+            os.close(os.open(os.environ[SOUND], os.O_CREAT | os.O_EXCL))
+        except FileExistsError:
+            return
+        time.sleep(3600)
+
+
 class Abort(Failing):
     """A C library of its ends the process."""
 
@@ -59,5 +71,5 @@ class Abort(Failing):
         os.abort()
 
 
-for kind in (Disk, Abort):
+for kind in (Disk, Hang, Abort):
     gymnasium.register(f"failing/{kind.__name__}-v0", kind)

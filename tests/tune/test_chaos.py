@@ -13,7 +13,7 @@ import pytest
 from chaos import KINDS, Chaos, Machines
 from optuna.trial import TrialState
 
-from booster_ray.store.failure import read_attempts
+from booster_ray.store.attempts import read_attempts
 
 TRIALS, STEPS = 6, 6000
 WORK = (

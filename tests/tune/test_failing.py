@@ -10,7 +10,8 @@ import driving
 import pytest
 from optuna.trial import TrialState
 
-from booster_ray.store.failure import read_attempts, read_failure
+from booster_ray.store.attempts import read_attempts
+from booster_ray.store.failure import read_failure
 
 TESTS = Path(__file__).parents[1]
 SMALL = (
@@ -86,6 +87,34 @@ def test_some_trials_fail(tmp_path: Path) -> None:
     assert "Leaderboard, best policy and report" in output
     last = output.splitlines()[-1]
     assert last.startswith("warning: 2 of 3 trials failed: trial 000") and RAISED in last
+
+
+@pytest.mark.parametrize("workers", [0, pytest.param(1, marks=pytest.mark.slow)])
+def test_a_trial_that_hangs_is_ended_and_made_again(tmp_path: Path, workers: int) -> None:
+    code, output = run(
+        "debug", f"storage={tmp_path}", world("Hang"), *SMALL, *SWEPT, "tune.trials=1",
+        f"trainer.workers={workers}", "trainer.stall_minutes=0.25", "tune.max_failures=0",
+        SOUND_TRIAL=str(tmp_path / "hung"),
+    )  # fmt: skip
+    assert code == 0, output
+    directory = tmp_path / "debug" / "trials" / "0000"
+    (attempt,) = read_attempts(directory)
+    assert attempt["how"] == "stalled" and attempt["env_steps"] > 0
+    assert attempt["text"].startswith("the trial's process stalled: no progress for 0.25 minutes")
+    assert "in failing_env.py:" in attempt["text"]
+    assert 'failing_env.py", line' in (directory / "stall.txt").read_text()
+    board = json.loads((tmp_path / "debug" / "leaderboard.json").read_text())
+    assert [row["status"] for row in board] == ["TERMINATED"]
+
+
+def test_a_run_that_hangs_ends_and_says_where(tmp_path: Path) -> None:
+    hung = {"SOUND_TRIAL": str(tmp_path / "hung")}
+    config = ("debug", f"storage={tmp_path}", "name=one", world("Hang"), *SMALL)
+    code, output = run(*config, "trainer.stall_minutes=0.25", module="train", **hung)
+    assert code == 1 and "no progress for 15 s, in failing_env.py:" in output, output
+    code, output = run("--resume", "one", "--storage", str(tmp_path), module="train", **hung)
+    assert code == 0, output
+    assert [a["how"] for a in read_attempts(tmp_path / "one")] == ["stalled"]
 
 
 @pytest.mark.slow

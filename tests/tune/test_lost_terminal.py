@@ -15,7 +15,7 @@ import driving
 import psutil
 import pytest
 
-from booster_ray.store.failure import read_attempts
+from booster_ray.store.attempts import read_attempts
 
 LONG = (
     "training.env_steps=100_000", "checkpoint.every_env_steps=100_000", "tune.trials=2",

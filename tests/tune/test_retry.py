@@ -9,13 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from booster_ray.store.failure import (
-    add_attempt,
-    meaningful,
-    read_attempts,
-    record_failure,
-    storing,
-)
+from booster_ray.store.attempts import add_attempt, read_attempts
+from booster_ray.store.failure import meaningful, record_failure, storing
 from booster_ray.store.files import ERROR, PROGRESS
 from booster_ray.tune.retry import Retries, RetryDecision, reason
 
@@ -29,7 +24,7 @@ def attempt(
 ) -> RetryDecision:
     """One attempt at trial 0 that ends after ``at`` env steps; a text is an older release's."""
     directory = root / "trials" / "0000"
-    retries.begin(0)
+    begun = retries.begin(0)
     directory.mkdir(parents=True, exist_ok=True)
     (directory / PROGRESS).write_text(json.dumps({"env_steps": at}) + "\n")
     if isinstance(error, Exception):
@@ -37,7 +32,7 @@ def attempt(
     elif error:
         (directory / ERROR).write_text(error)
     if notice:
-        add_attempt(directory, "preempted", "SIGTERM", 0.5)
+        add_attempt(directory, begun, "preempted", "SIGTERM", 0.5)
     return retries.judge(0)
 
 
@@ -92,6 +87,24 @@ def test_a_process_that_dies_again_and_again_at_one_step_is_given_up(tmp_path: P
     assert [v.wait for v in verdicts] == [0, 1, 2, 4, None] and not verdicts[-1].storage
     error = (tmp_path / "trials" / "0000" / ERROR).read_text()
     assert error == "the trial's process died 5 times after 100 env steps"
+
+
+def test_a_stall_counts_like_a_death_and_both_together(tmp_path: Path) -> None:
+    retries, directory = Retries(tmp_path, max_failures=0), tmp_path / "trials" / "0000"
+    directory.mkdir(parents=True)
+    (directory / PROGRESS).write_text(json.dumps({"env_steps": 100}) + "\n")
+    waits = []
+    for how in ("stalled", "died", "stalled", "died", "stalled"):
+        begun = retries.begin(0)
+        if how == "stalled":
+            add_attempt(
+                directory, begun, how, "the trial's process stalled: no progress, in x.py:3"
+            )
+        waits.append(retries.judge(0).wait)
+    assert waits == [0, 1, 2, 4, None]
+    assert [a["how"] for a in read_attempts(directory)][:3] == ["stalled", "died", "stalled"]
+    told = "the trial's process stalled 5 times after 100 env steps: no progress, in x.py:3"
+    assert (directory / ERROR).read_text() == told
 
 
 def test_storage_that_stays_away_is_not_the_trials_fault(tmp_path: Path) -> None:
@@ -159,6 +172,29 @@ def test_what_a_dying_process_said_is_told(tmp_path: Path) -> None:
     assert [v.wait for v in verdicts] == [0, 1, 2, 4, None]
     told = f"the trial's process died 5 times after 0 env steps: {said}"
     assert (directory / ERROR).read_text() == told
+
+
+HOLDING = """
+import ctypes, faulthandler, sys
+from pathlib import Path
+from booster_ray.config import load
+from booster_ray.store.failure import note_stderr
+note_stderr(load("debug").base(), Path(sys.argv[1]), "trial")
+faulthandler.dump_traceback_later(0.2, exit=True, file=2)
+ctypes.PyDLL(None).sleep(60)
+"""
+
+
+def test_what_only_faulthandler_could_end_has_stalled_too(tmp_path: Path) -> None:
+    directory, log = tmp_path / "trials" / "0000", tmp_path / "worker.err"
+    retries = Retries(tmp_path, max_failures=0)
+    retries.begin(0)
+    with log.open("a") as stream:
+        done = subprocess.run([sys.executable, "-c", HOLDING, str(directory)], stderr=stream)
+    assert done.returncode == 1 and retries.judge(0).wait == 0
+    (attempt,) = read_attempts(directory)
+    assert attempt["how"] == "stalled" and "held Python's lock" in attempt["text"]
+    assert 'File "<string>", line 8 in <module>' in (directory / "stall.txt").read_text()
 
 
 RAY = """:job_id:01000000

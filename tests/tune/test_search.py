@@ -12,9 +12,13 @@ import optuna
 import pytest
 from optuna.trial import TrialState
 from ray.tune.search import Searcher
+from store.ring import Ring
 
 from booster_ray.config import Sweep, load
-from booster_ray.store.files import ERROR, PROGRESS
+from booster_ray.store import checkpoint
+from booster_ray.store.checkpoint.history import load_newest
+from booster_ray.store.files import ERROR, PROGRESS, RUN_LOCK
+from booster_ray.store.lock import try_lock
 from booster_ray.store.sweep_mirror import SweepMirror
 from booster_ray.tune.search import StudySearch
 from booster_ray.tune.stop import Stop
@@ -103,7 +107,8 @@ def test_a_lost_process_is_suggested_again_with_the_same_settings(root: Path) ->
         driver.write(0, env_steps, None)
         driver.search.on_trial_complete(first_id, error=True)
         first_id, again = driver.suggest()
-        assert again == first
+        assert again["attempt"] > first["attempt"]
+        assert {**again, "attempt": first["attempt"]} == first
     driver.write(0, 600, 1.0)
     driver.search.on_trial_complete(first_id, FINISHED)
     assert driver.states() == [TrialState.COMPLETE]
@@ -156,7 +161,8 @@ def test_the_next_driver_takes_what_is_unfinished_first(root: Path) -> None:
     dead.search.on_trial_complete(first, FINISHED)
     alive = Driver(root)
     suggested = [alive.suggest()[1] for _ in range(2)]
-    assert suggested[0] == second and suggested[1]["number"] == 2
+    assert {**suggested[0], "attempt": second["attempt"]} == second
+    assert suggested[1]["number"] == 2
     assert alive.suggest()[1] is None
     assert alive.states() == [TrialState.COMPLETE, TrialState.RUNNING, TrialState.RUNNING]
 
@@ -187,3 +193,21 @@ def test_storage_away_at_the_end_of_a_trial_is_waited_for(root: Path) -> None:
     driver.search.on_trial_complete(trial_id, FINISHED)
     back.join()
     assert driver.states() == [TrialState.COMPLETE]
+
+
+def test_a_trial_that_is_stopped_keeps_no_replay_once_its_process_is_gone(root: Path) -> None:
+    driver = Driver(root, trials=2)
+    (first, _), (second, _) = driver.suggest(), driver.suggest()
+    for number in range(2):
+        driver.write(number, 300, 1.0)
+        ring = Ring(4)
+        checkpoint.save(driver.directory(number) / "step_000000000300", {"replay": ring.tree()})
+    segments = [driver.directory(number) / "segments" for number in range(2)]
+    held = try_lock(driver.directory(0) / RUN_LOCK)
+    assert held is not None
+    driver.search.on_trial_complete(first, {"env_steps": 300})
+    assert list(segments[0].iterdir())  # its process may be writing
+    held.close()
+    driver.search.on_trial_complete(second, {"env_steps": 300})
+    assert not any(list(folder.iterdir()) for folder in segments)
+    assert load_newest(driver.directory(0)) is not None

@@ -12,7 +12,7 @@ import pytest
 from optuna.trial import TrialState
 
 from booster_ray.store import checkpoint
-from booster_ray.store.failure import read_attempts
+from booster_ray.store.attempts import read_attempts
 
 LONGER = ("training.env_steps=9000", "training.report_every=300", "evaluation.every=4500",
           "checkpoint.every_env_steps=300", "tune.scheduler=none")  # fmt: skip

@@ -111,7 +111,7 @@ def _planned(
     """Memory, fit and cost of a sweep, as text and as data."""
     from booster_ray.deploy.doctor.cost import cost, fit
     from booster_ray.deploy.doctor.measure import as_measured, typical
-    from booster_ray.deploy.doctor.memory import checkpoint_mb, heaviest, plan_memory
+    from booster_ray.deploy.doctor.memory import checkpoint_mb, heaviest, plan_memory, sweep_mb
     from booster_ray.tune.plan import plan
 
     found = [one for one in findings if one.check == "memory" and one.details]
@@ -135,11 +135,13 @@ def _planned(
         if not fitting.problem:
             costs.append(cost(expected, name, target, prices, fitting, args.rate))
     lines += ["Machines", *(text.fit_line(*one) for one in fits)]
-    stored = checkpoint_mb(heaviest(sweep, measured, gpu=False), measured)
-    lines.append(text.storage_line(stored, expected.trials))
+    config, trials = heaviest(sweep, measured, gpu=False), expected.trials
+    once = max(1, *(fitting.at_once for name, fitting in fits if name == (args.machine or THIS)))
+    stored = sweep_mb(config, measured, trials, once)
+    lines.append(text.storage_line(checkpoint_mb(config, measured), stored, trials, once))
     lines += text.cost_lines(costs, prices.currency) if costs else []
-    data |= {"cost": [asdict(one) for one in costs], "storage_mb": stored * expected.trials}
-    room = _room(findings, stored * expected.trials)
+    data |= {"cost": [asdict(one) for one in costs], "storage_mb": stored}
+    room = _room(findings, stored)
     found = [*_verdicts(fits, args.machine or THIS), *(() if machine else room)]
     return {**data, "lines": lines, "findings": found}
 

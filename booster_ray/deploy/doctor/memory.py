@@ -113,10 +113,23 @@ def plan_memory(config: Config, measured: Measured, gpu: bool) -> MemoryPlan:
 
 
 def checkpoint_mb(config: Config, measured: Measured) -> float:
-    """What the checkpoints of one trial take in storage: they share the replay's segments."""
+    """What the checkpoints of one trial take while it trains: they share the replay's segments."""
     workers = max(1, config.trainer.workers) if config.stage == "finetune" else 1
     replay = workers * transitions(config) * _row(config, measured) / MB
     return replay + (config.checkpoint.keep + 1) * measured.state
+
+
+def sweep_mb(config: Config, measured: Measured, trials: int, at_once: int) -> float:
+    """What the checkpoints of a sweep take at most, with so many trials under way at once.
+
+    A trial that has ended keeps its best and its newest checkpoint, without replay unless
+    ``checkpoint.keep_replay``; a population's members all go on to the end.
+    """
+    training, population = checkpoint_mb(config, measured), config.tune.scheduler == "pbt"
+    if config.checkpoint.keep_replay or population:
+        return trials * training
+    under_way = min(trials, max(1, at_once))
+    return under_way * training + (trials - under_way) * 2 * measured.state
 
 
 def _row(config: Config, measured: Measured) -> int:

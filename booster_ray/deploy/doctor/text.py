@@ -32,10 +32,12 @@ def _row(host: float, device: float, on_gpu: bool) -> str:
     return f"{host:9,.0f}{device:9,.0f}" if on_gpu else f"{host:9,.0f}"
 
 
-def storage_line(each: float, trials: int) -> str:
-    """What checkpoints take of the storage; ``each`` in MB."""
-    gb = each / 1000
-    return f"Storage: {gb:.3g} GB of checkpoints a trial, {gb * trials:.3g} GB for {trials} trials"
+def storage_line(each: float, whole: float, trials: int, at_once: int) -> str:
+    """What checkpoints take of the storage: of a trial while it trains, and of the sweep, in MB."""
+    return (
+        f"Storage: {each / 1000:.3g} GB of checkpoints a trial while it trains, at most "
+        f"{whole / 1000:.3g} GB for {trials} trials, {at_once} at once"
+    )
 
 
 def fit_line(name: str, fit: Fit) -> str:

@@ -11,6 +11,8 @@ import torch
 import torch.distributed as dist
 from torch import Tensor
 
+from booster_ray.runtime.watchdog import allowing
+
 
 class TeamLost(RuntimeError):
     """Another worker is gone, and with it the team; this one cannot go on alone."""
@@ -27,7 +29,9 @@ def _together() -> Iterator[None]:
         TeamLost: one line.
     """
     try:
-        yield
+        # Who keeps the others waiting is the first whose own time is over, and says where.
+        with allowing(2.0):
+            yield
     except RuntimeError as error:
         raise TeamLost((str(error).splitlines() or [type(error).__name__])[0]) from error
 

@@ -29,7 +29,7 @@ def load_newest(
         CheckpointError: there are checkpoints, and every one is damaged.
         OSError: the directory cannot be listed, so that it is not known whether there are any.
     """
-    candidates = _newest_first(directory, pattern)
+    candidates = newest_first(directory, pattern)
     for path in candidates:
         try:
             return *load(path), path
@@ -53,7 +53,7 @@ def prune(
     if keep < 1:
         raise ValueError(f"keep is {keep}, must be at least 1")
     protected = {path.resolve() for path in protect}
-    for path in _newest_first(directory, pattern)[keep:]:
+    for path in newest_first(directory, pattern)[keep:]:
         if path.resolve() not in protected:
             discard(path)
     drop_unused_segments(directory)
@@ -110,7 +110,8 @@ def _link(source: Path, target: Path) -> None:
     os.replace(temp, target)
 
 
-def _newest_first(directory: Path, pattern: str) -> list[Path]:
+def newest_first(directory: Path, pattern: str) -> list[Path]:
+    """Checkpoints by the last integer in their names. Raises OSError."""
     numbered = [
         (int(numbers[-1]), name, directory / name)
         for name in names_in(directory)

@@ -120,7 +120,7 @@ def load(path: Path, keys: Iterable[str] | None = None) -> tuple[Tree, dict[str,
         CheckpointError: it does not exist, is damaged, is of an unknown format, or holds
             nothing under one of `keys`.
     """
-    body = _read_manifest(path)
+    body = read_manifest(path)
     try:
         entries = _select(path, body["leaves"], keys)
         leaves = {name: _read_leaf(path, entry) for name, entry in entries.items()}
@@ -137,7 +137,7 @@ def segments(path: Path) -> dict[str, list[Segment]]:
             segments hold is not looked at.
     """
     try:
-        entries = _read_manifest(path)["leaves"].items()
+        entries = read_manifest(path)["leaves"].items()
         found = {name: list(entry["segments"]) for name, entry in entries if "segments" in entry}
         for file in (segment["file"] for listed in found.values() for segment in listed):
             log.check_name(path / MANIFEST, file)
@@ -184,7 +184,7 @@ def _write(temp: Path, staged: Staged) -> int:
         os.fsync(stream.fileno())
         written += stream.tell()
     body = {"leaves": entries, "metadata": staged.metadata}
-    manifest = {"format_version": FORMAT_VERSION, "sha256": _digest(body), **body}
+    manifest = {"format_version": FORMAT_VERSION, "sha256": digest(body), **body}
     with (temp / MANIFEST).open("x", encoding="utf-8") as text:
         json.dump(manifest, text, indent=1)
         text.flush()
@@ -196,7 +196,12 @@ def _write(temp: Path, staged: Staged) -> int:
     return written
 
 
-def _read_manifest(path: Path) -> dict[str, Any]:
+def read_manifest(path: Path) -> dict[str, Any]:
+    """``leaves`` and ``metadata`` of a checkpoint, by its own checksum whole.
+
+    Raises:
+        CheckpointError: they are not, or there is none.
+    """
     file = path / MANIFEST
     if not path.is_dir():
         raise CheckpointError(f"{path}: no such checkpoint")
@@ -218,7 +223,7 @@ def _read_manifest(path: Path) -> dict[str, Any]:
             f"{file}: written by a newer version of booster_ray: "
             f"format {version}, this one reads {FORMAT_VERSION}"
         )
-    if manifest.pop("sha256", None) != _digest(manifest):
+    if manifest.pop("sha256", None) != digest(manifest):
         raise CheckpointError(f"{file}: checksum differs from its content's")
     return manifest
 
@@ -247,7 +252,7 @@ def _read_leaf(path: Path, entry: dict[str, Any]) -> Any:
     return read_array(path / name, entry)
 
 
-def _digest(body: dict[str, Any]) -> str:
+def digest(body: dict[str, Any]) -> str:
     """Of the content's text, so that a flipped bit in a scalar is seen as well."""
     return hashlib.sha256(json.dumps(body).encode()).hexdigest()
 

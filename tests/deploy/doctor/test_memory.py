@@ -13,7 +13,7 @@ from booster_ray.config import Config, load
 from booster_ray.deploy.doctor.command import MEMORY, environment
 from booster_ray.deploy.doctor.findings import run_check
 from booster_ray.deploy.doctor.measure import as_measured, typical
-from booster_ray.deploy.doctor.memory import MB, plan_memory
+from booster_ray.deploy.doctor.memory import MB, checkpoint_mb, plan_memory, sweep_mb
 
 FULL = (
     "training.env_steps=420_000", "training.report_every=50_000", "evaluation.every=1_000_000",
@@ -80,3 +80,16 @@ def test_the_plan_is_within_15_percent_of_the_peak(name: str, tmp_path: Path) ->
     quick = plan_memory(config, typical(config), gpu=False).host
     print(f"{name}: planned {plan.host:.0f} MB (quick: {quick:.0f}), used {used:.0f} MB")
     assert plan.host == pytest.approx(used, rel=0.15), (plan.parts, used)
+
+
+def test_trials_that_have_ended_are_counted_without_their_replay() -> None:
+    config = load("default", ["sac.replay_size=2_097_152"]).base()
+    measured = typical(config)
+    training = checkpoint_mb(config, measured)
+    assert sweep_mb(config, measured, 1000, 1000) == pytest.approx(1000 * training)
+    some = sweep_mb(config, measured, 1000, 8)
+    assert some == pytest.approx(8 * training + 992 * 2 * measured.state)
+    assert some < 0.1 * 1000 * training
+    for change in ("checkpoint.keep_replay=true", "tune.scheduler=pbt"):
+        kept = load("default", ["sac.replay_size=2_097_152", change]).base()
+        assert sweep_mb(kept, measured, 1000, 8) == pytest.approx(1000 * training)
