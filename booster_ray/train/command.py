@@ -75,6 +75,7 @@ def _train(config: Config, root: Path) -> int:
     from booster_ray.store.checkpoint import CheckpointError
     from booster_ray.store.failure import forget_failure, text_of
     from booster_ray.store.files import STOP_FILE, read_progress
+    from booster_ray.store.lease import LeaseLost
     from booster_ray.track.tracker import Tracker
     from booster_ray.train.preemption import Preempted, train_preemptibly
     from booster_ray.train.publish import publish_best
@@ -99,7 +100,7 @@ def _train(config: Config, root: Path) -> int:
                 else:
                     with stop_signals(stop):
                         train_preemptibly(config, root, stop_file, lambda m: say(_line(config, m)))
-        except (ConfigError, CheckpointError, VersionError):
+        except (ConfigError, CheckpointError, LeaseLost, VersionError):
             raise
         except (Exception, SystemExit) as error:
             failure = text_of(root, error)
