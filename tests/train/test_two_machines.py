@@ -14,6 +14,8 @@ from store import s3_server
 
 from booster_ray.store.remote import RemoteFolder
 
+pytestmark = pytest.mark.slow
+
 WORK = (
     "name=far", "world=gym:train.slow_env:Long-v0", "randomization.level=0", "rewards.height=1.0",
     "sac.critic_lr=3e-4", "sac.learning_starts=2000", "evaluation.max_steps=20",
