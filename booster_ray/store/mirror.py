@@ -10,9 +10,7 @@ import json
 import os
 import re
 import shutil
-import sqlite3
 from collections.abc import Sequence
-from contextlib import closing
 from pathlib import Path
 
 from booster_ray.store.checkpoint.errors import CheckpointError
@@ -189,19 +187,6 @@ class Mirror:
         except FileNotFoundError:
             return False
         return True
-
-    def push_database(self, database: Path) -> None:
-        """Copy an SQLite database there as it is between two transactions, in use or not."""
-        snapshot = database.with_name(f".{database.name}.snapshot-{os.getpid()}")
-        try:
-            with (
-                closing(sqlite3.connect(database)) as source,
-                closing(sqlite3.connect(snapshot)) as target,
-            ):
-                source.backup(target)
-            self.folder.put(snapshot, database.name)
-        finally:
-            snapshot.unlink(missing_ok=True)
 
 
 def _stamp(path: Path) -> tuple[bytes, int]:

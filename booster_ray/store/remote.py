@@ -14,6 +14,7 @@ import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 VOLUMES = ("/Volumes/",)
@@ -77,6 +78,16 @@ class RemoteFolder:
             sent, arrived = source.tell(), self._fs.info(target)["size"]
             if sent != arrived:
                 raise StorageError(f"{self.url}/{name}: {arrived} of {sent} bytes arrived")
+
+    def create(self, name: str, data: bytes) -> bool:
+        """Make a small file; False: one of that name was there already, and stays."""
+        if self.read(name) is not None:
+            return False
+        with TemporaryDirectory() as folder:
+            file = Path(folder) / "data"
+            file.write_bytes(data)
+            self.put(file, name)
+        return True
 
     def get(self, name: str, file: Path) -> None:
         """Copy a file from there; it appears under its name when all of it is here."""
