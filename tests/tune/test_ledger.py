@@ -1,4 +1,4 @@
-"""The ledger: each thing is settled once, on a folder and on storage that only takes whole files."""
+"""The ledger: each thing is settled once, on a folder and on remote storage."""
 
 from __future__ import annotations
 
