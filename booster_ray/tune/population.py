@@ -236,6 +236,7 @@ def regenerated(
         if not arrived or members.keys() - arrived.keys() - failed:
             break
         scores = {number: _last_score(made) for number, made in arrived.items()}
+        found[-1]["ready"] = True  # its members have trained
         found.append(next_generation(sweep, found, scores))
     return found
 

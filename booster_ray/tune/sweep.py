@@ -89,10 +89,10 @@ class SweepRunner:
         self.sharing.fetch()
         ledger = Ledger(self.root, self.sharing.remote)
         ledger.read()
+        self.study = SweepStudy(sweep, self.root, ledger)
         ended = {n: verdict.env_steps for n, verdict in ledger.verdicts.items()}
         trials = {trial_directory(self.root, n): ended.get(n) for n in ledger.specs}
         self.sharing.collect_all(trials)
-        self.study = SweepStudy(sweep, self.root, ledger)
         if self.config.tune.scheduler == "pbt":
             mend_generations(sweep, self.study, self.sharing)
         self.budget = Budget(self.root, self.config.tune)

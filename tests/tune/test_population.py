@@ -162,11 +162,10 @@ class Population:
 
     def generation(self) -> None:
         """Everyone alive trains to its end; number 3 fails on the way to the second."""
-        for number in range(4):
-            config = self.search.suggest(f"ray-{number}")
-            if not isinstance(config, dict):
-                return
+        begun: dict[int, str] = {}
+        while isinstance(config := self.search.suggest(f"ray-{len(begun)}"), dict):
             number, until = config["number"], config["until"]
+            begun[number] = f"ray-{len(begun)}"
             directory = self.root / "trials" / f"{number:04d}"
             (directory / f"step_{until:012d}").mkdir(parents=True)
             failing = number == 3 and until > 300
@@ -175,11 +174,10 @@ class Population:
                     score = (number * 7 + env_steps // 150 * 3) % 5
                     stream.write(json.dumps({"env_steps": env_steps, "score": score}) + "\n")
             if failing:
-                self.search.ended(3, "FAIL")
-                self.search._numbers.clear()
-        for number in range(4):
-            if f"ray-{number}" in self.search._numbers:
-                self.search.on_trial_complete(f"ray-{number}", {"finished": True})
+                self.search.ended(number, "FAIL")
+                del self.search._numbers[begun.pop(number)]
+        for trial_id in begun.values():
+            self.search.on_trial_complete(trial_id, {"finished": True})
 
 
 @pytest.mark.parametrize("ended", [0, 1, 2])
