@@ -72,7 +72,7 @@ class Memory(threading.Thread):
         """Sample until told to end."""
         process = psutil.Process()
         while not self.ended.wait(SAMPLE_SECONDS):
-            trials = self._study.get_trials(deepcopy=False)
+            trials = self._study.trials()
             done = sum(trial.state.is_finished() for trial in trials)
             self.samples.append((done, process.memory_info().rss / 1e6))
 

@@ -66,6 +66,41 @@ def replace_text(path: Path, text: str) -> None:
         temp.unlink(missing_ok=True)
 
 
+NO_LINKS = (errno.EPERM, errno.EMLINK, errno.ENOSYS, errno.ENOTSUP, errno.EOPNOTSUPP)
+"""What file systems answer that know no hard links: CIFS, exFAT, some of FUSE."""
+
+
+def create_file(path: Path, data: bytes) -> bool:
+    """Make a small file whole, unless one of that name is there; returns whether this call made it.
+
+    Of several processes that try at once one succeeds, and no reader ever sees half of it. Where
+    the file system has no hard links, two that try in the same instant may both succeed.
+
+    Raises:
+        OSError: the disk is full, read-only, …
+    """
+    temp = path.with_name(f".{path.name}.tmp-{secrets.token_hex(8)}")
+    try:
+        with temp.open("xb") as stream:
+            stream.write(data)
+            stream.flush()
+            os.fsync(stream.fileno())
+        try:
+            os.link(temp, path)
+        except FileExistsError:
+            return False
+        except OSError as error:
+            if error.errno not in NO_LINKS:
+                raise
+            if path.exists():
+                return False
+            temp.replace(path)
+        sync_folder(path.parent)
+    finally:
+        temp.unlink(missing_ok=True)
+    return True
+
+
 def names_in(folder: Path) -> list[str]:
     """The names that a folder holds, sorted; none where there is no folder.
 

@@ -182,7 +182,9 @@ def take(
             time.strftime("%Y-%m-%d %H:%M:%S %Z"), secrets.token_hex(8),
         )  # fmt: skip
         about = {"host": owner.host, "pid": owner.pid, "since": owner.since, "token": owner.token}
-        if place.create(_file(role, owner.epoch, "json"), json.dumps(about).encode()):
+        made = place.create(_file(role, owner.epoch, "json"), json.dumps(about).encode())
+        # Read again: storage without conditional puts may have let another's replace it.
+        if made and read_owner(place, role, owner.epoch) == owner:
             lease = Lease(place, role, owner)
             _forget_old(place, role, owner.epoch)
             return lease

@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import os
-import secrets
 from pathlib import Path
 
-from booster_ray.store.durable import names_in, replace_text
+from booster_ray.store.durable import create_file, names_in, replace_text
 
 
 class LocalFolder:
@@ -23,25 +21,10 @@ class LocalFolder:
         self.path, self.url = path, str(path)
 
     def create(self, name: str, data: bytes) -> bool:
-        """Write a small file unless there is one; returns whether it is ours.
-
-        It appears whole: a link to it is made, which fails where the name is taken. Where there
-        are no links (some of FUSE) it is opened exclusively, and may be seen half for a moment.
-        """
+        """Write a small file unless there is one; returns whether it is ours."""
         file = self.path / name
         file.parent.mkdir(parents=True, exist_ok=True)
-        temp = file.with_name(f".{file.name}.tmp-{secrets.token_hex(8)}")
-        try:
-            _write_new(temp, data)
-            try:
-                os.link(temp, file)
-            except FileExistsError:
-                return False
-            except OSError:
-                return _created(file, data)
-        finally:
-            temp.unlink(missing_ok=True)
-        return True
+        return create_file(file, data)
 
     def write(self, name: str, data: bytes) -> None:
         """Write a small text file whole, in the place of what is there."""
@@ -63,18 +46,3 @@ class LocalFolder:
     def remove(self, name: str) -> None:
         """Remove a file; nothing if it is not there."""
         (self.path / name).unlink(missing_ok=True)
-
-
-def _created(file: Path, data: bytes) -> bool:
-    try:
-        _write_new(file, data)
-    except FileExistsError:
-        return False
-    return True
-
-
-def _write_new(file: Path, data: bytes) -> None:
-    with file.open("xb") as stream:
-        stream.write(data)
-        stream.flush()
-        os.fsync(stream.fileno())

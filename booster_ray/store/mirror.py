@@ -10,10 +10,8 @@ import json
 import os
 import re
 import shutil
-import sqlite3
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import closing
 from pathlib import Path
 from typing import Any
 
@@ -295,19 +293,6 @@ class Mirror:
         except FileNotFoundError:
             return False
         return True
-
-    def push_database(self, database: Path) -> None:
-        """Copy an SQLite database there as it is between two transactions, in use or not."""
-        snapshot = database.with_name(f".{database.name}.snapshot-{os.getpid()}")
-        try:
-            with (
-                closing(sqlite3.connect(database)) as source,
-                closing(sqlite3.connect(snapshot)) as target,
-            ):
-                source.backup(target)
-            self.folder.put(snapshot, database.name)
-        finally:
-            snapshot.unlink(missing_ok=True)
 
 
 def write_epoch(directory: Path, epoch: int, token: str = "") -> None:

@@ -1,10 +1,16 @@
-"""A sweep on remote storage: what is its own goes there, what trials elsewhere did comes back."""
+"""A sweep on remote storage: what is its own goes there, what trials elsewhere did comes back.
+
+What is settled of its trials is in :mod:`booster_ray.tune.ledger`.
+"""
 
 from __future__ import annotations
 
+import json
 import logging
 import threading
 import time
+from collections.abc import Mapping
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from fnmatch import fnmatch
 from pathlib import Path
@@ -13,11 +19,14 @@ from typing import Any
 
 from booster_ray.config import Config, Sweep, load
 from booster_ray.store.attempts import share_attempts
+from booster_ray.store.durable import replace_text
 from booster_ray.store.failure import last_env_steps
 from booster_ray.store.files import (
     CONFIG,
     FAILURE_FILES,
+    GATES,
     NOTES,
+    POPULATION,
     PROGRESS,
     ROBUSTNESS,
     RUN_ID,
@@ -36,6 +45,8 @@ from booster_ray.store.remote import RemoteFolder, StorageError, is_remote
 
 POLL_SECONDS = 5.0
 """How late a trial on another machine may see that the sweep stops."""
+AT_ONCE = 16
+"""Trials whose records are fetched at a time."""
 RESULTS = ("leaderboard.md", "leaderboard.json", "report.html", "best/scores.json")
 
 
@@ -54,20 +65,39 @@ class SweepMirror:
         self._config, self.root = config, root
         self._mirror = mirror_of(config, root)
 
+    @property
+    def remote(self) -> RemoteFolder | None:
+        """The sweep's folder on remote storage; None where the local one is the storage."""
+        return self._mirror.folder if self._mirror else None
+
     def fetch(self) -> None:
-        """On a machine that has not driven the sweep: what is known of it."""
-        for name in (STUDY, SPENT, RUN_ID):
-            if self._mirror and not (self.root / name).exists():
+        """Bring what is known of the sweep beside its trials: another machine may have driven it.
+
+        A study there is an earlier release's, and counts where this machine has none.
+        """
+        if self._mirror is None:
+            return
+        self._mirror.pull_file(POPULATION, self.root / POPULATION)
+        with TemporaryDirectory(dir=self.root) as folder:
+            there = Path(folder) / SPENT
+            if self._mirror.pull_file(SPENT, there) and _hours(there) > _hours(self.root / SPENT):
+                there.replace(self.root / SPENT)
+        for name in (STUDY, RUN_ID):
+            if not (self.root / name).exists():
                 self._mirror.pull_file(name, self.root / name)
 
     def share(self) -> None:
-        """The study and what is spent, as they are now."""
-        if self._mirror is None:
-            return
-        if (self.root / STUDY).exists():  # else it is in a database that all can reach
-            self._mirror.push_database(self.root / STUDY)
-        if (self.root / SPENT).exists():
+        """What is spent, as it is now."""
+        if self._mirror and (self.root / SPENT).exists():
             self._mirror.push_file(self.root / SPENT)
+
+    def keep_text(self, name: str, text: str) -> None:
+        """Write a small file of the sweep, first where it counts."""
+        if self._mirror:
+            with TemporaryDirectory(dir=self.root) as folder:
+                replace_text(Path(folder) / name, text)
+                self._mirror.push_file(Path(folder) / name, name)
+        replace_text(self.root / name, text)
 
     def share_results(self) -> None:
         """What the sweep's end has written."""
@@ -96,10 +126,12 @@ class SweepMirror:
             return
         share_attempts(self._config, directory)
         with TemporaryDirectory(dir=self.root) as folder:
-            scratch = Path(folder)
-            notes = [name for name in mirror.folder.names() if fnmatch(name, NOTES)]
-            names = (CONFIG, RUN_ID, PROGRESS, SYSTEM, *FAILURE_FILES, STALL, ROBUSTNESS, *notes)
-            found = {name for name in names if mirror.pull_file(name, scratch / name)}
+            scratch, there = Path(folder), mirror.folder.names()
+            notes = [name for name in there if fnmatch(name, NOTES)]
+            # Reports come last: where they are, all is.
+            records = (CONFIG, RUN_ID, SYSTEM, *FAILURE_FILES, STALL, ROBUSTNESS, GATES)
+            names = (*records, *notes, PROGRESS)
+            found = {n for n in names if n in there and mirror.pull_file(n, scratch / n)}
             if last_env_steps(scratch) < last_env_steps(directory):
                 return  # it was made on this machine, and cut short before it was copied
             directory.mkdir(parents=True, exist_ok=True)
@@ -109,10 +141,43 @@ class SweepMirror:
                 elif name in FAILURE_FILES:
                     (directory / name).unlink(missing_ok=True)
 
+    def collect_all(self, trials: Mapping[Path, int | None]) -> None:
+        """:meth:`collect` of many, several at a time, but for those that are whole here.
+
+        Args:
+            trials: their directories, and of each that has ended, at which env step it did.
+        """
+        if self._mirror is None:
+            return
+        lacking = [
+            directory
+            for directory, env_steps in trials.items()
+            if not env_steps or last_env_steps(directory) != env_steps
+        ]
+        with ThreadPoolExecutor(AT_ONCE) as pool:
+            list(pool.map(self.collect, lacking))
+
+    def stop_wanted(self) -> bool:
+        """Whether somebody has asked on the storage that the sweep stops."""
+        return self._mirror is not None and self._mirror.folder.read(STOP_FILE) is not None
+
+    def watch_stop(self) -> None:
+        """Bring such a wish to the sweep's folder here, from now on."""
+        if self._mirror:
+            watching = (self._mirror, self.root / STOP_FILE)
+            threading.Thread(target=_watch, args=watching, daemon=True).start()
+
     def fetch_run(self, directory: Path) -> None:
         """The checkpoints of a trial that was made elsewhere."""
         if self._mirror and (mirror := mirror_of(self._config, directory)):
             mirror.pull(directory)
+
+
+def _hours(spent: Path) -> float:
+    """What a file of :mod:`booster_ray.tune.budget` counts, or less where it is not there."""
+    with suppress(OSError, ValueError, KeyError):
+        return float(json.loads(spent.read_text(encoding="utf-8"))["hours"])
+    return -1.0
 
 
 def sweep_on_this_machine(config: dict[str, Any]) -> tuple[Sweep, Path]:

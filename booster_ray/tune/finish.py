@@ -136,7 +136,7 @@ def finish(runner: SweepRunner, console: Console) -> int:
         root / "report.html",
         runner.config.name,
         records,
-        importances(runner.study),
+        importances(runner.study.scored()),
         comparison,
         facts(runner.config, records, digest, runner.budget),
     )

@@ -10,43 +10,45 @@ from __future__ import annotations
 
 import json
 import shutil
-from collections.abc import Callable, Mapping
+import warnings
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, TypedDict
 
 import numpy as np
-import optuna
 from optuna.trial import TrialState
 
-from booster_ray.config import Choice, Distribution, IntRange, Sweep
-from booster_ray.store.durable import replace_text
+from booster_ray.config import Choice, Config, Distribution, IntRange, Sweep
+from booster_ray.store.durable import names_in
 from booster_ray.store.failure import storing
 from booster_ray.store.files import (
     ATTEMPTS,
     ATTEMPTS_ARRAY,
     CONFIG,
     FAILURE_FILES,
+    POPULATION,
     PROGRESS,
     RUN_ID,
+    SPEC,
     STALL,
     SYSTEM,
+    VERDICT,
     read_progress,
 )
 from booster_ray.store.sweep_mirror import SweepMirror
+from booster_ray.tune.ledger import End
 from booster_ray.tune.records import finite
-from booster_ray.tune.search import RetryingSearch, Score
-from booster_ray.tune.stop import Stop
-from booster_ray.tune.study import ask, params_of, tell
+from booster_ray.tune.search import RetryingSearch
+from booster_ray.tune.study import SweepStudy
 from booster_ray.tune.trial import trial_directory
 
-POPULATION = "population.json"
 QUARTER = 0.25
 """Share of members that are replaced, and of those that they copy."""
 FACTORS = (0.8, 1.25)
 """A setting is multiplied by one of these."""
 RESAMPLED = 0.25
 """Chance that a setting is drawn anew instead."""
-OWN = {CONFIG, PROGRESS, ATTEMPTS, ATTEMPTS_ARRAY, *FAILURE_FILES, RUN_ID, SYSTEM}
+OWN = {SPEC, VERDICT, CONFIG, PROGRESS, ATTEMPTS, ATTEMPTS_ARRAY, *FAILURE_FILES, RUN_ID, SYSTEM}
 OWN |= {"mlflow_run", "videos", STALL}
 """What a member keeps when it copies another, besides its best checkpoint."""
 
@@ -67,66 +69,41 @@ class Generation(TypedDict):
 
 
 class PopulationSearch(RetryingSearch):
-    """Suggests each member once a generation.
+    """Suggests each member once a generation; see the base for arguments.
 
-    Args:
-        study: its trials are the members; each is told its best score at the end.
-        score: objectives of a member.
-        sharing: see :class:`RetryingSearch`, also for the rest.
+    The study's trials are the members; each is told its best score at the end.
     """
 
-    def __init__(
-        self,
-        study: optuna.Study,
-        score: Score,
-        sharing: SweepMirror,
-        sweep: Sweep,
-        capacity: Callable[[], int],
-        stop: Stop,
-    ) -> None:
-        super().__init__(sharing, sweep, capacity, stop)
-        self._study, self._score, self._config = study, score, sweep.base()
-        self._enter_members()
+    def __init__(self, *args: Any, **options: Any) -> None:
+        super().__init__(*args, **options)
+        while len(self._study.entered()) < self._config.tune.trials:
+            self._study.ask()
         self._generations = read_generations(self._root) or [self._first()]
         self._prepare()
 
-    def _enter_members(self) -> None:
-        tune, seed = self._config.tune, self._config.seed
-        while len(self._study.get_trials(deepcopy=False)) < tune.trials:
-            ask(self._study, self._sweep.space, tune.sampler, seed)
-
     def _first(self) -> Generation:
-        trials = self._study.get_trials(deepcopy=False)
-        params = {str(t.number): params_of(self._sweep.space, t) for t in trials}
-        return {"until": self._until(0), "params": params, "copied": {}, "ready": True}
-
-    def _until(self, generation: int) -> int:
-        every = self._config.tune.perturb_env_steps
-        return min((generation + 1) * every, self._config.training.env_steps)
+        numbers = [trial.number for trial in self._study.entered()]
+        return first_generation(self._config, {n: self._study.params(n) for n in numbers})
 
     def _prepare(self) -> None:
         """Copies first, then everyone alive is to train; cut short by storage, do it again."""
         now = self._generations[-1]
         if not now["ready"]:
-            self._write(self._generations)
+            write_generations(self._sharing, self._generations)
             for target, source in now["copied"].items():
                 copy_run(self._directory(source), self._directory(int(target)))
         ready = now.copy()
         ready["ready"] = True
-        self._write([*self._generations[:-1], ready])
+        write_generations(self._sharing, [*self._generations[:-1], ready])
         self._generations[-1] = ready
         self._left = self._alive()
         self._unfinished = set(self._left)
-
-    def _write(self, generations: list[Generation]) -> None:
-        replace_text(self._root / POPULATION, json.dumps(generations, indent=1) + "\n")
 
     def _directory(self, number: int) -> Path:
         return trial_directory(self._root, number)
 
     def _alive(self) -> list[int]:
-        trials = self._study.get_trials(deepcopy=False, states=(TrialState.RUNNING,))
-        return [trial.number for trial in trials]
+        return [trial.number for trial in self._study.trials(TrialState.RUNNING)]
 
     def next_trial(self) -> int | None:
         """See :class:`RetryingSearch`."""
@@ -136,19 +113,22 @@ class PopulationSearch(RetryingSearch):
         """See :class:`RetryingSearch`."""
         return not self._unfinished
 
+    def target(self, number: int) -> int:
+        """See :class:`RetryingSearch`."""
+        return self._generations[-1]["until"]
+
     def config_of(self, number: int) -> dict[str, Any]:
         """``number``, ``params`` and ``until``, the env steps of the generation's end."""
         now = self._generations[-1]
         return {"number": number, "params": now["params"][str(number)], "until": now["until"]}
 
-    def ended(self, number: int) -> None:
-        """The last member to end a generation begins the next, or the end."""
-        self._unfinished.discard(number)
-        self._close()
+    def ended(self, number: int, end: End) -> None:
+        """The last member to end a generation begins the next, or the end.
 
-    def failed(self, number: int) -> None:
-        """The population goes on without it."""
-        tell(self._study, number, None)
+        The population goes on without one that has failed.
+        """
+        if end == "FAIL":
+            self.tell(number, end)
         self._unfinished.discard(number)
         self._close()
 
@@ -157,31 +137,43 @@ class PopulationSearch(RetryingSearch):
             return
         if self._generations[-1]["until"] >= self._config.training.env_steps:
             for number in self._alive():
-                tell(self._study, number, self._score(number))
+                self.tell(number, "COMPLETE")
             return
         if self._generations[-1]["ready"]:  # else this is another try at preparing the next
-            self._generations.append(self._next())
+            scores = {n: _last_score(read_progress(self._directory(n))) for n in self._alive()}
+            self._generations.append(next_generation(self._sweep, self._generations, scores))
         self._prepare()
 
-    def _next(self) -> Generation:
-        now, index = self._generations[-1], len(self._generations)
-        scores = {number: _last_score(self._directory(number)) for number in self._alive()}
-        rng = np.random.default_rng([self._config.seed, index])
-        copied = exploit(scores, rng)
-        params = {
-            str(number): explore(
-                self._sweep.space, now["params"][str(copied.get(number, number))], rng
-            )
-            if number in copied
-            else now["params"][str(number)]
-            for number in sorted(scores)
-        }
-        return {
-            "until": self._until(index),
-            "params": {**now["params"], **params},
-            "copied": {str(target): source for target, source in copied.items()},
-            "ready": False,
-        }
+
+def first_generation(config: Config, params: Mapping[int, Params]) -> Generation:
+    """All members, with what they were drawn with."""
+    named = {str(number): settings for number, settings in params.items()}
+    return {"until": _until(config, 0), "params": named, "copied": {}, "ready": True}
+
+
+def next_generation(
+    sweep: Sweep, generations: Sequence[Generation], scores: Mapping[int, float]
+) -> Generation:
+    """What follows on the last of ``generations``, at whose end the members had ``scores``."""
+    now, index, config = generations[-1], len(generations), sweep.base()
+    rng = np.random.default_rng([config.seed, index])
+    copied = exploit(scores, rng)
+    params = {
+        str(number): explore(sweep.space, now["params"][str(copied.get(number, number))], rng)
+        if number in copied
+        else now["params"][str(number)]
+        for number in sorted(scores)
+    }
+    return {
+        "until": _until(config, index),
+        "params": {**now["params"], **params},
+        "copied": {str(target): source for target, source in copied.items()},
+        "ready": False,
+    }
+
+
+def _until(config: Config, generation: int) -> int:
+    return min((generation + 1) * config.tune.perturb_env_steps, config.training.env_steps)
 
 
 def read_generations(root: Path) -> list[Generation]:
@@ -189,12 +181,79 @@ def read_generations(root: Path) -> list[Generation]:
 
     Raises:
         OSError: it cannot be read.
+        ValueError: it is damaged; see :func:`mend_generations`.
     """
     try:
         found: list[Generation] = json.loads((root / POPULATION).read_text(encoding="utf-8"))
     except FileNotFoundError:
         return []
+    if not found or any(set(one) != set(Generation.__annotations__) for one in found):
+        raise ValueError(f"{root / POPULATION} holds no generations")
     return found
+
+
+def write_generations(sharing: SweepMirror, generations: Sequence[Generation]) -> None:
+    """Keep them where the next driver finds them, on whatever machine. Raises OSError."""
+    sharing.keep_text(POPULATION, json.dumps(generations, indent=1) + "\n")
+
+
+def mend_generations(sweep: Sweep, study: SweepStudy, sharing: SweepMirror) -> None:
+    """Make a damaged record of a population anew, from what its members have reported.
+
+    Everything in it follows from the members' first settings, their scores and the seed.
+
+    Raises:
+        OSError: the storage cannot be used.
+    """
+    try:
+        read_generations(sharing.root)
+        return
+    except (ValueError, TypeError, AttributeError):
+        pass
+    members = {trial.number: study.params(trial.number) for trial in study.entered()}
+    runs = {number: trial_directory(sharing.root, number) for number in members}
+    reports = {number: read_progress(run) for number, run in runs.items()}
+    failed = {trial.number for trial in study.trials(TrialState.FAIL)}
+    found = regenerated(sweep, members, reports, failed)
+    if len(found) > 1:
+        # All copies are made before anybody goes on.
+        ends = [(made, _end(made, found[-2]["until"])) for made in reports.values()]
+        compared = max(made[end]["env_steps"] for made, end in ends if end is not None)
+        found[-1]["ready"] = any(_reached(runs[n], reports[n]) > compared for n in members)
+    write_generations(sharing, found)
+    warnings.warn(f"{sharing.root / POPULATION} was damaged: made anew", stacklevel=2)
+
+
+def regenerated(
+    sweep: Sweep,
+    members: Mapping[int, Params],
+    reports: Mapping[int, Sequence[Mapping[str, float]]],
+    failed: set[int],
+) -> list[Generation]:
+    """The generations that members with such reports have gone through, the last one not ready."""
+    config = sweep.base()
+    found = [first_generation(config, members)]
+    while members and found[-1]["until"] < config.training.env_steps:
+        until = found[-1]["until"]
+        ends = {n: _end(made, until) for n, made in reports.items()}
+        arrived = {n: reports[n][: end + 1] for n, end in ends.items() if end is not None}
+        if not arrived or members.keys() - arrived.keys() - failed:
+            break
+        scores = {number: _last_score(made) for number, made in arrived.items()}
+        found[-1]["ready"] = True  # its members have trained
+        found.append(next_generation(sweep, found, scores))
+    return found
+
+
+def _end(reports: Sequence[Mapping[str, float]], until: int) -> int | None:
+    """Place of the report with which a generation ended; None: it did not."""
+    return next((i for i, one in enumerate(reports) if one["env_steps"] >= until), None)
+
+
+def _reached(run: Path, reports: Sequence[Mapping[str, float]]) -> int:
+    """Env steps of a run's newest report or checkpoint."""
+    steps = [int(name[5:]) for name in names_in(run) if name.startswith("step_")]
+    return max((*steps, *(int(one["env_steps"]) for one in reports)), default=0)
 
 
 def exploit(scores: Mapping[int, float], rng: np.random.Generator) -> dict[int, int]:
@@ -244,7 +303,7 @@ def _own(name: str) -> bool:
     return name in OWN or name.startswith(("best_", "stderr-", "."))
 
 
-def _last_score(directory: Path) -> float:
-    scores = [finite(m["score"]) for m in read_progress(directory) if "score" in m]
+def _last_score(reports: Sequence[Mapping[str, float]]) -> float:
+    scores = [finite(report["score"]) for report in reports if "score" in report]
     known = [score for score in scores if score is not None]
     return known[-1] if known else float("-inf")

@@ -19,13 +19,22 @@ class SweepASHA(AsyncHyperBandScheduler):
     every driver; :meth:`replay` enters what earlier drivers saw.
     """
 
+    def __init__(self, **options: Any) -> None:
+        super().__init__(**options)
+        self.stopped: set[int] = set()
+        """Numbers of the trials that it has ended early."""
+
     def replay(self, records: Iterable[TrialRecord]) -> None:
-        """Enter the reports of earlier trials, as if they had just been made."""
+        """Enter the reports of all trials so far, those under way among them.
+
+        A trial that makes a report again after its checkpoint is not entered twice: its rung has
+        its number. What was decided then is not decided anew, for others have reported since.
+        """
         for record in records:
             stub = _Numbered(record.number)
             self.on_trial_add(None, stub)
             for report in record.history:
-                self.on_trial_result(None, stub, report)
+                self._enter(stub, report)
 
     def on_trial_add(self, tune_controller: Any, trial: Any) -> None:
         """Give a new number its bracket; a resumed one keeps its own."""
@@ -35,10 +44,16 @@ class SweepASHA(AsyncHyperBandScheduler):
 
     def on_trial_result(self, tune_controller: Any, trial: Any, result: dict[str, Any]) -> str:
         """Continue, or stop a trial that is not among the best of its rung."""
+        decision = self._enter(_by_number(trial), result)
+        if decision == TrialScheduler.STOP:
+            self.stopped.add(trial.config["number"])
+        return decision
+
+    def _enter(self, known: _Numbered, report: dict[str, Any]) -> str:
         # Only reports with an evaluation count, and an untrained policy's does not.
-        if not result.get("env_steps"):
+        if not report.get("env_steps"):
             return TrialScheduler.CONTINUE
-        return super().on_trial_result(tune_controller, _by_number(trial), result)
+        return str(super().on_trial_result(None, known, report))
 
     def on_trial_complete(self, tune_controller: Any, trial: Any, result: dict[str, Any]) -> None:
         """Enter the last report of a trial that ran to its end."""
@@ -60,7 +75,7 @@ def _by_number(trial: Any) -> _Numbered:
 
 
 def make_scheduler(config: Config, records: Iterable[TrialRecord]) -> TrialScheduler:
-    """The scheduler of a sweep, brought up to date with the trials that earlier drivers ran."""
+    """The scheduler of a sweep, brought up to date with what earlier drivers saw of its trials."""
     if config.tune.scheduler != "asha":
         return FIFOScheduler()
     budget = config.training.env_steps

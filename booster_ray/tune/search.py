@@ -1,29 +1,31 @@
-"""Ray Tune's searcher over an Optuna study that outlives the driver."""
+"""Ray Tune's searcher over a ledger that outlives the driver."""
 
 from __future__ import annotations
 
 import time
 from abc import abstractmethod
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection
 from typing import Any
 
-import optuna
 from optuna.trial import TrialState
 from ray.tune.search import Searcher
 
 from booster_ray.config import Sweep
 from booster_ray.store.durable import replace_text
+from booster_ray.store.failure import last_env_steps
 from booster_ray.store.files import ERROR
 from booster_ray.store.lock import retired
 from booster_ray.store.sweep_mirror import SweepMirror
+from booster_ray.tune.ledger import End, verdict_of
 from booster_ray.tune.patience import patiently, reachable
+from booster_ray.tune.records import TrialRecord, finite
 from booster_ray.tune.retry import Retries
 from booster_ray.tune.stop import Stop
-from booster_ray.tune.study import ask, params_of, tell
+from booster_ray.tune.study import SweepStudy
 from booster_ray.tune.trial import trial_directory
 
-Score = Callable[[int], Sequence[float] | None]
-"""Objectives of a trial by its number, from its run directory; None when it has none."""
+Read = Callable[[int], TrialRecord]
+"""What is recorded of a trial, by its number."""
 
 
 class RetryingSearch(Searcher):
@@ -31,22 +33,33 @@ class RetryingSearch(Searcher):
 
     To Ray Tune every attempt is a trial of its own, so that whether, when and where a trial goes
     on is decided here, from what its directory says, and not by the kind of Ray's error. Unlike
-    ``OptunaSearch`` it keeps nothing that is not in the study or in a directory.
+    ``OptunaSearch`` it keeps nothing that is not in the ledger or in a directory.
 
     Args:
+        study: of the sweep.
+        read: what is recorded of a trial.
         sharing: the sweep's folder.
         sweep: its config.
         capacity: how many trials can run now.
         stop: once it stops, nothing more is suggested.
+        stopped: numbers of trials that the scheduler has ended early.
     """
 
     def __init__(
-        self, sharing: SweepMirror, sweep: Sweep, capacity: Callable[[], int], stop: Stop
+        self,
+        study: SweepStudy,
+        read: Read,
+        sharing: SweepMirror,
+        sweep: Sweep,
+        capacity: Callable[[], int],
+        stop: Stop,
+        stopped: Collection[int] = (),
     ) -> None:
         super().__init__()
+        self._study, self._read, self._config = study, read, sweep.base()
         self._sharing, self._root, self._sweep, self._stop = sharing, sharing.root, sweep, stop
-        self._capacity = capacity
-        self._retries = Retries(self._root, sweep.base().tune.max_failures)
+        self._capacity, self._stopped = capacity, stopped
+        self._retries = Retries(self._root, self._config.tune.max_failures)
         self._numbers: dict[str, int] = {}
         """Ray's id of an attempt under way -> number of the trial."""
         self._waiting: list[tuple[float, int]] = []
@@ -65,12 +78,17 @@ class RetryingSearch(Searcher):
         """What :func:`booster_ray.tune.trial.run_trial` gets for a trial, but for ``root``."""
 
     @abstractmethod
-    def ended(self, number: int) -> None:
-        """A trial has come to its end, by itself or by the scheduler."""
+    def ended(self, number: int, end: End) -> None:
+        """A trial has come to its end: by itself, by the scheduler, or without another attempt."""
 
-    @abstractmethod
-    def failed(self, number: int) -> None:
-        """A trial gets no further attempt; its directory says why."""
+    def target(self, number: int) -> int:
+        """Env steps at which a trial that is suggested ends by itself."""
+        return self._config.training.env_steps
+
+    def tell(self, number: int, end: End) -> None:
+        """Settle how a trial has ended; without its objectives it has failed."""
+        verdict = verdict_of(self._read(number), self._config.tune.objectives, end)
+        self._study.tell(number, verdict)
 
     def suggest(self, trial_id: str) -> dict[str, Any] | str | None:
         """What :meth:`config_of` says of the next trial, ``Searcher.FINISHED``, or None: wait."""
@@ -100,19 +118,38 @@ class RetryingSearch(Searcher):
         self._waiting.remove(due)
         return due[1]
 
+    def on_trial_result(self, trial_id: str, result: dict[str, Any]) -> None:
+        """Show a score in the study."""
+        if "score" in result:
+            score = finite(result["score"])
+            self._study.report(self._numbers[trial_id], result["env_steps"], score)
+
     def on_trial_complete(
         self, trial_id: str, result: dict[str, Any] | None = None, error: bool = False
     ) -> None:
-        """Tell what has ended, once; try again, or leave to the next driver, what has not."""
+        """Settle what has ended, once; try again, or leave to the next driver, what has not."""
         number = self._numbers.pop(trial_id)
         # An absent folder looks like one without scores and errors: wait until it is back.
         patiently(lambda: reachable(self._root))
         patiently(lambda: self._sharing.collect(trial_directory(self._root, number)))
         if error:
             self._judge(number)
-        elif not self._stop.requested or (result or {}).get("finished"):
-            patiently(lambda: self.ended(number))
+        elif (result or {}).get("finished") or patiently(lambda: self._done(number)):
+            patiently(lambda: self.ended(number, "COMPLETE"))
+        elif number in self._stopped:
+            patiently(lambda: self.ended(number, "PRUNED"))
+        elif not patiently(self._stopping):
+            self._judge(number)
         patiently(self._sharing.share)
+
+    def _done(self, number: int) -> bool:
+        return last_env_steps(trial_directory(self._root, number)) >= self.target(number)
+
+    def _stopping(self) -> bool:
+        """Whether trials end early because somebody has asked for it, wherever they asked."""
+        if not self._stop.heard() and self._sharing.stop_wanted():
+            self._stop.request("A stop is requested on the storage")
+        return self._stop.requested
 
     def _judge(self, number: int) -> None:
         verdict = patiently(lambda: self._retries.judge(number))
@@ -122,78 +159,63 @@ class RetryingSearch(Searcher):
         elif verdict.storage:
             self._stop.request(f"trial {number:04d} cannot use its storage: {verdict.text}")
         else:
-            patiently(lambda: self.failed(number))
+            patiently(lambda: self.ended(number, "FAIL"))
 
-    # Tune pickles its parts for Tuner.restore, which a sweep does not need: the study is all.
+    # Tune pickles its parts for Tuner.restore, which a sweep does not need: the ledger is all.
     def __getstate__(self) -> dict[str, Any]:
         return {}
 
     def save(self, checkpoint_path: str) -> None:
-        """Nothing to save: the study is in its storage."""
+        """Nothing to save: the ledger is in its storage."""
 
     def restore(self, checkpoint_path: str) -> None:
         """Nothing to restore."""
 
 
 class StudySearch(RetryingSearch):
-    """First what an earlier driver left unfinished, then new trials from the study's sampler.
+    """First what an earlier driver left unfinished, then new trials; see the base for arguments."""
 
-    Args:
-        study: in storage that survives, for example SQLite.
-        score: objectives of a trial that has ended.
-        sharing: see :class:`RetryingSearch`, also for the rest.
-    """
-
-    def __init__(
-        self,
-        study: optuna.Study,
-        score: Score,
-        sharing: SweepMirror,
-        sweep: Sweep,
-        capacity: Callable[[], int],
-        stop: Stop,
-    ) -> None:
-        super().__init__(sharing, sweep, capacity, stop)
-        self._study, self._score = study, score
-        self._tune, self._seed = sweep.base().tune, sweep.base().seed
-        unfinished = study.get_trials(deepcopy=False, states=(TrialState.RUNNING,))
-        self._unfinished = [trial.number for trial in unfinished]
-        self._asked = len(study.get_trials(deepcopy=False))
+    def __init__(self, *args: Any, **options: Any) -> None:
+        super().__init__(*args, **options)
+        self._unfinished = [t.number for t in self._study.trials(TrialState.RUNNING)]
+        self._asked = len(self._study.entered())
         self._over: set[int] = set()
-        """Trials told of, whose processes may be ending yet."""
+        """Trials that have ended, whose processes may be ending yet."""
 
     def next_trial(self) -> int | None:
         """See :class:`RetryingSearch`."""
         if self._unfinished:
             return self._unfinished.pop(0)
-        if self.exhausted():
-            return None
-        number = ask(self._study, self._sweep.space, self._tune.sampler, self._seed)
-        self._asked = number + 1
-        return number
+        while not self.exhausted():
+            number = self._study.ask()
+            self._asked += 1
+            if not self._study.trial(number).state.is_finished():
+                return number
+            self._refuse(number)
+        return None
 
     def exhausted(self) -> bool:
         """See :class:`RetryingSearch`."""
-        return self._asked >= self._tune.trials
+        return self._asked >= self._config.tune.trials
 
     def config_of(self, number: int) -> dict[str, Any]:
         """``number`` and ``params``."""
-        trial = self._study.get_trials(deepcopy=False)[number]
-        return {"number": number, "params": params_of(self._sweep.space, trial)}
+        return {"number": number, "params": self._study.params(number)}
 
-    def ended(self, number: int) -> None:
-        """Tell the objectives; without a finite one the trial has failed."""
-        values = self._score(number)
+    def ended(self, number: int, end: End) -> None:
+        """Settle the objectives; without a finite one the trial has failed."""
         directory = trial_directory(self._root, number)
-        if values is None and not (directory / ERROR).exists():
+        values = [self._read(number).objective(name) for name in self._config.tune.objectives]
+        if end != "FAIL" and None in values and not (directory / ERROR).exists():
             directory.mkdir(parents=True, exist_ok=True)
             replace_text(directory / ERROR, "no finite score was reached")
-        tell(self._study, number, values)
+        self.tell(number, end)
         # A trial that the scheduler stops could not drop its replay itself.
-        if not self._sweep.base().checkpoint.keep_replay:
+        if not self._config.checkpoint.keep_replay:
             over = {number, *self._over}
             self._over = {one for one in over if not retired(trial_directory(self._root, one))}
 
-    def failed(self, number: int) -> None:
-        """Tell the failure."""
-        tell(self._study, number, None)
+    def _refuse(self, number: int) -> None:
+        """Say in its directory why an enqueued trial cannot run."""
+        directory = trial_directory(self._root, number)
+        replace_text(directory / ERROR, self._study.ledger.verdicts[number].error or "")

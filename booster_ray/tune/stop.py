@@ -31,6 +31,13 @@ class Stop:
         self._say(f"{why}. Stopping: trials save a checkpoint and end.")
         self._write()
 
+    def heard(self) -> bool:
+        """Whether the sweep stops; a user may ask for it by making the file."""
+        with suppress(OSError):
+            if not self.requested and self._file.exists():
+                self.request(f"{self._file} is there")
+        return self.requested
+
     def renew(self) -> bool:
         """Write the file if the storage was away at the request; true once, when it is there."""
         if not self.requested or self._told:

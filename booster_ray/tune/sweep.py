@@ -6,7 +6,7 @@ import logging
 import os
 import tempfile
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -31,16 +31,17 @@ from booster_ray.train.preemption import Watch
 from booster_ray.train.ray_cluster import cluster_address
 from booster_ray.train.ray_train import available_cpus, connect, resources
 from booster_ray.tune.budget import Budget
+from booster_ray.tune.ledger import Ledger
 from booster_ray.tune.live import LiveTable
 from booster_ray.tune.patience import StorageLost, patiently
-from booster_ray.tune.population import PopulationSearch, read_generations
+from booster_ray.tune.population import PopulationSearch, mend_generations, read_generations
 from booster_ray.tune.records import Status, TrialRecord
 from booster_ray.tune.retry import DIED, reason
 from booster_ray.tune.robustness import read_robustness
-from booster_ray.tune.schedule import make_scheduler
+from booster_ray.tune.schedule import SweepASHA, make_scheduler
 from booster_ray.tune.search import StudySearch
 from booster_ray.tune.stop import Stop
-from booster_ray.tune.study import open_study, params_of
+from booster_ray.tune.study import ENDED, SweepStudy
 from booster_ray.tune.trial import TrialProcess, trial_directory
 
 REDRAW_SECONDS = 2.0
@@ -75,7 +76,8 @@ class SweepRunner:
         lease: the driver's; None: nobody else can be driving.
 
     Raises:
-        ConfigError: the study's database cannot be opened.
+        ConfigError: the study's database cannot be opened, or a file of the ledger is damaged.
+        OSError: the storage cannot be used.
     """
 
     trainable: type = TrialProcess
@@ -90,27 +92,38 @@ class SweepRunner:
         optuna.logging.set_verbosity(optuna.logging.WARNING)
         self.sharing = SweepMirror(self.config, self.root)
         self.sharing.fetch()
-        self.study = open_study(self.config, self.root)
+        ledger = Ledger(self.root, self.sharing.remote)
+        ledger.read()
+        self.study = SweepStudy(sweep, self.root, ledger)
+        ended = {n: verdict.env_steps for n, verdict in ledger.verdicts.items()}
+        trials = {trial_directory(self.root, n): ended.get(n) for n in ledger.specs}
+        self.sharing.collect_all(trials)
+        if self.config.tune.scheduler == "pbt":
+            mend_generations(sweep, self.study, self.sharing)
         self.budget = Budget(self.root, self.config.tune)
         self.sharing.stop(wanted=False)
         self.stop = Stop(self.root, lambda why: console.print(why, markup=False, soft_wrap=True))
         self._cores: tuple[float, int] = (-CAPACITY_SECONDS, 1)
 
     def records(self) -> list[TrialRecord]:
-        """Every trial of the study, from its run directory."""
-        return [self.record(trial) for trial in self.study.get_trials(deepcopy=False)]
+        """Every trial that runs or has ended, from its run directory."""
+        return [self.record(trial) for trial in self.study.entered()]
 
     @storing()
     def record(self, trial: FrozenTrial, status: Status | None = None) -> TrialRecord:
         """One trial, from its run directory; ``status`` is that of a trial that has not ended."""
         directory = trial_directory(self.root, trial.number)
+        verdict = self.study.ledger.verdicts.get(trial.number)
         history = read_progress(directory)
+        if not history and verdict and verdict.best:  # its records are lost
+            history = [verdict.best]
         if history:
             history[-1] |= read_robustness(directory)
         budget = self.config.training.env_steps
         done = bool(history) and history[-1]["env_steps"] >= budget
         ended: dict[TrialState, Status] = {
             TrialState.COMPLETE: "TERMINATED" if done else "STOPPED",
+            TrialState.PRUNED: "STOPPED",
             TrialState.FAIL: "ERROR",
         }
         error = directory / ERROR
@@ -119,7 +132,7 @@ class SweepRunner:
             trial_id=f"{trial.number:04d}",
             number=trial.number,
             status=ended.get(trial.state, status or "PENDING"),
-            params=self._params(trial),
+            params=self._params(trial.number),
             history=history,
             target_env_steps=budget,
             checkpoint=str(best) if best else None,
@@ -128,19 +141,12 @@ class SweepRunner:
             gates=label(directory),
         )
 
-    def _params(self, trial: FrozenTrial) -> dict[str, Any]:
+    def _params(self, number: int) -> dict[str, Any]:
         """A trial's settings now; a population changes them on the way."""
         pbt = self.config.tune.scheduler == "pbt"
         generations = read_generations(self.root) if pbt else []
-        changed = generations[-1]["params"].get(str(trial.number)) if generations else None
-        return changed or params_of(self.sweep.space, trial)
-
-    def objectives(self, number: int) -> Sequence[float] | None:
-        """What a trial is told with: None when one of the objectives has no finite value."""
-        record = self.record(self.study.get_trials(deepcopy=False)[number])
-        values = [record.objective(name) for name in self.config.tune.objectives]
-        known = [value for value in values if value is not None]
-        return known if len(known) == len(values) else None
+        changed = generations[-1]["params"].get(str(number)) if generations else None
+        return changed or self.study.params(number)
 
     def run(self) -> bool:
         """Run what is left. Returns whether the sweep is complete (False: it was stopped)."""
@@ -152,20 +158,27 @@ class SweepRunner:
                 stop_signals(lambda name: self.stop.request(f"{name} (again: stop at once)")),
                 LiveTable(self.console) as table,
             ):
+                self.sharing.watch_stop()
                 self._fit(table)
             self.budget.save()
             self.sharing.share()
+            self.study.flush()
         return not self._left()
 
     def _left(self) -> int:
-        states = [trial.state for trial in self.study.get_trials(deepcopy=False)]
-        return self.config.tune.trials - sum(state.is_finished() for state in states)
+        return self.config.tune.trials - len(self.study.trials(*ENDED))
 
     def _fit(self, table: LiveTable) -> None:
-        finished = [r for r in self.records() if r.status in ("TERMINATED", "STOPPED")]
+        scheduler = make_scheduler(self.config, self.records())
         kind = PopulationSearch if self.config.tune.scheduler == "pbt" else StudySearch
         search = kind(
-            self.study, self.objectives, self.sharing, self.sweep, self._capacity, self.stop
+            self.study,
+            lambda number: self.record(self.study.trial(number)),
+            self.sharing,
+            self.sweep,
+            self._capacity,
+            self.stop,
+            scheduler.stopped if isinstance(scheduler, SweepASHA) else (),
         )
         # Under Ray Train the trial only waits for its worker, which holds the cores.
         waiting = {"memory": WAITING_BYTES}
@@ -182,7 +195,7 @@ class SweepRunner:
                 },
                 tune_config=tune.TuneConfig(
                     search_alg=search,
-                    scheduler=make_scheduler(self.config, finished),
+                    scheduler=scheduler,
                     num_samples=NEVER,  # the searcher says when it is enough
                 ),
                 # No retries of Tune's: the searcher suggests a trial again.
@@ -260,6 +273,7 @@ class _View(tune.Callback):
             stop.request(spent)
         if lease := self._runner.lease:
             lease.check_known()
+        stop.heard()
         if stop.renew():
             patiently(lambda: self._runner.sharing.stop(wanted=True))
         if time.monotonic() - self._drawn >= REDRAW_SECONDS:
@@ -302,8 +316,7 @@ class _View(tune.Callback):
         return record
 
     def _read(self, number: int, status: Status) -> TrialRecord:
-        frozen = self._runner.study.get_trials(deepcopy=False)[number]
-        return self._runner.record(frozen, status)
+        return self._runner.record(self._runner.study.trial(number), status)
 
 
 def _error_of(trial: Any) -> str:

@@ -5,16 +5,16 @@ from __future__ import annotations
 import sqlite3
 from pathlib import Path
 
-import optuna
 import pytest
 from sqlalchemy.engine import make_url
 
-from booster_ray.config import Config, load
+from booster_ray.config import Sweep, load
 from booster_ray.config.paths import settled
 from booster_ray.store.database import sqlite_path, sqlite_url
 from booster_ray.track.registry_mlflow import artifact_root, mlflow_client
 from booster_ray.track.where import mlflow_uri
-from booster_ray.tune.study import open_study, study_url
+from booster_ray.tune.ledger import Ledger
+from booster_ray.tune.study import SweepStudy, study_url
 
 ODD = ["a?b", "a#b", "a%41", "a b", "{x}", ":memory:", "größe", "a@b:c&d=e+f", "file:x?mode=memory"]
 
@@ -35,8 +35,8 @@ def test_a_plain_path_stands_in_its_url_as_it_is() -> None:
     assert sqlite_path("sqlite:///x.db?timeout=3") == Path("x.db")
 
 
-def stored(storage: Path, name: str = "s") -> Config:
-    return load("debug", [f"storage={storage}", f"name={name}"]).base()
+def stored(storage: Path, name: str = "s") -> Sweep:
+    return load("debug", [f"storage={storage}", f"name={name}"])
 
 
 def test_two_storages_that_differ_in_odd_characters_have_two_studies(tmp_path: Path) -> None:
@@ -44,14 +44,15 @@ def test_two_storages_that_differ_in_odd_characters_have_two_studies(tmp_path: P
     for name in ("a?b", "a?c", "a", "a%41", "aA", "a b{x}"):
         root = tmp_path / name / "s"
         root.mkdir(parents=True)
-        study = open_study(stored(tmp_path / name), root)
-        study.add_trial(optuna.create_trial(value=1.0))
-        numbers.append(len(study.get_trials()))
+        study = SweepStudy(stored(tmp_path / name), root, Ledger(root))
+        study.ask()
+        numbers.append(len(study.trials()))
         assert len(sqlite3.connect(root / "study.db").execute("select * from trials").fetchall())
-        assert [p.name for p in root.iterdir()] == ["study.db"]
+        study.flush()
+        assert sorted(p.name for p in root.iterdir()) == ["study.db", "trials"]
     assert numbers == [1] * 6
     assert len(list(tmp_path.iterdir())) == 6
-    assert study_url(stored(tmp_path), tmp_path / "s") == f"sqlite:///{tmp_path}/s/study.db"
+    assert study_url(stored(tmp_path).base(), tmp_path / "s") == f"sqlite:///{tmp_path}/s/study.db"
 
 
 def test_mlflow_keeps_runs_and_artifacts_in_odd_folders(
@@ -59,7 +60,7 @@ def test_mlflow_keeps_runs_and_artifacts_in_odd_folders(
 ) -> None:
     storage = tmp_path / "a?b %41#ü"
     monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
-    uri = mlflow_uri(stored(storage))
+    uri = mlflow_uri(stored(storage).base())
     monkeypatch.chdir(tmp_path)  # nothing is left where the command was typed
     client = mlflow_client(uri, uri)
     experiment = client.create_experiment("x", artifact_location=artifact_root(uri))

@@ -2,7 +2,6 @@
 
 import os
 import signal
-import sqlite3
 import subprocess
 import sys
 import time
@@ -381,22 +380,6 @@ def test_killed_in_the_middle_of_a_copy_to_s3(attempts: int, s3: str, tmp_path: 
         assert told <= step
         last = step
     assert last >= attempts
-
-
-def test_an_sqlite_database_is_copied_while_it_is_written(url: str, tmp_path: Path) -> None:
-    database = sqlite3.connect(tmp_path / "study.db")
-    database.execute("create table trials (number)")
-    database.execute("insert into trials values (1)")
-    database.commit()
-    database.execute("insert into trials values (2)")  # not committed
-    there = mirror(url)
-    there.push_database(tmp_path / "study.db")
-    database.commit()
-    assert there.pull_file("study.db", tmp_path / "copy" / "study.db")
-    copy = sqlite3.connect(tmp_path / "copy" / "study.db")
-    assert copy.execute("select number from trials").fetchall() == [(1,)]
-    assert not there.pull_file("other.db", tmp_path / "copy" / "other.db")
-    assert sorted(p.name for p in (tmp_path / "copy").iterdir()) == ["study.db"]
 
 
 def test_usable_storage_passes_the_probe_and_keeps_nothing_of_it(url: str) -> None:

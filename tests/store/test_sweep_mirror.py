@@ -8,15 +8,21 @@ from pathlib import Path
 
 import driving
 import pytest
-from optuna.trial import TrialState
 
 from booster_ray.config import Config, load
 from booster_ray.store import folder, sweep_mirror
 from booster_ray.store import remote as storage
 from booster_ray.store.attempts import add_attempt, new_attempt, read_attempts
-from booster_ray.store.files import ATTEMPTS, ERROR, PROGRESS, STOP_FILE, SWEEP
+from booster_ray.store.files import (
+    ATTEMPTS,
+    ERROR,
+    POPULATION,
+    PROGRESS,
+    SPENT,
+    STOP_FILE,
+    SWEEP,
+)
 from booster_ray.store.sweep_mirror import SweepMirror, collect, sweep_on_this_machine
-from booster_ray.tune.study import ask, open_study
 
 
 @pytest.fixture
@@ -51,22 +57,27 @@ def record(directory: Path, env_steps: int) -> None:
     (directory / PROGRESS).write_text(json.dumps({"env_steps": env_steps}) + "\n")
 
 
-def test_a_fresh_machine_drives_on(
+def test_a_fresh_machine_knows_what_is_spent_and_who_copied_whom(
     tmp_path: Path, volume: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    sweep = load("debug", [f"storage={volume}"])
-    config = sweep.base()
+    config = load("debug", [f"storage={volume}"]).base()
     first, second = (Machine(name, tmp_path, monkeypatch) for name in "ab")
     root = first.root(config)
-    study = open_study(config, root)
-    ask(study, sweep.space, "random", 0)
+    (root / SPENT).write_text('{"hours": 2, "trial_hours": 3}')
     SweepMirror(config, root).share()
+    SweepMirror(config, root).keep_text(POPULATION, "[1]")
     other = second.root(config)
     assert other != root
     SweepMirror(config, other).fetch()
-    found = open_study(config, other).get_trials()
-    assert [t.state for t in found] == [TrialState.RUNNING]
-    assert found[0].params == study.get_trials()[0].params
+    assert json.loads((other / SPENT).read_text())["hours"] == 2
+    assert (other / POPULATION).read_text() == "[1]"
+    # The first, when it is back, takes what the second has left, and no smaller bill.
+    SweepMirror(config, other).keep_text(POPULATION, "[2]")
+    (root / SPENT).write_text('{"hours": 5, "trial_hours": 3}')
+    SweepMirror(config, first.root(config)).fetch()
+    assert (root / POPULATION).read_text() == "[2]"
+    assert json.loads((root / SPENT).read_text())["hours"] == 5
+    assert {p.name for p in root.iterdir()} == {POPULATION, SPENT}
 
 
 def test_records_of_a_trial_elsewhere_come_back_unless_ours_say_more(

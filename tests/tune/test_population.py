@@ -12,13 +12,21 @@ import pytest
 from optuna.trial import TrialState
 
 from booster_ray.config import Choice, ConfigError, FloatRange, IntRange, load
+from booster_ray.store.files import POPULATION, SWEEP, read_progress
+from booster_ray.store.sweep_mirror import SweepMirror
+from booster_ray.tune.ledger import Ledger
 from booster_ray.tune.population import (
+    PopulationSearch,
     copy_run,
     exploit,
     explore,
+    mend_generations,
     read_generations,
 )
+from booster_ray.tune.records import TrialRecord
 from booster_ray.tune.searchable import check_space
+from booster_ray.tune.stop import Stop
+from booster_ray.tune.study import SweepStudy
 
 SPACE = {
     "a": FloatRange(0.1, 1.0),
@@ -80,7 +88,7 @@ def test_what_a_checkpoint_cannot_go_on_with_is_refused() -> None:
     check_space(load("debug"))
 
 
-POPULATION = (
+THREE = (
     "debug", "randomization.level=0", "tune.scheduler=pbt", "tune.sampler=random",
     "tune.trials=3", "tune.max_concurrent=2", "tune.perturb_env_steps=300",
     "training.env_steps=900",
@@ -89,7 +97,7 @@ POPULATION = (
 
 @pytest.mark.slow
 def test_a_population_ends_the_same_whether_or_not_it_is_killed(tmp_path: Path) -> None:
-    code, output = driving.run(*POPULATION, f"storage={tmp_path}", "name=calm")
+    code, output = driving.run(*THREE, f"storage={tmp_path}", "name=calm")
     assert code == 0, output
     calm, killed = tmp_path / "calm", tmp_path / "killed"
     generations = read_generations(calm)
@@ -100,7 +108,7 @@ def test_a_population_ends_the_same_whether_or_not_it_is_killed(tmp_path: Path) 
             changed = params != before["params"][number]
             assert changed == (number in after["copied"])
 
-    process = driving.start(*POPULATION, f"storage={tmp_path}", "name=killed")
+    process = driving.start(*THREE, f"storage={tmp_path}", "name=killed")
     driving.wait_for(lambda: len(read_generations(killed)) >= 2 and driving.progress(killed, 0))
     driving.kill_all(process.pid)
     process.communicate()
@@ -117,3 +125,75 @@ def test_a_population_ends_the_same_whether_or_not_it_is_killed(tmp_path: Path) 
     board = json.loads((calm / "leaderboard.json").read_text())
     last = generations[-1]["params"]
     assert {row["number"]: row["params"] for row in board} == {int(n): last[n] for n in last}
+
+
+# -- a damaged record ------------------------------------------------------------------------
+
+FOUR = (
+    "randomization.level=0", "tune.scheduler=pbt", "tune.trials=4", "tune.perturb_env_steps=300",
+    "training.env_steps=900",
+)  # fmt: skip
+
+
+class Population:
+    """A sweep's folder whose members are played by the test."""
+
+    def __init__(self, root: Path) -> None:
+        (root / "pbt").mkdir(parents=True)
+        self.sweep = load("debug", [*FOUR, "name=pbt", f"storage={root}"])
+        self.sharing = SweepMirror(self.sweep.base(), root / "pbt")
+        self.root = root / "pbt"
+        (self.root / SWEEP).write_text(self.sweep.complete().to_yaml())
+        self.driver()
+
+    def driver(self) -> None:
+        """A new one."""
+        ledger = Ledger(self.root)
+        ledger.read()
+        self.study = SweepStudy(self.sweep, self.root, ledger)
+        mend_generations(self.sweep, self.study, self.sharing)
+        self.search = PopulationSearch(
+            self.study, self.read, self.sharing, self.sweep, lambda: 9, Stop(self.root, print)
+        )
+
+    def read(self, number: int) -> TrialRecord:
+        history = read_progress(self.root / "trials" / f"{number:04d}")
+        return TrialRecord(f"{number}", number, "RUNNING", {}, history, 900, None, None, True)
+
+    def generation(self) -> None:
+        """Everyone alive trains to its end; number 3 fails on the way to the second."""
+        begun: dict[int, str] = {}
+        while isinstance(config := self.search.suggest(f"ray-{len(begun)}"), dict):
+            number, until = config["number"], config["until"]
+            begun[number] = f"ray-{len(begun)}"
+            directory = self.root / "trials" / f"{number:04d}"
+            (directory / f"step_{until:012d}").mkdir(parents=True)
+            failing = number == 3 and until > 300
+            with (directory / "progress.jsonl").open("a") as stream:
+                for env_steps in (until - 150, *([] if failing else [until])):
+                    score = (number * 7 + env_steps // 150 * 3) % 5
+                    stream.write(json.dumps({"env_steps": env_steps, "score": score}) + "\n")
+            if failing:
+                self.search.ended(number, "FAIL")
+                del self.search._numbers[begun.pop(number)]
+        for trial_id in begun.values():
+            self.search.on_trial_complete(trial_id, {"finished": True})
+
+
+@pytest.mark.parametrize("ended", [0, 1, 2])
+@pytest.mark.parametrize("text", ["", "[]", '[{"until": 300, "par'])
+def test_a_damaged_record_is_made_anew_from_what_the_members_reported(
+    tmp_path: Path, ended: int, text: str
+) -> None:
+    population = Population(tmp_path)
+    for _ in range(ended):
+        population.generation()
+    record = population.root / POPULATION
+    before = read_generations(population.root)
+    assert len(before) == ended + 1
+    record.write_text(text)
+    with pytest.warns(UserWarning, match=r"population\.json was damaged: made anew"):
+        population.driver()
+    assert read_generations(population.root) == before
+    population.generation()
+    assert len(read_generations(population.root)) == min(ended + 2, 3)

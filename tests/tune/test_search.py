@@ -17,12 +17,15 @@ from store.ring import Ring
 from booster_ray.config import Sweep, load
 from booster_ray.store import checkpoint
 from booster_ray.store.checkpoint.history import load_newest
-from booster_ray.store.files import ERROR, PROGRESS, RUN_LOCK
+from booster_ray.store.database import sqlite_url
+from booster_ray.store.files import ERROR, PROGRESS, RUN_LOCK, STOP_FILE, read_progress
 from booster_ray.store.lock import try_lock
 from booster_ray.store.sweep_mirror import SweepMirror
+from booster_ray.tune.ledger import Ledger
+from booster_ray.tune.records import TrialRecord
 from booster_ray.tune.search import StudySearch
 from booster_ray.tune.stop import Stop
-from booster_ray.tune.study import open_study
+from booster_ray.tune.study import SweepStudy
 
 FINISHED = {"finished": True}
 
@@ -40,21 +43,35 @@ class Driver:
         sweep: Sweep = load(marker)
         self.said: list[str] = []
         self.stop = Stop(root, self.said.append)
-        self.study: optuna.Study = open_study(sweep.base(), root)
+        ledger = Ledger(root)
+        ledger.read()
+        self.study = SweepStudy(sweep, root, ledger)
+        self.stopped: set[int] = set()
+        """By the scheduler."""
         self.search = StudySearch(
             self.study,
-            self._score,
+            self._read,
             SweepMirror(sweep.base(), root),
             sweep,
             lambda: capacity,
             self.stop,
+            self.stopped,
         )
         self._ids = iter(range(1000))
 
-    def _score(self, number: int) -> list[float] | None:
-        path = self.directory(number) / PROGRESS
-        score = json.loads(path.read_text())["score"] if path.exists() else None
-        return None if score is None else [score]
+    def _read(self, number: int) -> TrialRecord:
+        error = self.directory(number) / ERROR
+        return TrialRecord(
+            trial_id=f"{number:04d}",
+            number=number,
+            status="RUNNING",
+            params=self.study.params(number),
+            history=read_progress(self.directory(number)),
+            target_env_steps=600,
+            checkpoint=None,
+            error=error.read_text() if error.exists() else None,
+            started=True,
+        )
 
     def directory(self, number: int) -> Path:
         return self.root / "trials" / f"{number:04d}"
@@ -71,7 +88,7 @@ class Driver:
             (self.directory(number) / ERROR).write_text(error)
 
     def states(self) -> list[TrialState]:
-        return [trial.state for trial in self.study.get_trials()]
+        return [trial.state for trial in self.study.trials()]
 
 
 @pytest.fixture
@@ -88,7 +105,7 @@ def test_each_trial_is_suggested_and_told_once(root: Path) -> None:
         driver.write(number, 600, score=float(number))
         driver.search.on_trial_complete(trial_id, FINISHED)
     assert driver.suggest()[1] == Searcher.FINISHED
-    assert [t.value for t in driver.study.get_trials()] == [0.0, 1.0, 2.0]
+    assert [t.value for t in driver.study.trials()] == [0.0, 1.0, 2.0]
 
 
 def test_no_more_than_fit(root: Path) -> None:
@@ -179,6 +196,73 @@ def test_a_stop_leaves_what_is_unfinished_and_tells_what_is_done(root: Path) -> 
     driver.write(1, 300, 1.0)
     driver.search.on_trial_complete(second, {"finished": False})
     assert driver.states() == [TrialState.COMPLETE, TrialState.RUNNING]
+
+
+def test_what_the_scheduler_stops_is_pruned_with_its_score(root: Path) -> None:
+    driver = Driver(root, trials=2)
+    (first, _), (second, _) = driver.suggest(), driver.suggest()
+    driver.write(0, 300, 2.0)
+    driver.search.on_trial_result(first, {"env_steps": 150, "score": 1.0})
+    driver.search.on_trial_result(first, {"env_steps": 200})
+    driver.stopped.add(0)
+    driver.search.on_trial_complete(first, {"finished": False})
+    driver.write(1, 600, 1.0)
+    driver.stopped.add(1)  # at its very end: it has run to it
+    driver.search.on_trial_complete(second, {"finished": True})
+    assert driver.states() == [TrialState.PRUNED, TrialState.COMPLETE]
+    pruned = driver.study.trial(0)
+    assert pruned.value == 2.0 and pruned.intermediate_values == {150: 1.0, 300: 2.0}
+    assert Driver(root).states() == driver.states()
+
+
+@pytest.mark.parametrize("where", ["here", "on the storage"])
+def test_a_stop_file_that_a_user_makes_leaves_trials_unfinished(
+    root: Path, where: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    driver = Driver(root, trials=3)
+    (first, _), (second, _) = driver.suggest(), driver.suggest()
+    if where == "here":
+        (root / STOP_FILE).touch()
+    else:  # which this machine has not seen yet
+        monkeypatch.setattr(driver.search._sharing, "stop_wanted", lambda: True)
+    driver.write(0, 300, 1.0)
+    driver.search.on_trial_complete(first, {"finished": False})
+    driver.write(1, 300, None)
+    driver.search.on_trial_complete(second, {"finished": False})
+    assert driver.states() == [TrialState.RUNNING] * 2
+    assert driver.suggest()[1] == Searcher.FINISHED
+    assert len(driver.said) == 1 and "Stopping: trials save a checkpoint" in driver.said[0]
+    alive = Driver(root)
+    assert [alive.suggest()[1]["number"] for _ in range(3)] == [0, 1, 2]
+
+
+def test_a_trial_that_ended_before_its_driver_told_so_is_told(root: Path) -> None:
+    """It has nothing more to report."""
+    driver = Driver(root, trials=1)
+    trial_id, _ = driver.suggest()
+    driver.write(0, 600, 1.0)
+    driver.search.on_trial_complete(trial_id, None)
+    assert driver.states() == [TrialState.COMPLETE]
+
+
+def test_a_trial_that_ends_for_no_reason_is_tried_again(root: Path) -> None:
+    driver = Driver(root, trials=1)
+    trial_id, _ = driver.suggest()
+    driver.write(0, 300, 1.0)
+    driver.search.on_trial_complete(trial_id, {"finished": False})
+    assert driver.states() == [TrialState.RUNNING] and driver.suggest()[1]["number"] == 0
+
+
+def test_enqueued_trials_run_first_and_one_that_cannot_says_why(root: Path) -> None:
+    driver = Driver(root, trials=3)
+    user = optuna.load_study(study_name="debug", storage=sqlite_url(root / "study.db"))
+    user.enqueue_trial({"rewards.hight": 1.0})
+    user.enqueue_trial({"rewards.height": 1.25})
+    assert driver.suggest()[1]["number"] == 1 and driver.study.params(1)["rewards.height"] == 1.25
+    assert (driver.directory(0) / ERROR).read_text().startswith("it was enqueued with 'rewards.hi")
+    assert driver.suggest()[1]["number"] == 2
+    assert driver.suggest()[1] is None
+    assert driver.states() == [TrialState.FAIL, *[TrialState.RUNNING] * 2]
 
 
 def test_storage_away_at_the_end_of_a_trial_is_waited_for(root: Path) -> None:
