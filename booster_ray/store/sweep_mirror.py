@@ -40,6 +40,7 @@ from booster_ray.store.files import (
 )
 from booster_ray.store.folder import mirror_of, storage_path
 from booster_ray.store.lock import try_lock
+from booster_ray.store.lease import Lease
 from booster_ray.store.mirror import Mirror
 from booster_ray.store.remote import RemoteFolder, StorageError, is_remote
 
@@ -56,13 +57,15 @@ class SweepMirror:
     Args:
         config: any of the sweep's configs.
         root: the sweep's folder on this machine.
+        lease: the driver's, checked before what counts is written; None: it only reads.
 
     Raises:
+        LeaseLost: from what writes, when another process drives the sweep.
         StorageError: here and from every method, when the storage cannot be used.
     """
 
-    def __init__(self, config: Config, root: Path) -> None:
-        self._config, self.root = config, root
+    def __init__(self, config: Config, root: Path, lease: Lease | None = None) -> None:
+        self._config, self.root, self._lease = config, root, lease
         self._mirror = mirror_of(config, root)
 
     @property
@@ -86,13 +89,20 @@ class SweepMirror:
             if not (self.root / name).exists():
                 self._mirror.pull_file(name, self.root / name)
 
+    def check(self) -> None:
+        """See that the sweep is still this driver's."""
+        if self._lease:
+            self._lease.check()
+
     def share(self) -> None:
         """What is spent, as it is now."""
         if self._mirror and (self.root / SPENT).exists():
+            self.check()
             self._mirror.push_file(self.root / SPENT)
 
     def keep_text(self, name: str, text: str) -> None:
         """Write a small file of the sweep, first where it counts."""
+        self.check()
         if self._mirror:
             with TemporaryDirectory(dir=self.root) as folder:
                 replace_text(Path(folder) / name, text)
@@ -101,6 +111,7 @@ class SweepMirror:
 
     def share_results(self) -> None:
         """What the sweep's end has written."""
+        self.check()
         for name in RESULTS if self._mirror else ():
             if self._mirror and (self.root / name).exists():
                 self._mirror.push_file(self.root / name, name)
@@ -109,6 +120,7 @@ class SweepMirror:
         """Have trials on other machines stop, or forget an earlier wish."""
         if self._mirror is None:
             return
+        self.check()
         if wanted:
             self._mirror.push_file(self.root / STOP_FILE)
         else:

@@ -76,6 +76,7 @@ class SweepRunner:
         lease: the driver's; None: nobody else can be driving.
 
     Raises:
+        LeaseLost: another process drives the sweep; here and from :meth:`run`.
         ConfigError: the study's database cannot be opened, or a file of the ledger is damaged.
         OSError: the storage cannot be used.
     """
@@ -90,9 +91,9 @@ class SweepRunner:
         self.sweep, self.root, self.config = sweep, root.absolute(), sweep.base()
         self.console, self.lease = console, lease
         optuna.logging.set_verbosity(optuna.logging.WARNING)
-        self.sharing = SweepMirror(self.config, self.root)
+        self.sharing = SweepMirror(self.config, self.root, lease)
         self.sharing.fetch()
-        ledger = Ledger(self.root, self.sharing.remote)
+        ledger = Ledger(self.root, self.sharing.remote, self.sharing.check)
         ledger.read()
         self.study = SweepStudy(sweep, self.root, ledger)
         ended = {n: verdict.env_steps for n, verdict in ledger.verdicts.items()}
