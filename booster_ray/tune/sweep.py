@@ -31,6 +31,7 @@ from booster_ray.train.preemption import Watch
 from booster_ray.train.ray_cluster import cluster_address
 from booster_ray.train.ray_train import available_cpus, connect, resources
 from booster_ray.tune.budget import Budget
+from booster_ray.tune.demand import Demand
 from booster_ray.tune.ledger import Ledger
 from booster_ray.tune.live import LiveTable
 from booster_ray.tune.patience import StorageLost, patiently
@@ -45,8 +46,6 @@ from booster_ray.tune.study import ENDED, SweepStudy
 from booster_ray.tune.trial import TrialProcess, trial_directory
 
 REDRAW_SECONDS = 2.0
-CAPACITY_SECONDS = 2.0
-"""How old the count of the cluster's cores may be."""
 WAITING_BYTES = 256 * 2**20
 """Memory that a trial's own process claims when a Ray Train worker does its work."""
 NEVER = 10**9
@@ -104,7 +103,6 @@ class SweepRunner:
         self.budget = Budget(self.root, self.config.tune)
         self.sharing.stop(wanted=False)
         self.stop = Stop(self.root, lambda why: console.print(why, markup=False, soft_wrap=True))
-        self._cores: tuple[float, int] = (-CAPACITY_SECONDS, 1)
 
     def records(self) -> list[TrialRecord]:
         """Every trial that runs or has ended, from its run directory."""
@@ -172,12 +170,13 @@ class SweepRunner:
     def _fit(self, table: LiveTable) -> None:
         scheduler = make_scheduler(self.config, self.records())
         kind = PopulationSearch if self.config.tune.scheduler == "pbt" else StudySearch
+        demand = Demand(self.config, shared=cluster_address() is not None)
         search = kind(
             self.study,
             lambda number: self.record(self.study.trial(number)),
             self.sharing,
             self.sweep,
-            self._capacity,
+            demand,
             self.stop,
             scheduler.stopped if isinstance(scheduler, SweepASHA) else (),
         )
@@ -211,20 +210,6 @@ class SweepRunner:
                 if lost is None:
                     raise
                 self.console.print(str(lost), markup=False, soft_wrap=True)
-
-    def _capacity(self) -> int:
-        """How many trials fit the cluster as it is now; nodes come and go."""
-        wanted = self.config.tune.max_concurrent
-        if wanted:
-            return wanted
-        counted, fitting = self._cores
-        if time.monotonic() - counted >= CAPACITY_SECONDS:
-            total = ray.cluster_resources()
-            workers = max(1, self.config.trainer.workers)
-            need = {key: n * workers for key, n in resources(self.config).items()}
-            fitting = max(1, min(int(total.get(key, 0) // n) for key, n in need.items()))
-            self._cores = (time.monotonic(), fitting)
-        return fitting
 
     @contextmanager
     def _ray(self) -> Iterator[None]:
