@@ -17,7 +17,7 @@ from typing import Any
 
 import driving
 import ray
-from two_nodes import RAY, STORE_BYTES, free_port, listens
+from two_nodes import ATTEMPTS, RAY, STORE_BYTES, free_port
 
 IDLE_MINUTES = 0.05
 """After which a machine goes."""
@@ -31,13 +31,24 @@ class AutoscalingCluster:
 
     def __init__(self, cpus: int, most: int) -> None:
         self._scratch = tempfile.mkdtemp(prefix="ray-", dir="/tmp")  # sockets want short paths
+        os.environ["RAY_AUTH_MODE"] = "disabled"  # what an imported Ray has read, holds
+        self._log = Path(self._scratch, "log").open("w")  # noqa: SIM115
+        for _ in range(ATTEMPTS):  # Ray gives up after 30 s
+            self._start(cpus, most)
+            driving.wait_for(lambda: self._process.poll() is not None or self._up(), 120)
+            if self._process.poll() is None:
+                return
+        raise AssertionError(self.log())
+
+    def _up(self) -> bool:
+        return "Ray runtime started" in self.log()
+
+    def _start(self, cpus: int, most: int) -> None:
         here = ray.util.get_node_ip_address()
         port = free_port(here)
         self.address = f"{here}:{port}"
-        os.environ["RAY_AUTH_MODE"] = "disabled"  # what an imported Ray has read, holds
         config = Path(self._scratch, "cluster.json")
         config.write_text(json.dumps(self._config(cpus, most)))
-        self._log = Path(self._scratch, "log").open("w")  # noqa: SIM115
         self._process = subprocess.Popen(
             [
                 RAY, "start", "--block", "--head", "--num-cpus=0", f"--port={port}",
@@ -46,14 +57,11 @@ class AutoscalingCluster:
                 "--disable-usage-stats", f"--autoscaling-config={config}",
             ],
             env={
-                **os.environ, "RAY_FAKE_CLUSTER": "1",
-                "AUTOSCALER_UPDATE_INTERVAL_S": "1",
+                **os.environ, "RAY_FAKE_CLUSTER": "1", "AUTOSCALER_UPDATE_INTERVAL_S": "1",
                 "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}",
             },
             stdout=self._log, stderr=self._log, cwd=self._scratch,
         )  # fmt: skip
-        driving.wait_for(lambda: self._process.poll() is not None or listens(here, port), 60)
-        assert self._process.poll() is None, self.log()
 
     def _config(self, cpus: int, most: int) -> dict[str, Any]:
         machine = {"CPU": cpus, "object_store_memory": STORE_BYTES}

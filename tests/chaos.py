@@ -18,6 +18,7 @@ from typing import Any
 
 import driving
 import psutil
+from two_nodes import ATTEMPTS
 
 FULL_BYTES = 64 * 1024
 """With a "full disk" a process can write no further than this into any file: enough for logs."""
@@ -52,7 +53,19 @@ class Machines:
         self._cluster: Any = Cluster(
             initialize_head=True, head_node_args={"num_cpus": 0, "include_dashboard": False}
         )
-        self.nodes = [self._cluster.add_node(num_cpus=1) for _ in range(nodes)]
+        self.nodes: list[Any] = []
+        for _ in range(nodes):
+            self.add(num_cpus=1)
+
+    def add(self, **settings: Any) -> None:
+        """Another node, for which Ray waits 30 s; on a busy machine it takes longer."""
+        for left in range(ATTEMPTS - 1, -1, -1):
+            try:
+                self.nodes.append(self._cluster.add_node(**settings))
+                return
+            except Exception:
+                if not left:
+                    raise
 
     @property
     def address(self) -> str:
@@ -74,7 +87,7 @@ class Machines:
         driving.kill_all(_raylet(node))
         self._cluster.remove_node(node, allow_graceful=False)
         self.nodes.remove(node)
-        self.nodes.append(self._cluster.add_node(num_cpus=1))
+        self.add(num_cpus=1)
 
     def node_of(self, process: psutil.Process) -> Any:
         """The node that a process belongs to."""

@@ -20,8 +20,8 @@ from ray.tune.trainable import wrap_function
 from rich.console import Console
 
 from booster_ray.config import load
+from booster_ray.store.address import Address
 from booster_ray.tune.sweep import SweepRunner
-from booster_ray.tune.trial import trial_directory
 
 NODES = 16
 REPORTS = 10
@@ -34,7 +34,7 @@ PRESETS = Path(__file__).parents[2] / "tune_configs"
 
 def trivial(config: dict[str, Any]) -> None:
     """A trial's records and reports, without its training."""
-    directory = trial_directory(Path(config["root"]), config["number"])
+    directory = Address(config["storage"], config["name"], config["number"]).directory
     directory.mkdir(parents=True, exist_ok=True)
     with (directory / "progress.jsonl").open("w") as stream:
         for step in range(1, REPORTS + 1):

@@ -317,7 +317,7 @@ class Trainer(Section):
     cpus: Count = 1
     """CPUs of each trial, or of each of its workers."""
     use_gpu: bool = False
-    """Give the Ray Train worker a GPU."""
+    """Give the process that trains a GPU, or as many as `sac.devices` says."""
     gpu_fraction: Annotated[float, Field(gt=0, le=1)] = 1.0
     """Share of a GPU that a trial gets; below 1, small trials of workers 0 share one (use_gpu)."""
     preemption_notice: Literal["auto", "none"] = "auto"
@@ -328,14 +328,6 @@ class Trainer(Section):
     stall_minutes: Annotated[float, Field(ge=0)] = 15.0
     """Minutes without progress after which an attempt is ended and made again; 0: never. Its
     beginning, with compilation, may take an hour."""
-
-    rules: ClassVar[tuple[Rule, ...]] = (
-        Rule(
-            ("use_gpu", "workers", "gpu_fraction"),
-            lambda gpu, workers, fraction: workers > 0 or not gpu or fraction < 1,
-            "use_gpu is true with workers 0, expected workers 1 (a GPU goes to a Ray Train worker)",
-        ),
-    )
 
 
 class Tune(Section):
@@ -494,6 +486,11 @@ class Config(Section):
             "num_envs {0} leaves a task without a world, expected at least one world per task",
         ),
         Rule(
+            ("trainer.gpu_fraction", "sac.devices", "trainer.use_gpu"),
+            lambda fraction, devices, gpu: fraction == 1 or devices == 1 or not gpu,
+            "gpu_fraction {0} with {1} devices, expected 1 (each device is a whole GPU)",
+        ),
+        Rule(
             ("world.num_envs", "sac.devices", "world.kind"),
             lambda worlds, devices, kind: worlds % devices == 0 or not _on_device(kind),
             "num_envs {0} does not divide among {1} devices, expected a multiple of {1}",
@@ -583,6 +580,14 @@ class Config(Section):
         ),
         *FINETUNING_RULES,
     )
+
+    def gpus(self) -> float:
+        """GPUs of a trial, or of each of its workers; 0: it is given none."""
+        if not self.trainer.use_gpu:
+            return 0.0
+        # A team's workers have a GPU each.
+        devices = self.sac.devices if self.stage == "pretrain" else 1
+        return devices * self.trainer.gpu_fraction
 
     def trains_like(self, other: Config) -> bool:
         """Whether both train the same; where a run is kept and what executes it may differ."""

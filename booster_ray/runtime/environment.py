@@ -8,6 +8,7 @@ environment before its Python begins, and :func:`settle`.
 
 from __future__ import annotations
 
+import ctypes
 import functools
 import json
 import os
@@ -27,6 +28,8 @@ PLATFORMS = "JAX_PLATFORMS"
 CACHE = "JAX_COMPILATION_CACHE_DIR"
 DEFAULTS = "BOOSTER_RAY_DEFAULTS"
 """Carries to a worker, as JSON, what it shall have unless its own machine says otherwise."""
+PIP_CUDA = "BOOSTER_RAY_PIP_CUDA"
+"""Tells a worker of ``runtime.prefer_pip_cuda``."""
 CARRIED = (
     "XLA_PYTHON_CLIENT_MEM_FRACTION", "XLA_PYTHON_CLIENT_PREALLOCATE", PLATFORMS, "MUJOCO_GL",
     "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS", "NPROC", "OMP_NUM_THREADS",
@@ -194,8 +197,8 @@ def worker_environment(config: Config, address: str | None) -> dict[str, str]:
         defaults[CACHE] = config.runtime.compilation_cache  # below the home folder there
     if flags := merged_flags(user.get(XLA_FLAGS), firm.get(XLA_FLAGS)):
         found[XLA_FLAGS] = f"${{{XLA_FLAGS}}} {flags}"  # Ray puts the machine's own there
-    if config.runtime.prefer_pip_cuda and (path := library_path()):
-        found[LIBRARY_PATH] = path
+    if config.runtime.prefer_pip_cuda:
+        found[PIP_CUDA] = "1"  # where its libraries are, each machine knows itself
     return {**found, DEFAULTS: json.dumps(defaults)}
 
 
@@ -212,6 +215,8 @@ def settle(defaults: Mapping[str, str] | None = None) -> None:
             os.environ[name] = merged_flags(value, os.environ.get(name))
         else:
             os.environ.setdefault(name, os.path.expanduser(value))
+    if os.environ.pop(PIP_CUDA, ""):
+        load_pip_cuda()
 
 
 def keep_numerics() -> list[str]:
@@ -286,6 +291,29 @@ def library_path() -> str:
     folders = pip_cuda_folders()
     others = os.environ.get(LIBRARY_PATH, "").split(":")
     return ":".join([*folders, *(path for path in others if path and path not in folders)])
+
+
+def load_pip_cuda() -> None:
+    """Have this process, and those that it starts, find the libraries of :func:`pip_cuda_folders`.
+
+    A process that has begun looks where LD_LIBRARY_PATH led at its start. But what is loaded is
+    found by its name, whoever asks for it.
+    """
+    if not (folders := pip_cuda_folders()):
+        return
+    os.environ[LIBRARY_PATH] = library_path()
+    left = [str(file) for folder in folders for file in sorted(Path(folder).glob("*.so*"))]
+    before = len(left) + 1
+    while len(left) < before:  # some need others, and some a driver, which may not be there
+        before, left = len(left), [file for file in left if not _loads(file)]
+
+
+def _loads(file: str) -> bool:
+    try:
+        ctypes.CDLL(file)
+    except OSError:
+        return False
+    return True
 
 
 def restart_for_libraries(config: Config) -> None:

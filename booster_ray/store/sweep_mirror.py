@@ -15,9 +15,9 @@ from contextlib import suppress
 from fnmatch import fnmatch
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import Any
 
 from booster_ray.config import Config, Sweep, load
+from booster_ray.store.address import Address
 from booster_ray.store.attempts import share_attempts
 from booster_ray.store.durable import replace_text
 from booster_ray.store.failure import last_env_steps
@@ -38,14 +38,11 @@ from booster_ray.store.files import (
     SWEEP,
     SYSTEM,
 )
-from booster_ray.store.folder import mirror_of, storage_path
-from booster_ray.store.lock import try_lock
+from booster_ray.store.folder import mirror_of
 from booster_ray.store.lease import Lease
-from booster_ray.store.mirror import Mirror
+from booster_ray.store.lock import try_lock
 from booster_ray.store.remote import RemoteFolder, StorageError, is_remote
 
-POLL_SECONDS = 5.0
-"""How late a trial on another machine may see that the sweep stops."""
 AT_ONCE = 16
 """Trials whose records are fetched at a time."""
 RESULTS = ("leaderboard.md", "leaderboard.json", "report.html", "best/scores.json")
@@ -132,26 +129,8 @@ class SweepMirror:
             share_attempts(self._config, directory)
 
     def collect(self, directory: Path) -> None:
-        """The records of a trial whose attempt has ended, if they say more than what is here."""
-        mirror = mirror_of(self._config, directory) if self._mirror else None
-        if mirror is None:
-            return
-        share_attempts(self._config, directory)
-        with TemporaryDirectory(dir=self.root) as folder:
-            scratch, there = Path(folder), mirror.folder.names()
-            notes = [name for name in there if fnmatch(name, NOTES)]
-            # Reports come last: where they are, all is.
-            records = (CONFIG, RUN_ID, SYSTEM, *FAILURE_FILES, STALL, ROBUSTNESS, GATES)
-            names = (*records, *notes, PROGRESS)
-            found = {n for n in names if n in there and mirror.pull_file(n, scratch / n)}
-            if last_env_steps(scratch) < last_env_steps(directory):
-                return  # it was made on this machine, and cut short before it was copied
-            directory.mkdir(parents=True, exist_ok=True)
-            for name in names:
-                if name in found:
-                    (scratch / name).replace(directory / name)
-                elif name in FAILURE_FILES:
-                    (directory / name).unlink(missing_ok=True)
+        """See :func:`collect_run`."""
+        collect_run(self._config, directory)
 
     def collect_all(self, trials: Mapping[Path, int | None]) -> None:
         """:meth:`collect` of many, several at a time, but for those that are whole here.
@@ -173,12 +152,6 @@ class SweepMirror:
         """Whether somebody has asked on the storage that the sweep stops."""
         return self._mirror is not None and self._mirror.folder.read(STOP_FILE) is not None
 
-    def watch_stop(self) -> None:
-        """Bring such a wish to the sweep's folder here, from now on."""
-        if self._mirror:
-            watching = (self._mirror, self.root / STOP_FILE)
-            threading.Thread(target=_watch, args=watching, daemon=True).start()
-
     def fetch_run(self, directory: Path) -> None:
         """The checkpoints of a trial that was made elsewhere."""
         if self._mirror and (mirror := mirror_of(self._config, directory)):
@@ -192,31 +165,44 @@ def _hours(spent: Path) -> float:
     return -1.0
 
 
-def sweep_on_this_machine(config: dict[str, Any]) -> tuple[Sweep, Path]:
-    """In a trial: the sweep and its folder here, fetched if need be; then its stop is watched for.
+def collect_run(config: Config, directory: Path) -> None:
+    """The records of a run whose attempt has ended, if they say more than what is here.
 
-    ``config``: the sweep's ``root`` on the driver's machine, ``storage`` and ``name``.
+    Raises:
+        StorageError: the storage cannot be used.
     """
-    root = Path(config["root"])
-    mirror = _remote(config["storage"], config["name"])
-    if mirror is not None:
-        root = storage_path(config["storage"]) / config["name"]
-        mirror.pull_file(SWEEP, root / SWEEP)
-        if mirror.folder.read(STOP_FILE) is None:
-            (root / STOP_FILE).unlink(missing_ok=True)  # of a stop before the last resume
-        threading.Thread(target=_watch, args=(mirror, root / STOP_FILE), daemon=True).start()
-    return load(root / SWEEP), root
+    mirror = mirror_of(config, directory)
+    if mirror is None:
+        return
+    directory.mkdir(parents=True, exist_ok=True)
+    share_attempts(config, directory)
+    with TemporaryDirectory(dir=directory, prefix=".collected-") as folder:
+        scratch, there = Path(folder), mirror.folder.names()
+        notes = [name for name in there if fnmatch(name, NOTES)]
+        # Reports come last: where they are, all is.
+        records = (CONFIG, RUN_ID, SYSTEM, *FAILURE_FILES, STALL, ROBUSTNESS, GATES)
+        names = (*records, *notes, PROGRESS)
+        found = {n for n in names if n in there and mirror.pull_file(n, scratch / n)}
+        if last_env_steps(scratch) < last_env_steps(directory):
+            return  # it was made on this machine, and cut short before it was copied
+        for name in names:
+            if name in found:
+                (scratch / name).replace(directory / name)
+            elif name in FAILURE_FILES:
+                (directory / name).unlink(missing_ok=True)
 
 
-def _remote(storage: str, name: str) -> Mirror | None:
-    return mirror_of(Config(name=name, storage=storage), storage_path(storage) / name)
+def sweep_here(address: Address) -> Sweep:
+    """In a trial: the sweep, fetched if need be.
 
-
-def _watch(mirror: Mirror, stop_file: Path) -> None:
-    while not threading.Event().wait(POLL_SECONDS):
-        with suppress(OSError):
-            if not stop_file.exists():
-                mirror.pull_file(STOP_FILE, stop_file)
+    Raises:
+        StorageError: the storage cannot be read.
+    """
+    file = address.root / SWEEP
+    if remote := address.remote():
+        file.parent.mkdir(parents=True, exist_ok=True)
+        remote.get(SWEEP, file)
+    return load(file)
 
 
 EVERY_SECONDS = 30.0
@@ -240,23 +226,28 @@ def _collect_on(config: Config, root: Path) -> None:
 
 
 def collect(config: Config, root: Path) -> None:
-    """Bring what is known there of a sweep's trials, but for those that run here.
+    """Bring what is known there of a single run or a sweep's trials, but for those that run here.
 
     Raises:
         StorageError: the storage cannot be read.
     """
-    if not is_remote(config.storage) or not (root / SWEEP).is_file():
+    if not is_remote(config.storage):
         return
-
-    sharing = SweepMirror(config, root)
+    if not (root / SWEEP).is_file():
+        if (root / CONFIG).is_file():
+            _collect_idle(config, root)
+        return
     for name in RemoteFolder(config.storage).below(config.name).names("trials"):
-        directory = root / "trials" / name
-        directory.mkdir(parents=True, exist_ok=True)
-        lock = try_lock(directory / RUN_LOCK)
-        if lock is None:
-            continue  # it runs on this machine
-        with lock:
-            try:
-                sharing.collect(directory)
-            except FileNotFoundError as error:
-                raise StorageError(str(error)) from None
+        _collect_idle(config, root / "trials" / name)
+
+
+def _collect_idle(config: Config, directory: Path) -> None:
+    directory.mkdir(parents=True, exist_ok=True)
+    lock = try_lock(directory / RUN_LOCK)
+    if lock is None:
+        return  # it runs on this machine
+    with lock:
+        try:
+            collect_run(config, directory)
+        except FileNotFoundError as error:
+            raise StorageError(str(error)) from None

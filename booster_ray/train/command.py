@@ -6,7 +6,7 @@ import sys
 from collections.abc import Callable
 from contextlib import nullcontext, suppress
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from booster_ray.cli import (
     config_or_resumed,
@@ -15,6 +15,9 @@ from booster_ray.cli import (
     run_parser,
 )
 from booster_ray.config import Config, ConfigError
+
+if TYPE_CHECKING:
+    from booster_ray.store.address import Address
 
 DESCRIPTION = "Train one policy with one config. A killed run goes on with --resume."
 
@@ -49,7 +52,7 @@ def main(argv: list[str]) -> int:
             folder.check_free(sweep, root)  # another machine may have begun it meanwhile
         config = changed(sweep, root / CONFIG, overrides).base()
         with given_back(root) if new else nullcontext():
-            _prepare(config)
+            _prepare(config, root)
         return _train(config, root)
 
 
@@ -58,34 +61,40 @@ def _cpus(config: Config) -> int:
     return config.world.threads or config.trainer.cpus
 
 
-def _prepare(config: Config) -> None:
+def _prepare(config: Config, root: Path) -> None:
     """Set this process's environment; join or start Ray, where its workers train."""
     workers = config.trainer.workers > 0
     prepare_process(config, _cpus(config), under_ray=workers)
     if workers:
+        from booster_ray.train.nodes import check_nodes
         from booster_ray.train.ray_cluster import cluster_address
         from booster_ray.train.ray_train import connect
 
         connect(config, cluster_address())
+        check_nodes(config, root, print)
 
 
 def _train(config: Config, root: Path) -> int:
     from booster_ray.runtime.signals import stop_signals
     from booster_ray.runtime.versions import VersionError
+    from booster_ray.store.address import Address
+    from booster_ray.store.attempts import new_attempt
     from booster_ray.store.checkpoint import CheckpointError
     from booster_ray.store.failure import forget_failure, text_of
-    from booster_ray.store.files import STOP_FILE, read_progress
+    from booster_ray.store.files import read_progress
     from booster_ray.store.lease import LeaseLost
+    from booster_ray.store.sweep_mirror import SweepMirror
     from booster_ray.track.tracker import Tracker
-    from booster_ray.train.preemption import Preempted, train_preemptibly
-    from booster_ray.train.publish import publish_best
+    from booster_ray.train.attempt import Attempt, train_here
+    from booster_ray.train.preemption import Preempted
+    from booster_ray.train.publish import publish_best, wanted
 
     forget_failure(root)
-    stop_file = root / STOP_FILE
-    stop_file.unlink(missing_ok=True)
+    address = Address.of(config, root)
+    address.take_back_stop()
 
     def stop(name: str) -> None:
-        stop_file.touch()
+        address.ask_to_stop()
         print(f"{name}: saving a checkpoint, then stopping. Again: stop at once.", flush=True)
 
     def say(line: str) -> None:
@@ -96,10 +105,11 @@ def _train(config: Config, root: Path) -> int:
         try:
             with suppress(Preempted):
                 if config.trainer.workers:
-                    _fit_under_ray(config, root, stop_file, stop)
+                    _fit_under_ray(config, address, stop)
                 else:
                     with stop_signals(stop):
-                        train_preemptibly(config, root, stop_file, lambda m: say(_line(config, m)))
+                        attempt = Attempt(config, address, new_attempt(root))
+                        train_here(attempt, lambda m: say(_line(config, m)))
         except (ConfigError, CheckpointError, LeaseLost, VersionError):
             raise
         except (Exception, SystemExit) as error:
@@ -111,6 +121,8 @@ def _train(config: Config, root: Path) -> int:
         print(f"error: {failure}", file=sys.stderr)
         return 1
     if finished:
+        if config.trainer.workers and wanted(config):
+            SweepMirror(config, root).fetch_run(root)  # a worker elsewhere has made it
         publish_best(config, root, say)
         print(f"Finished; checkpoints and progress.jsonl are in {root}")
         return 0
@@ -118,13 +130,12 @@ def _train(config: Config, root: Path) -> int:
     return 130
 
 
-def _fit_under_ray(
-    config: Config, root: Path, stop_file: Path, stop: Callable[[str], None]
-) -> None:
+def _fit_under_ray(config: Config, address: Address, stop: Callable[[str], None]) -> None:
     import ray
     from ray.train import UserCallback
 
     from booster_ray.runtime.signals import stop_signals
+    from booster_ray.train.nodes import check_nodes
     from booster_ray.train.ray_train import fit_surviving
 
     class Progress(UserCallback):
@@ -132,8 +143,9 @@ def _fit_under_ray(
             print(_line(config, metrics[0]), flush=True)
 
     try:
+        avoid = check_nodes(config, address.root, lambda _: None)
         with stop_signals(stop):  # not before: Ray would put its own handler in the place of ours
-            fit_surviving(config, root.resolve(), stop_file.resolve(), [Progress()])
+            fit_surviving(config, address, [Progress()], avoid=avoid)
     finally:
         ray.shutdown()
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import math
+import threading
 from collections.abc import Callable
 from typing import Any
 
@@ -13,6 +14,7 @@ from booster_ray.rl.ddpg.team import Team
 from booster_ray.runtime.watchdog import allowing, progress
 from booster_ray.store.checkpoint import Tree
 from booster_ray.train.host_collector import HostCollector
+from booster_ray.train.notices import POLL_SECONDS, Notice, Notify
 
 _log = logging.getLogger(__name__)
 
@@ -124,3 +126,22 @@ def announce(team: Team, report: Callable[[dict[str, Any]], object]) -> Callable
         return report(metrics)
 
     return reported
+
+
+class TeamNotice:
+    """A source of notices: those that other workers of the team have got."""
+
+    def __init__(self, team: Team) -> None:
+        self._team = team
+
+    def __call__(self, notify: Notify, ended: threading.Event) -> None:
+        """Look for one until there is."""
+        while not ended.wait(POLL_SECONDS):
+            try:
+                found = self._team.noticed()
+            except RuntimeError as error:  # torch's, of a connection that is gone
+                _log.debug("cannot ask the team: %r", error)
+                continue
+            if found:
+                notify(Notice("another worker of the team makes way"))
+                return

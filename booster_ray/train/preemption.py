@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import ExitStack, suppress
 from pathlib import Path
 from types import TracebackType
@@ -14,12 +14,10 @@ from typing import Any, Self
 from booster_ray.config import Config, Trainer
 from booster_ray.runtime.signals import on_signal
 from booster_ray.store.attempts import add_attempt, new_attempt, share_attempts
+from booster_ray.store.files import NOTICE_FILE
 from booster_ray.train.notices import Notice, NoticeFile, Source, machine_sources
 from booster_ray.train.run import train_reporting
 from booster_ray.train.stall import ended_if_stalled
-
-NOTICE_FILE = "preemption-notice"
-"""Appears in a run's folder when something else has heard a notice; any scheduler may write it."""
 
 _log = logging.getLogger(__name__)
 
@@ -97,11 +95,13 @@ def train_preemptibly(
     stop_file: Path,
     report: Callable[[dict[str, Any]], object],
     attempt: str | None = None,
+    more_sources: Sequence[Source] = (),
 ) -> None:
     """:func:`train_reporting`, which saves and ends when a notice of preemption comes.
 
     The last report then carries ``preemption_save_seconds``, the time since the notice, which
-    the ledger of attempts records too, under the id ``attempt`` (None: one is made). Where the run
+    the ledger of attempts records too, under the id ``attempt`` (None: one is made).
+    ``more_sources`` of notices are listened to beside this machine's. Where the run
     makes no progress any more, its process ends, see :func:`ended_if_stalled`.
 
     Raises:
@@ -112,7 +112,11 @@ def train_preemptibly(
     attempt = attempt or new_attempt(directory)
     interrupt, notice_file = threading.Event(), directory / NOTICE_FILE
     notice_file.unlink(missing_ok=True)
-    sources: list[Source] = [*machine_sources(config.trainer), NoticeFile(notice_file)]
+    sources: list[Source] = [
+        *machine_sources(config.trainer),
+        NoticeFile(notice_file),
+        *more_sources,
+    ]
     with Watch(config.trainer, interrupt.set, sources) as watch:
         seconds: float | None = None
 

@@ -2,24 +2,32 @@
 
 from __future__ import annotations
 
+import math
 import os
-from collections.abc import Callable, Sequence
+import tempfile
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from booster_ray.config import Config
 from booster_ray.runtime.environment import settle, worker_environment
 from booster_ray.runtime.signals import shielded
+from booster_ray.store.address import Address, recorded_there
 from booster_ray.store.failure import (
     forget_failure,
     forget_stderr,
     last_words,
     note_stderr,
     read_failure,
-    recorded,
 )
 from booster_ray.store.folder import work_in
+from booster_ray.store.sweep_mirror import collect_run
+from booster_ray.train.attempt import After, Attempt, train_here
+from booster_ray.train.nodes import avoiding
 from booster_ray.train.ray_cluster import begin_ray
+
+if TYPE_CHECKING:
+    from booster_ray.rl.ddpg.team import Team
 
 
 def available_cpus() -> int:
@@ -51,22 +59,23 @@ def connect(config: Config, address: str | None) -> None:
 
 def resources(config: Config) -> dict[str, float]:
     """What the process that trains claims of its node."""
-    gpu = {"GPU": config.trainer.gpu_fraction} if config.trainer.use_gpu else {}
-    return {"CPU": config.trainer.cpus, **gpu}
+    return {"CPU": config.trainer.cpus, **({"GPU": gpus} if (gpus := config.gpus()) else {})}
+
+
+def slots(one: Mapping[str, float], claim: Mapping[str, float]) -> int:
+    """How often a machine holds a claim; of a GPU's tenths there are ten."""
+    return min(math.floor(one.get(key, 0.0) / n + 1e-6) for key, n in claim.items())
 
 
 def fit_in_worker(
-    config: Config,
-    directory: Path,
-    stop_file: Path,
-    callbacks: Sequence[Any] = (),
-    attempt: str | None = None,
+    attempt: Attempt, callbacks: Sequence[Any] = (), after: After | None = None
 ) -> None:
-    """Run under Ray Train workers; ``callbacks`` are Ray Train's and hear every report, ``attempt``
-    is the attempt's id (None: make one).
+    """Run under Ray Train workers; ``callbacks`` are Ray Train's and hear every report.
 
-    The checkpoint is the run directory's own, so a run may change its binding on resume. While
-    this waits, a signal or another notice that this process gets makes the worker save and end.
+    The checkpoint is the run's own, so a run may change its binding on resume. The workers find the
+    run's folder on their own machines; what they leave of records is fetched when they have ended.
+    While this waits, a signal or another notice that this process gets makes them save and end.
+    ``after`` is called by the first of them when the run is finished.
 
     Raises:
         ray.train.TrainingFailedError: a worker failed.
@@ -74,41 +83,41 @@ def fit_in_worker(
     """
     from ray import train
 
-    from booster_ray.store.attempts import attempt_ended, new_attempt, share_attempts
-    from booster_ray.train.preemption import NOTICE_FILE, Preempted, Watch
+    from booster_ray.store.attempts import attempt_ended
+    from booster_ray.train.preemption import Preempted, Watch
 
-    attempt = attempt or new_attempt(directory)
-    trainer = _trainer(
-        config,
-        train_loop_config={
-            "config": config.to_dict(),
-            "directory": str(directory),
-            "stop_file": str(stop_file),
-            "typed_in": os.getcwd(),
-            "attempt": attempt,
-        },
-        scaling_config=train.ScalingConfig(
-            num_workers=config.trainer.workers,
-            use_gpu=config.trainer.use_gpu,
-            resources_per_worker=resources(config),
-        ),
-        run_config=train.RunConfig(
-            name="ray_train",
-            storage_path=str(directory),
-            callbacks=list(callbacks),
-        ),
-    )
-    # Ray's handler of Ctrl-C would end the workers; ours lets them save.
-    trainer._register_sigint_handler = lambda controller: None
-    with Watch(config.trainer, (directory / NOTICE_FILE).touch):
-        try:
-            trainer.fit()
-        except train.TrainingFailedError as error:
-            share_attempts(config, directory)  # the worker may have its own disk
-            ended = attempt_ended(directory, attempt)
-            if ended and ended["how"] == "preempted":
-                raise Preempted(ended["text"]) from error
-            raise
+    config, address, directory = attempt.config, attempt.address, attempt.address.directory
+    with tempfile.TemporaryDirectory(prefix="booster_ray-") as scratch:
+        trainer = _trainer(
+            config,
+            train_loop_config={
+                "attempt": attempt,
+                "after": after,
+                "typed_in": os.getcwd(),
+            },
+            scaling_config=train.ScalingConfig(
+                num_workers=config.trainer.workers,
+                use_gpu=config.trainer.use_gpu,
+                resources_per_worker=resources(config),
+                label_selector=avoiding(attempt.avoid) or None,
+            ),
+            # What Ray Train would keep of the run for itself, nobody reads.
+            run_config=train.RunConfig(
+                name="ray_train", storage_path=scratch, callbacks=list(callbacks)
+            ),
+        )
+        # Ray's handler of Ctrl-C would end the workers; ours lets them save.
+        trainer._register_sigint_handler = lambda controller: None
+        with Watch(config.trainer, address.ask_to_make_way):
+            try:
+                trainer.fit()
+            except train.TrainingFailedError as error:
+                collect_run(config, directory)
+                ended = attempt_ended(directory, attempt.id)
+                if ended and ended["how"] == "preempted":
+                    raise Preempted(ended["text"]) from error
+                raise
+    collect_run(config, directory)
 
 
 def _trainer(config: Config, **settings: Any) -> Any:
@@ -133,33 +142,42 @@ def _work(loop_config: dict[str, Any]) -> None:
     """What a worker runs."""
     from ray import train
 
-    from booster_ray.train.preemption import NOTICE_FILE, Watch, train_preemptibly
-    from booster_ray.train.stall import ended_if_stalled
-
     work_in(loop_config["typed_in"])
     settle()
-    config = Config.model_validate(loop_config["config"])
-    directory, stop_file = Path(loop_config["directory"]), Path(loop_config["stop_file"])
-    report: Callable[[dict[str, Any]], object] = train.report
-    if config.trainer.workers > 1:
-        from booster_ray.rl.ddpg.team import current_team
-        from booster_ray.train.finetune import make_collector
-        from booster_ray.train.group import announce, follow
+    attempt: Attempt = loop_config["attempt"]
+    config, directory = attempt.config, attempt.address.directory
+    if config.trainer.workers == 1:
+        note_stderr(config, directory, "0")
+        train_here(attempt, train.report, after=loop_config["after"])
+        return
 
-        team = current_team()
-        if team.rank > 0:
-            # The leader alone saves: a notice that another worker gets is passed on to it.
-            note_stderr(config, directory, str(team.rank))
-            with (
-                Watch(config.trainer, (directory / NOTICE_FILE).touch),
-                recorded(directory),
-                ended_if_stalled(config, directory, loop_config["attempt"]),
-            ):
-                follow(make_collector(config, None, team), lambda: train.report({}))
-            return
-        report = announce(team, report)
-    note_stderr(config, directory, "0")
-    train_preemptibly(config, directory, stop_file, report, loop_config["attempt"])
+    from booster_ray.rl.ddpg.team import current_team
+    from booster_ray.train.group import TeamNotice, announce
+
+    team = current_team()
+    note_stderr(config, directory, str(team.rank))
+    if team.rank > 0:
+        _follow(attempt, team)
+        return
+    train_here(attempt, announce(team, train.report), [TeamNotice(team)], loop_config["after"])
+
+
+def _follow(attempt: Attempt, team: Team) -> None:
+    """The leader alone saves: a notice that another worker gets is passed on to it."""
+    from ray import train
+
+    from booster_ray.train.finetune import make_collector
+    from booster_ray.train.group import follow
+    from booster_ray.train.preemption import Watch
+    from booster_ray.train.stall import ended_if_stalled
+
+    config, directory = attempt.config, attempt.address.directory
+    with (
+        recorded_there(config, directory),
+        Watch(config.trainer, team.give_notice),
+        ended_if_stalled(config, directory, attempt.id),
+    ):
+        follow(make_collector(config, None, team), lambda: train.report({}))
 
 
 class WorkerDied(RuntimeError):
@@ -170,14 +188,15 @@ class WorkerDied(RuntimeError):
 
 def fit_surviving(
     config: Config,
-    directory: Path,
-    stop_file: Path,
+    address: Address,
     callbacks: Sequence[Any] = (),
     say: Callable[[str], object] = print,
+    avoid: Callable[[], tuple[str, ...]] = tuple,
 ) -> None:
     """:func:`fit_in_worker`, begun again from the last checkpoint when a worker is lost.
 
     That may happen ``tune.max_failures`` times; what the run itself raises ends it at once.
+    ``avoid``: the machines that cannot work now.
 
     Raises:
         ray.train.TrainingFailedError: the run failed; its folder says why.
@@ -186,11 +205,16 @@ def fit_surviving(
     """
     from ray.train import TrainingFailedError
 
+    from booster_ray.store.attempts import new_attempt
+
+    directory = address.directory
     for left in range(config.tune.max_failures, -1, -1):
         forget_failure(directory)
         forget_stderr(directory)
+        address.begin_attempt()
         try:
-            return fit_in_worker(config, directory, stop_file, callbacks)
+            attempt = Attempt(config, address, new_attempt(directory), avoid())
+            return fit_in_worker(attempt, callbacks)
         except TrainingFailedError as error:
             if not worker_lost(error, directory):
                 raise

@@ -105,11 +105,13 @@ def _prepare(config: Config, root: Path, new: bool) -> None:
     with given_back(root) if new else nullcontext():
         prepare_process(config, len(os.sched_getaffinity(0)), under_ray=True)
         if new:
+            from booster_ray.train.nodes import check_nodes
             from booster_ray.train.ray_train import connect
             from booster_ray.tune.sweep import ENVIRONMENT
 
             os.environ |= ENVIRONMENT
             connect(config, cluster_address())
+            check_nodes(config, root, lambda _: None)
 
 
 def _drive(sweep: Sweep, root: Path, lease: Lease) -> int:

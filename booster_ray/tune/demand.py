@@ -11,7 +11,7 @@ from __future__ import annotations
 import json
 import math
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -22,7 +22,7 @@ import yaml
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
 from booster_ray.config import Config
-from booster_ray.train.ray_train import resources
+from booster_ray.train.ray_train import resources, slots
 
 COUNT_SECONDS = 2.0
 """How old the count of the cluster's machines may be."""
@@ -57,10 +57,11 @@ class Demand:
     Args:
         config: any of the sweep's configs.
         shared: whether the cluster is one that runs already; one's own does not grow.
+        avoid: the machines that cannot work now, by Ray's ids.
     """
 
-    def __init__(self, config: Config, shared: bool) -> None:
-        self._config, self._shared = config, shared
+    def __init__(self, config: Config, shared: bool, avoid: Callable[[], Sequence[str]]) -> None:
+        self._config, self._shared, self._avoid = config, shared, avoid
         self._counted, self._known = -COUNT_SECONDS, 1
         self._asked: Any = None
         self._ask_from = 0.0
@@ -74,7 +75,8 @@ class Demand:
             nodes = [node for node in ray.nodes() if node["Alive"]]
             if self._shared:
                 self._ask(nodes)
-            here = [node["Resources"] for node in nodes]
+            unfit = self._avoid()
+            here = [node["Resources"] for node in nodes if node["NodeID"] not in unfit]
             workers = max(1, self._config.trainer.workers)
             self._known = wanted(here, self._autoscaler, resources(self._config), workers)
             self._counted = time.monotonic()
@@ -107,24 +109,19 @@ def wanted(
         claim: what each worker of a trial claims of a machine.
         workers: of each trial.
     """
-    slots = [_slots(one, claim) for one in here]
-    fitting = sum(slots) // workers
+    each = [slots(one, claim) for one in here]
+    fitting = sum(each) // workers
     if autoscaler is None:
         return max(1, fitting)
     if not autoscaler.types:
-        own = [n for n, one in zip(slots, here, strict=True) if HEAD not in one]
+        own = [n for n, one in zip(each, here, strict=True) if HEAD not in one]
         return fitting + math.ceil(max(1, *own, 0) / workers)
-    heads = sum(n for n, one in zip(slots, here, strict=True) if HEAD in one)
-    sizes = sorted(_slots(t.resources, claim) for t in autoscaler.types for _ in range(t.most))
+    heads = sum(n for n, one in zip(each, here, strict=True) if HEAD in one)
+    sizes = sorted(slots(t.resources, claim) for t in autoscaler.types for _ in range(t.most))
     largest = sizes[::-1][: autoscaler.most]
     most = (heads + sum(largest)) // workers
     ahead = math.ceil(max(largest, default=0) / workers)
     return max(1, fitting, min(fitting + ahead, most))
-
-
-def _slots(one: Resources, claim: Resources) -> int:
-    """How often a machine holds a claim; of a GPU's tenths there are ten."""
-    return min(math.floor(one.get(key, 0.0) / n + 1e-6) for key, n in claim.items())
 
 
 # -- on the head -------------------------------------------------------------------------------

@@ -132,7 +132,7 @@ def _already(planned: Plan) -> str:
 def _resources(config: Config) -> str:
     trainer = config.trainer
     where = "a Ray Train worker" if trainer.workers else "the trial's own process"
-    gpu = f" and {trainer.gpu_fraction:g} GPU" if trainer.use_gpu else ""
+    gpu = f" and {config.gpus():g} GPU" if trainer.use_gpu else ""
     return f"{trainer.cpus} CPU{gpu} in {where}"
 
 

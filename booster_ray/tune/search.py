@@ -26,6 +26,7 @@ from booster_ray.tune.trial import trial_directory
 
 Read = Callable[[int], TrialRecord]
 """What is recorded of a trial, by its number."""
+Avoid = Callable[[], tuple[str, ...]]
 
 
 class RetryingSearch(Searcher):
@@ -43,6 +44,8 @@ class RetryingSearch(Searcher):
         capacity: how many trials can run now.
         stop: once it stops, nothing more is suggested.
         stopped: numbers of trials that the scheduler has ended early.
+        avoid: machines that cannot work now, by Ray's ids; attempts are kept off them, and what
+            fails of those that began before that was known is not the trial's fault.
     """
 
     def __init__(
@@ -54,11 +57,14 @@ class RetryingSearch(Searcher):
         capacity: Callable[[], int],
         stop: Stop,
         stopped: Collection[int] = (),
+        avoid: Avoid = tuple,
     ) -> None:
         super().__init__()
         self._study, self._read, self._config = study, read, sweep.base()
         self._sharing, self._root, self._sweep, self._stop = sharing, sharing.root, sweep, stop
-        self._capacity, self._stopped = capacity, stopped
+        self._capacity, self._stopped, self._avoid = capacity, stopped, avoid
+        self._avoided: dict[str, tuple[str, ...]] = {}
+        """Of attempts under way: the machines that they were kept off."""
         self._retries = Retries(self._root, self._config.tune.max_failures)
         self._numbers: dict[str, int] = {}
         """Ray's id of an attempt under way -> number of the trial."""
@@ -75,7 +81,7 @@ class RetryingSearch(Searcher):
 
     @abstractmethod
     def config_of(self, number: int) -> dict[str, Any]:
-        """What :func:`booster_ray.tune.trial.run_trial` gets for a trial, but for ``root``."""
+        """What :func:`booster_ray.tune.trial.run_trial` gets for a trial, but for where it is."""
 
     @abstractmethod
     def ended(self, number: int, end: End) -> None:
@@ -108,7 +114,9 @@ class RetryingSearch(Searcher):
         attempt = patiently(lambda: self._retries.begin(chosen))
         patiently(self._sharing.share)
         self._numbers[trial_id] = number
-        return {**patiently(lambda: self.config_of(chosen)), "attempt": attempt}
+        avoid = self._avoided[trial_id] = self._avoid()
+        told = {"attempt": attempt, "avoid": list(avoid)}
+        return {**patiently(lambda: self.config_of(chosen)), **told}
 
     def _due(self) -> int | None:
         now = time.monotonic()
@@ -129,10 +137,13 @@ class RetryingSearch(Searcher):
     ) -> None:
         """Settle what has ended, once; try again, or leave to the next driver, what has not."""
         number = self._numbers.pop(trial_id)
+        begun = self._avoided.pop(trial_id, ())
         # An absent folder looks like one without scores and errors: wait until it is back.
         patiently(lambda: reachable(self._root))
         patiently(lambda: self._sharing.collect(trial_directory(self._root, number)))
-        if error:
+        if error and set(self._avoid()) - set(begun):
+            self._waiting.append((time.monotonic(), number))  # a machine's fault, see `avoid`
+        elif error:
             self._judge(number)
         elif (result or {}).get("finished") or patiently(lambda: self._done(number)):
             patiently(lambda: self.ended(number, "COMPLETE"))

@@ -9,7 +9,7 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import optuna
 import ray
@@ -20,13 +20,15 @@ from rich.console import Console
 from booster_ray import __version__
 from booster_ray.config import Config, Sweep
 from booster_ray.runtime.signals import keep_listening, stop_signals
+from booster_ray.store.address import Address
 from booster_ray.store.durable import replace_text
 from booster_ray.store.failure import storing
 from booster_ray.store.files import ERROR, best_checkpoint, read_progress
 from booster_ray.store.gate_results import label
-from booster_ray.store.lease import Lease
+from booster_ray.store.lease import Lease, LeaseLost
 from booster_ray.store.sweep_mirror import SweepMirror
 from booster_ray.track.tracked_runs import write_statuses
+from booster_ray.train.nodes import check_nodes
 from booster_ray.train.preemption import Watch
 from booster_ray.train.ray_cluster import cluster_address
 from booster_ray.train.ray_train import available_cpus, connect, resources
@@ -49,6 +51,8 @@ REDRAW_SECONDS = 2.0
 WAITING_BYTES = 256 * 2**20
 """Memory that a trial's own process claims when a Ray Train worker does its work."""
 NEVER = 10**9
+
+T = TypeVar("T", bound=BaseException)
 
 ENVIRONMENT = {
     "TUNE_DISABLE_SIGINT_HANDLER": "1",  # ours lets trials save first
@@ -102,7 +106,10 @@ class SweepRunner:
             mend_generations(sweep, self.study, self.sharing)
         self.budget = Budget(self.root, self.config.tune)
         self.sharing.stop(wanted=False)
-        self.stop = Stop(self.root, lambda why: console.print(why, markup=False, soft_wrap=True))
+        self.stop = Stop(self.root, self._say)
+
+    def _say(self, line: str) -> None:
+        self.console.print(line, markup=False, soft_wrap=True)
 
     def records(self) -> list[TrialRecord]:
         """Every trial that runs or has ended, from its run directory."""
@@ -157,7 +164,7 @@ class SweepRunner:
                 stop_signals(lambda name: self.stop.request(f"{name} (again: stop at once)")),
                 LiveTable(self.console) as table,
             ):
-                self.sharing.watch_stop()
+                Address.of(self.config, self.root).open_here()
                 self._fit(table)
             self.budget.save()
             self.sharing.share()
@@ -170,7 +177,8 @@ class SweepRunner:
     def _fit(self, table: LiveTable) -> None:
         scheduler = make_scheduler(self.config, self.records())
         kind = PopulationSearch if self.config.tune.scheduler == "pbt" else StudySearch
-        demand = Demand(self.config, shared=cluster_address() is not None)
+        avoid = check_nodes(self.config, self.root, self._say)
+        demand = Demand(self.config, cluster_address() is not None, avoid)
         search = kind(
             self.study,
             lambda number: self.record(self.study.trial(number)),
@@ -179,6 +187,7 @@ class SweepRunner:
             demand,
             self.stop,
             scheduler.stopped if isinstance(scheduler, SweepASHA) else (),
+            avoid,
         )
         # Under Ray Train the trial only waits for its worker, which holds the cores.
         waiting = {"memory": WAITING_BYTES}
@@ -187,8 +196,7 @@ class SweepRunner:
             tuner = tune.Tuner(
                 self.trainable,
                 param_space={
-                    "root": str(self.root),
-                    "storage": self.config.storage,
+                    "storage": Address.of(self.config, self.root).storage,
                     "name": self.config.name,
                     "typed_in": os.getcwd(),
                     "claims": bundle,
@@ -206,7 +214,9 @@ class SweepRunner:
             try:
                 tuner.fit()
             except Exception as error:
-                lost = _storage_lost(error)
+                if driver := _cause(error, LeaseLost):
+                    raise driver from None
+                lost = _cause(error, StorageLost)
                 if lost is None:
                     raise
                 self.console.print(str(lost), markup=False, soft_wrap=True)
@@ -230,9 +240,9 @@ class SweepRunner:
             ray.shutdown()
 
 
-def _storage_lost(error: BaseException | None) -> StorageLost | None:
-    """The cause of Tune's error, where it is that storage stayed away."""
-    while error is not None and not isinstance(error, StorageLost):
+def _cause(error: BaseException | None, kind: type[T]) -> T | None:
+    """The cause of Tune's error, where it is of that kind."""
+    while error is not None and not isinstance(error, kind):
         error = error.__cause__ or error.__context__
     return error
 

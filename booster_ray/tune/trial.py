@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -13,11 +11,13 @@ from ray.tune.trainable import wrap_function
 from booster_ray.config import Config
 from booster_ray.runtime.environment import settle
 from booster_ray.runtime.signals import forward_signals
-from booster_ray.store.durable import replace_text
-from booster_ray.store.failure import WAITING, last_env_steps, note_stderr, recorded
-from booster_ray.store.files import CONFIG, FAILURE_FILES, STOP_FILE
+from booster_ray.store.address import Address, recorded_there
+from booster_ray.store.failure import WAITING, note_stderr
+from booster_ray.store.files import ROBUSTNESS
 from booster_ray.store.folder import publish, work_in
-from booster_ray.train.preemption import train_preemptibly
+from booster_ray.store.sweep_mirror import sweep_here
+from booster_ray.train.attempt import Attempt, train_here
+from booster_ray.train.nodes import avoiding
 from booster_ray.train.stall import ended_if_stalled
 
 
@@ -29,58 +29,47 @@ def trial_directory(root: Path, number: int) -> Path:
 def run_trial(config: dict[str, Any]) -> None:
     """One attempt at a trial, from its newest checkpoint on.
 
-    ``config``: ``root`` (the sweep's folder on the driver's machine), its ``storage`` and ``name``,
+    ``config``: the sweep's ``storage`` and ``name`` (see :class:`Address`),
     ``number`` and ``params`` (the suggestion), ``attempt`` (its id), ``typed_in`` (see
     :func:`booster_ray.store.folder.work_in`), and for a member of a population ``until``, the env
-    steps at which its generation ends. ``claims`` is for :class:`TrialProcess`.
+    steps at which its generation ends. ``avoid`` (machines that cannot work) and ``claims`` say
+    where :class:`TrialProcess` is placed.
 
     Raises:
         Preempted: it saved and made way; like all that is raised here, for another attempt.
     """
-    from booster_ray.store.sweep_mirror import sweep_on_this_machine
-
     work_in(config["typed_in"])
     settle()
-    sweep, root = sweep_on_this_machine(config)
-    directory = trial_directory(root, config["number"])
-    note_stderr(sweep.base(), directory, WAITING)
-    with _recorded(sweep.base(), directory):
+    address = Address(config["storage"], config["name"], config["number"])
+    sweep, directory = sweep_here(address), address.directory
+    with recorded_there(sweep.base(), directory):
+        address.begin_attempt()
+        note_stderr(sweep.base(), directory, WAITING)
         resolved = sweep.resolve(config["params"])
     if "until" in config:
-        # The search has decided with what this member goes on; its last config is history.
         resolved = _until(resolved, config["until"])
-        directory.mkdir(parents=True, exist_ok=True)
-        replace_text(directory / CONFIG, resolved.to_yaml())
-    attempt, stop_file = config["attempt"], root / STOP_FILE
+    # The search has decided with what a population's member goes on; its last config is history.
+    avoid = tuple(config["avoid"])
+    attempt = Attempt(resolved, address, config["attempt"], avoid, anew="until" in config)
+    after = measure if "robustness" in resolved.tune.objectives else None
     if resolved.trainer.workers:
         from ray.tune.integration.ray_train import TuneReportCallback
 
         from booster_ray.train.ray_train import fit_in_worker
 
-        fit_in_worker(resolved, directory, stop_file, [TuneReportCallback()], attempt)
+        fit_in_worker(attempt, [TuneReportCallback()], after)
     else:
-        train_preemptibly(resolved, directory, stop_file, tune.report, attempt)
-    finished = last_env_steps(directory) >= resolved.training.env_steps
-    if finished and "robustness" in resolved.tune.objectives:
-        from booster_ray.store.files import ROBUSTNESS
-        from booster_ray.tune.robustness import measure_robustness
-
-        with _recorded(resolved, directory), ended_if_stalled(resolved, directory, attempt):
-            measure_robustness(resolved, directory)
-        publish(resolved, directory / ROBUSTNESS)
+        train_here(attempt, tune.report, after=after)
 
 
-@contextmanager
-def _recorded(config: Config, directory: Path) -> Iterator[None]:
-    """What fails outside the run itself is written down like what fails in it."""
-    try:
-        with recorded(directory):
-            yield
-    except Exception:
-        for name in FAILURE_FILES:
-            with suppress(OSError):
-                publish(config, directory / name)
-        raise
+def measure(attempt: Attempt) -> None:
+    """Where the run has been finished: its robustness."""
+    from booster_ray.tune.robustness import measure_robustness
+
+    config, directory = attempt.config, attempt.address.directory
+    with ended_if_stalled(config, directory, attempt.id):
+        measure_robustness(config, directory)
+    publish(config, directory / ROBUSTNESS)
 
 
 def _until(config: Config, env_steps: int) -> Config:
@@ -101,5 +90,6 @@ class TrialProcess(wrap_function(run_trial)):  # type: ignore[misc]
 
     @classmethod
     def default_resource_request(cls, config: dict[str, Any]) -> tune.PlacementGroupFactory:
-        """What the process claims of a node: ``claims``."""
-        return tune.PlacementGroupFactory([config["claims"]])
+        """What the process claims of a node, ``claims``, and which it must not be."""
+        chosen = [avoiding(avoid)] if (avoid := tuple(config["avoid"])) else None
+        return tune.PlacementGroupFactory([config["claims"]], bundle_label_selector=chosen)

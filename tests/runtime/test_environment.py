@@ -376,3 +376,37 @@ def test_a_run_computes_the_same_whatever_the_environment_says(tmp_path: Path) -
         (saved,) = (tmp_path / name).glob("step_*")
         weights[name] = (saved / "arrays.bin").read_bytes()
     assert weights["clean"] == weights["odd"]
+
+
+SETTLED = """
+import ctypes, os
+from booster_ray.runtime.environment import settle
+
+settle()
+print(ctypes.CDLL("libnamed.so.1").where(), os.environ["LD_LIBRARY_PATH"])
+"""
+
+
+def test_a_worker_elsewhere_finds_the_libraries_of_its_own_machine(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    if not (compiler := shutil.which("cc")):
+        pytest.skip("needs a C compiler")
+    system, pip = tmp_path / "toolkit", tmp_path / "packages/nvidia/named/lib"
+    for number, folder in enumerate((system, pip)):
+        folder.mkdir(parents=True)
+        (source := folder / "named.c").write_text(f"int where(void) {{ return {number}; }}")
+        flags = ["-shared", "-fPIC", "-Wl,-soname,libnamed.so.1", "-o", f"{folder}/libnamed.so.1"]
+        subprocess.run([compiler, *flags, str(source)], check=True)
+    config = load("debug", ["runtime.prefer_pip_cuda=true"]).base()
+    monkeypatch.setattr(runtime, "pip_cuda_folders", lambda: ["/head/nvidia/cudnn/lib"])
+    sent = runtime.worker_environment(config, "head:6379")
+    assert "/head" not in json.dumps(sent)  # the worker's machine may have none of it
+    there = {**environment(tmp_path / "packages"), "LD_LIBRARY_PATH": str(system)}
+    for variables, found in (({}, "0"), (sent, "1")):
+        done = subprocess.run(
+            [sys.executable, "-c", SETTLED], env={**there, **variables},
+            cwd=driving.ROOT, capture_output=True, text=True,
+        )  # fmt: skip
+        assert done.stdout.split()[:1] == [found], done.stderr
+    assert done.stdout.split()[1].split(":")[-1] == str(system) and str(pip) in done.stdout

@@ -10,19 +10,21 @@ import driving
 import pytest
 
 from booster_ray.config import Config, load
-from booster_ray.store import folder, sweep_mirror
+from booster_ray.store import address, folder
 from booster_ray.store import remote as storage
+from booster_ray.store.address import Address
 from booster_ray.store.attempts import add_attempt, new_attempt, read_attempts
 from booster_ray.store.files import (
     ATTEMPTS,
     ERROR,
+    NOTICE_FILE,
     POPULATION,
     PROGRESS,
     SPENT,
     STOP_FILE,
     SWEEP,
 )
-from booster_ray.store.sweep_mirror import SweepMirror, collect, sweep_on_this_machine
+from booster_ray.store.sweep_mirror import SweepMirror, collect, sweep_here
 
 
 @pytest.fixture
@@ -132,7 +134,7 @@ def test_trackers_see_trials_elsewhere_and_leave_those_that_run_here_alone(
 def test_a_trial_elsewhere_reads_the_sweep_and_sees_its_stop(
     tmp_path: Path, volume: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(sweep_mirror, "POLL_SECONDS", 0.1)
+    monkeypatch.setattr(address, "POLL_SECONDS", 0.1)
     sweep = load("debug", [f"storage={volume}"])
     config = sweep.base()
     driver, worker = (Machine(name, tmp_path, monkeypatch) for name in "ab")
@@ -141,16 +143,19 @@ def test_a_trial_elsewhere_reads_the_sweep_and_sees_its_stop(
     folder.publish(config, root / SWEEP)
     worker.enter()
     worker.root(config).joinpath(STOP_FILE).touch()  # of a stop long ago
-    found, there = sweep_on_this_machine(
-        {"root": str(root), "storage": volume, "name": config.name}
-    )
-    assert found.space == sweep.space and there != root
+    trial = Address.of(config, root, 3)
+    assert sweep_here(trial).space == sweep.space
+    there, run = trial.root, trial.open_here()
+    assert there != root and run == there / "trials" / "0003"
     assert not (there / STOP_FILE).exists()
     driver.enter()
     (root / STOP_FILE).touch()
     SweepMirror(config, root).stop(wanted=True)
-    driving.wait_for(lambda: (there / STOP_FILE).exists())
+    trial.ask_to_make_way()
+    driving.wait_for(lambda: (there / STOP_FILE).exists() and (run / NOTICE_FILE).exists())
     SweepMirror(config, root).stop(wanted=False)
+    trial.begin_attempt()
+    assert NOTICE_FILE not in [p.name for p in (Path(volume) / config.name).rglob("*")]
     assert STOP_FILE not in [p.name for p in (Path(volume) / config.name).iterdir()]
 
 

@@ -58,8 +58,8 @@ def slots(config: Config, machine: Machine) -> int:
     """Trials that a machine's cores and GPUs hold."""
     workers = max(1, config.trainer.workers)
     fitting = machine.cpus // (config.trainer.cpus * workers)
-    if config.trainer.use_gpu:
-        fitting = min(fitting, int(machine.gpus / (config.trainer.gpu_fraction * workers)))
+    if gpus := config.gpus():
+        fitting = min(fitting, int(machine.gpus / (gpus * workers)))
     return fitting
 
 

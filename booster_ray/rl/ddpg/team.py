@@ -13,6 +13,9 @@ from torch import Tensor
 
 from booster_ray.runtime.watchdog import allowing
 
+NOTICE = "booster_ray/notice"
+"""In the store by which the workers have found one another."""
+
 
 class TeamLost(RuntimeError):
     """Another worker is gone, and with it the team; this one cannot go on alone."""
@@ -56,6 +59,14 @@ class Team(Protocol):
         """Every worker's ``thing`` in the order of ranks, on the leader; None elsewhere."""
         ...
 
+    def give_notice(self) -> None:
+        """Tell the leader that this worker's machine will go; at any time, by any thread."""
+        ...
+
+    def noticed(self) -> bool:
+        """Whether a worker has told so; at any time, by any thread."""
+        ...
+
 
 class Alone:
     """A team of one."""
@@ -73,6 +84,13 @@ class Alone:
         """The one thing."""
         return [thing]
 
+    def give_notice(self) -> None:
+        """There is nobody to tell."""
+
+    def noticed(self) -> bool:
+        """Nobody else can have."""
+        return False
+
 
 class Distributed:
     """The workers of torch's default process group (gloo on CPUs, NCCL on GPUs)."""
@@ -80,6 +98,7 @@ class Distributed:
     def __init__(self) -> None:
         self.rank, self.size = dist.get_rank(), dist.get_world_size()
         self._device = torch.device("cpu")
+        self._store = dist.distributed_c10d._get_default_store()
         if dist.get_backend() == "nccl":  # it moves nothing but what lies on this worker's GPU
             self._device = own_device()
             torch.cuda.set_device(self._device)
@@ -107,6 +126,14 @@ class Distributed:
         with _together():
             dist.gather_object(thing, boxes, dst=0)
         return boxes
+
+    def give_notice(self) -> None:
+        """See :class:`Team`. The group's store does not wait for its turn among the calls."""
+        self._store.set(NOTICE, "given")
+
+    def noticed(self) -> bool:
+        """See :class:`Team`."""
+        return bool(self._store.check([NOTICE]))
 
 
 def own_device() -> torch.device:
