@@ -92,8 +92,9 @@ class AutoscalingCluster:
 
     def machines(self) -> int:
         """How many there are now, but for the head."""
-        running = (p for p in driving.family(self._process.pid) if p.status() != "zombie")
-        return sum(driving._command(p).split(" ")[0].endswith("raylet") for p in running) - 1
+        # Of one that has ended there is no command line.
+        lines = [driving._command(p) for p in driving.family(self._process.pid)]
+        return sum(line.split(" ")[0].endswith("raylet") for line in lines) - 1
 
     def log(self) -> str:
         """What the head said."""

@@ -175,9 +175,9 @@ def test_base_circles_are_refused(folder: Path) -> None:
             "x.yaml: storage: has a control character, expected plain text",
         ),
         (
-            "trainer: {use_gpu: true}",
-            "x.yaml: trainer.use_gpu: use_gpu is true with workers 0, expected workers 1 "
-            "(a GPU goes to a Ray Train worker)",
+            "trainer: {use_gpu: true, gpu_fraction: 0.5}\nsac: {devices: 2}",
+            "x.yaml: trainer.gpu_fraction: gpu_fraction 0.5 with 2 devices, expected 1 "
+            "(each device is a whole GPU)",
         ),
         (
             "seed: -1\nsac: {tau: 2, zzz: 1}",

@@ -57,9 +57,9 @@ def test_a_run_elsewhere_is_stopped_from_here_and_finished(
 ) -> None:
     first = driving.start("debug", "name=far", *ONE, "training.env_steps=9000000",
                           module="train", **driver)  # fmt: skip
-    driving.wait_for(lambda: first.poll() is not None or reports("far"), 200)
+    driving.wait_for(lambda: first.poll() is not None or reports("far"), 900)
     first.send_signal(signal.SIGINT)
-    code, output = driving.finish(first, 100)
+    code, output = driving.finish(first, 600)
     assert code == 130, output
     assert "--resume far --storage" in output
     root = here(driver, "far", monkeypatch)
@@ -76,7 +76,7 @@ def test_a_run_that_has_finished_elsewhere_has_finished(
 ) -> None:
     code, output = driving.finish(
         driving.start("debug", "name=far", *ONE, "training.env_steps=1200",
-                      module="train", **driver), 200)  # fmt: skip
+                      module="train", **driver), 900)  # fmt: skip
     assert code == 0 and "Finished" in output, output
     assert reports("far")[-1] == 1200
 

@@ -42,6 +42,7 @@ class Driver:
             marker.write_text(load("debug", overrides).complete().to_yaml())
         sweep: Sweep = load(marker)
         self.said: list[str] = []
+        self.unfit: tuple[str, ...] = ()
         self.stop = Stop(root, self.said.append)
         ledger = Ledger(root)
         ledger.read()
@@ -56,6 +57,7 @@ class Driver:
             lambda: capacity,
             self.stop,
             self.stopped,
+            lambda: self.unfit,
         )
         self._ids = iter(range(1000))
 
@@ -115,6 +117,21 @@ def test_no_more_than_fit(root: Path) -> None:
     driver.write(0, 600, score=1.0)
     driver.search.on_trial_complete(ids[0], FINISHED)
     assert driver.suggest()[1]["number"] == 2
+
+
+def test_what_fails_on_a_machine_that_cannot_work_is_not_the_trials_fault(root: Path) -> None:
+    driver = Driver(root, trials=1, max_failures=0)
+    for number in range(12):  # as many bad machines have joined
+        trial_id, config = driver.suggest()
+        assert config["number"] == 0 and config["avoid"] == list(driver.unfit)
+        driver.unfit += (f"node{number:02d}",)
+        driver.write(0, 0, None, error="FileNotFoundError: sweep.yaml")
+        driver.search.on_trial_complete(trial_id, error=True)
+    assert driver.states() == [TrialState.RUNNING]
+    trial_id, _ = driver.suggest()  # kept off all of them: now it is
+    driver.write(0, 0, None, error="ValueError: x")
+    driver.search.on_trial_complete(trial_id, error=True)
+    assert driver.states() == [TrialState.FAIL]
 
 
 def test_a_lost_process_is_suggested_again_with_the_same_settings(root: Path) -> None:
