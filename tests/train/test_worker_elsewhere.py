@@ -17,6 +17,8 @@ from booster_ray.store.remote import RemoteFolder, local_path
 URL = f"s3://{s3_server.BUCKET}/runs"
 WORKER = ("trainer.workers=1", f"storage={URL}", "evaluation.every=1200",
           "training.report_every=300", "checkpoint.every_env_steps=600")  # fmt: skip
+LIMP = ("control.kp=[20, 20, 20, 20, 10, 10]",)
+"""No policy stands on such legs, so that the episodes of every evaluation are short."""
 ONE = (*driving.QUICK, *WORKER)
 
 
@@ -75,12 +77,19 @@ def test_a_run_that_has_finished_elsewhere_has_finished(
     driver: dict[str, str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     code, output = driving.finish(
-        driving.start("debug", "name=far", *ONE, "training.env_steps=1200",
+        driving.start("debug", "name=near", *ONE, "training.env_steps=1200",
                       module="train", **driver), 900)  # fmt: skip
     assert code == 0 and "Finished" in output, output
-    assert reports("far")[-1] == 1200
+    assert reports("near")[-1] == 1200
 
 
-SWEEP = (*WORKER, "world=gym:Pendulum-v1", "evaluation.max_steps=20", "training.env_steps=1200",
-         "sac.learning_starts=2000", "tune.trials=1", "tune.scheduler=none",
-         "tune.objectives=[score, robustness]")  # fmt: skip
+@pytest.mark.slow
+def test_robustness_is_measured_where_the_run_is(driver: dict[str, str]) -> None:
+    sweep = ("name=strong", "tune.trials=1", "tune.scheduler=none",
+             "tune.objectives=[score, robustness]", "training.env_steps=600",
+             "evaluation.every=600", "training.report_every=300", "tune.gate_trials=0")  # fmt: skip
+    code, output = driving.finish(
+        driving.start("debug", *WORKER[:2], *sweep, *LIMP, **driver), 1500)  # fmt: skip
+    assert code == 0, output
+    told = RemoteFolder(URL).read("strong/trials/0000/robustness.json") or b"{}"
+    assert isinstance(json.loads(told)["robustness"], float), output
