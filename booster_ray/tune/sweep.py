@@ -8,6 +8,7 @@ import tempfile
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -21,8 +22,9 @@ from booster_ray import __version__
 from booster_ray.config import Config, Sweep
 from booster_ray.runtime.signals import keep_listening, stop_signals
 from booster_ray.store.durable import replace_text
-from booster_ray.store.files import ERROR, best_checkpoint, read_progress
+from booster_ray.store.files import ERROR, best_checkpoint
 from booster_ray.store.gate_results import label
+from booster_ray.store.progress import History, ProgressReader
 from booster_ray.store.sweep_mirror import SweepMirror
 from booster_ray.track.tracked_runs import write_statuses
 from booster_ray.train.preemption import Watch
@@ -90,6 +92,7 @@ class SweepRunner:
         self.sharing.stop(wanted=False)
         self.stop = Stop(self.root, lambda why: console.print(why, markup=False, soft_wrap=True))
         self._cores: tuple[float, int] = (-CAPACITY_SECONDS, 1)
+        self._progress: dict[int, ProgressReader] = {}
 
     def records(self) -> list[TrialRecord]:
         """Every trial of the study, from its run directory."""
@@ -98,11 +101,9 @@ class SweepRunner:
     def record(self, trial: FrozenTrial, status: Status | None = None) -> TrialRecord:
         """One trial, from its run directory; ``status`` is that of a trial that has not ended."""
         directory = trial_directory(self.root, trial.number)
-        history = read_progress(directory)
-        if history:
-            history[-1] |= read_robustness(directory)
+        history = self.history(trial.number)
         budget = self.config.training.env_steps
-        done = bool(history) and history[-1]["env_steps"] >= budget
+        done = bool(history) and (history.latest("env_steps") or 0) >= budget
         ended: dict[TrialState, Status] = {
             TrialState.COMPLETE: "TERMINATED" if done else "STOPPED",
             TrialState.FAIL: "ERROR",
@@ -120,7 +121,14 @@ class SweepRunner:
             error=error.read_text(encoding="utf-8") if error.exists() else None,
             started=directory.exists(),
             gates=label(directory),
+            robustness=read_robustness(directory),
         )
+
+    def history(self, number: int) -> History:
+        """A trial's reports; to look again costs what is new in them."""
+        if number not in self._progress:
+            self._progress[number] = ProgressReader(trial_directory(self.root, number))
+        return self._progress[number].read()
 
     def _params(self, trial: FrozenTrial) -> dict[str, Any]:
         """A trial's settings now; a population changes them on the way."""
@@ -265,7 +273,10 @@ class _View(tune.Callback):
     def on_trial_result(
         self, iteration: int, trials: list[Any], trial: Any, result: dict[str, Any], **info: Any
     ) -> None:
-        self._refresh(trial, "RUNNING")
+        # Of a trial that runs only its reports change: neither the study nor other files are read.
+        number = trial.config["number"]
+        history = patiently(lambda: self._runner.history(number))
+        self._records[number] = replace(self._records[number], history=history)
 
     def on_trial_complete(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
         self._running.discard(trial.config["number"])
@@ -312,7 +323,7 @@ def facts(
     """What a report's header says of the sweep."""
     import importlib.metadata as metadata
 
-    wall = sum(r.history[-1].get("wall_seconds", 0.0) for r in records if r.history)
+    wall = sum(r.history.latest("wall_seconds") or 0.0 for r in records)
     packages = ("ray", "jax", "mujoco", "sai-mujoco", "optuna")
     return {
         "config": digest,

@@ -1,3 +1,5 @@
+import base64
+import gzip
 import html
 import json
 import math
@@ -8,7 +10,9 @@ from typing import Any
 
 import optuna
 import pytest
+from plotly.offline import get_plotlyjs
 
+from booster_ray.store.progress import History
 from booster_ray.tune.records import Status, TrialRecord
 from booster_ray.tune.report import MAX_POINTS, importances, write_report
 
@@ -25,7 +29,9 @@ def trial(number: int, status: Status = "TERMINATED", error: str | None = None) 
         "sac.actor_lr": 10.0 ** -(number + 2),
         "sac.kind": "<i>" if number else "b",
     }
-    return TrialRecord(f"t{number}", number, status, params, history, 400, None, error, True)
+    return TrialRecord(
+        f"t{number}", number, status, params, History(history), 400, None, error, True
+    )
 
 
 def write(path: Path, records: list[TrialRecord], **changes: Any) -> str:
@@ -73,7 +79,8 @@ def test_the_page_holds_every_part(tmp_path: Path) -> None:
 
 def test_the_page_needs_no_network_and_inlines_plotly_once(tmp_path: Path) -> None:
     page = write(tmp_path / "report.html", [trial(0)])
-    assert len(re.findall(r"plotly\.js v\d", page)) == 1
+    (packed,) = re.findall(r'<script type="text/plain" id="plotly">([^<]*)</script>', page)
+    assert gzip.decompress(base64.b64decode(packed)).decode() == get_plotlyjs()
     assert not re.search(r"<(script|link|img|iframe)[^>]*(src|href)=", page)
     assert "default-src 'none'" in page
 
@@ -85,7 +92,7 @@ def test_markup_is_text_wherever_it_comes_from(tmp_path: Path) -> None:
         0,
         "ERROR",
         {evil: evil},
-        [{"env_steps": 1.0, "score": 1.0, evil.replace("/", ""): 1.0}],
+        History([{"env_steps": 1.0, "score": 1.0, evil.replace("/", ""): 1.0}]),
         1,
         None,
         evil,
@@ -108,7 +115,7 @@ def test_markup_is_text_wherever_it_comes_from(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    "records", [[], [TrialRecord("a", 0, "PENDING", {}, [], 1, None, None, False)]]
+    "records", [[], [TrialRecord("a", 0, "PENDING", {}, History(), 1, None, None, False)]]
 )
 def test_a_sweep_without_reports_has_a_page(tmp_path: Path, records: list[TrialRecord]) -> None:
     page = write(tmp_path / "report.html", records)
@@ -119,7 +126,7 @@ def test_a_sweep_without_reports_has_a_page(tmp_path: Path, records: list[TrialR
 def test_curves_are_thinned_keep_the_newest_point_and_heal_restores(tmp_path: Path) -> None:
     steps = [*range(1, 2001), *range(1990, 2011)]
     history = [{"env_steps": float(s), "score": float(i)} for i, s in enumerate(steps)]
-    record = TrialRecord("a", 0, "RUNNING", {}, history, 1, None, None, True)
+    record = TrialRecord("a", 0, "RUNNING", {}, History(history), 1, None, None, True)
     trace = charts(write(tmp_path / "report.html", [record]))["Mean of the tasks"]["traces"][0]
     assert len(trace["x"]) <= MAX_POINTS
     assert trace["x"] == sorted(set(trace["x"]))
