@@ -19,67 +19,64 @@ class Tail:
     """New whole lines of a file of JSON objects that grows, or is written anew.
 
     Lines that are no objects, such as a full disk leaves, are left out; one without its end waits
-    for it. Who cuts a file back puts another in its place (:func:`replace_text`), which is seen by
-    its inode, or, where that was given out again, by what stands before the place reached.
+    for it. A file that was cut back, or replaced, is known by what stands before the place that was
+    reached: inodes are given out again, and some shares give a file another one at every look.
     """
 
     def __init__(self, path: Path) -> None:
         self._path = path
-        self._forget()
+        self._void = False
+        """Whether lines were given that do not stand any more; kept until that is told."""
+        self._begin_anew()
 
-    def _forget(self) -> None:
+    def _begin_anew(self) -> None:
         self._place, self._mark = 0, b""
-        self._file: tuple[int, int] | None = None
-        """Device and inode of what was read last."""
-        self._looked: tuple[int, int] | None = None
-        """Its size and time of change, once all of it was read."""
+        self._looked: tuple[int, ...] | None = None
+        """What told the file from others when all of it was read."""
 
     def read(self) -> tuple[list[dict[str, Any]], bool]:
-        """Lines since the last call, of a few MiB at most, and whether they begin at the start.
+        """Lines since the last call, of a few MiB at most, and whether earlier ones are void.
 
-        None means that there are no more now. A file that is gone begins anew, without a line.
+        None means that there are no more now. A file that is gone has no lines.
 
         Raises:
             OSError: the file cannot be read at this moment.
         """
-        anew = False
-        while True:
-            try:
-                if self._same(self._path.stat()):
-                    return [], anew
-                with self._path.open("rb") as stream:
-                    again, data = self._new(stream)
-            except FileNotFoundError:
-                gone = self._file is not None
-                self._forget()
-                return [], anew or gone
-            anew |= again
-            # Of a line that is longer than any report the beginning is left out, too.
-            whole = data[: data.rfind(b"\n") + 1] or (data if len(data) == BYTES else b"")
-            self._place += len(whole)
-            self._mark = (self._mark + whole)[-MARK_BYTES:]
+        whole, found = self._whole_lines(), list[dict[str, Any]]()
+        while whole and not found:
             found = [one for line in whole.splitlines() if (one := _object(line)) is not None]
-            if found or not whole:
-                return found, anew
+            whole = whole if found else self._whole_lines()
+        void, self._void = self._void, False
+        return found, void
 
-    def _same(self, found: os.stat_result) -> bool:
-        """Whether a file that was read to its end has not been touched since."""
-        file = found.st_dev, found.st_ino
-        return file == self._file and (found.st_size, found.st_mtime_ns) == self._looked
+    def _whole_lines(self) -> bytes:
+        """What follows the place, up to which it then has moved."""
+        try:
+            if _looks(self._path.stat()) == self._looked:
+                return b""
+            with self._path.open("rb") as stream:
+                found = os.fstat(stream.fileno())
+                stream.seek(self._place - len(self._mark))
+                known = stream.read(len(self._mark)) == self._mark
+                stream.seek(self._place if known else 0)
+                data = stream.read(BYTES)
+        except FileNotFoundError:
+            self._void |= self._place > 0
+            self._begin_anew()
+            return b""
+        if not known:
+            self._void = True
+            self._begin_anew()
+        self._looked = _looks(found) if self._place + len(data) >= found.st_size else None
+        # Of a line that is longer than any report the beginning is left out, too.
+        whole = data[: data.rfind(b"\n") + 1] or (data if len(data) == BYTES else b"")
+        self._place += len(whole)
+        self._mark = (self._mark + whole)[-MARK_BYTES:]
+        return whole
 
-    def _new(self, stream: BinaryIO) -> tuple[bool, bytes]:
-        """Whether another file, or other content, is there now, and what follows the place."""
-        found = os.fstat(stream.fileno())
-        file = found.st_dev, found.st_ino
-        stream.seek(self._place - len(self._mark))
-        anew = file != self._file or stream.read(len(self._mark)) != self._mark
-        if anew:
-            self._forget()
-            stream.seek(0)
-        data = stream.read(BYTES)
-        whole = self._place + len(data) >= found.st_size
-        self._file, self._looked = file, (found.st_size, found.st_mtime_ns) if whole else None
-        return anew, data
+
+def _looks(found: os.stat_result) -> tuple[int, ...]:
+    return found.st_dev, found.st_ino, found.st_size, found.st_mtime_ns
 
 
 def objects(path: Path) -> list[dict[str, Any]]:
