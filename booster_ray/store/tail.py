@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import os
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any
 
 BYTES = 4 * 2**20
 """Read of a file at a time."""
@@ -42,10 +42,9 @@ class Tail:
         Raises:
             OSError: the file cannot be read at this moment.
         """
-        whole, found = self._whole_lines(), list[dict[str, Any]]()
-        while whole and not found:
+        found: list[dict[str, Any]] = []
+        while not found and (whole := self._whole_lines()):
             found = [one for line in whole.splitlines() if (one := _object(line)) is not None]
-            whole = whole if found else self._whole_lines()
         void, self._void = self._void, False
         return found, void
 

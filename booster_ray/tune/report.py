@@ -42,8 +42,8 @@ MAX_POINTS = 300
 
 MAX_CURVES = 30
 """So many trials have a curve each; of more, all but the best are drawn as bands of quantiles."""
-BANDS = ((5, 95, "30"), (25, 75, "60"))
-"""Percentiles between which a band lies, and its opacity in hexadecimal."""
+BANDS = ((5, 95, 0.2), (25, 75, 0.35))
+"""Percentiles between which a band lies, and its opacity."""
 BAND_POINTS = 100
 
 STEPS = "control steps"
