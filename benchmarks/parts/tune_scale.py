@@ -137,19 +137,25 @@ class Replay:
     def _turn(self, trial: Any) -> None:
         number = trial.config["number"]
         directory = trial_directory(Path(self._space["root"]), number)
-        if number % FAILING == FAILING - 1 and self._made[number] >= self._reports // 2:
-            record_failure(directory, FloatingPointError(f"critic_loss is {number}"))
-            return self._end(trial, error=True)
-        left = range(self._made[number] + 1, self._reports + 1)
+        failing = number % FAILING == FAILING - 1
+        left = range(self._made[number] + 1, (self._reports // 2 if failing else self._reports) + 1)
+        if not left:  # the attempts after the first
+            return self._fail(trial, directory)
         made = [report(number, index) for index in (left[:1] if number in self._loud else left)]
         with (directory / PROGRESS).open("a", encoding="utf-8") as stream:
             stream.writelines(json.dumps(metrics) + "\n" for metrics in made)
         self._made[number] += len(made)
-        done = self._made[number] == self._reports
-        trial.last_result = {**made[-1], "finished": done}
+        done = len(made) == len(left)
+        trial.last_result = {**made[-1], "finished": done and not failing}
         self._timed("report", lambda: self._report(trial))
-        if done:
+        if done and failing:
+            self._fail(trial, directory)
+        elif done:
             self._end(trial, error=False)
+
+    def _fail(self, trial: Any, directory: Path) -> None:
+        record_failure(directory, FloatingPointError(f"critic_loss of {directory.name}"))
+        self._end(trial, error=True)
 
     def _report(self, trial: Any) -> None:
         """One step of the controller; trials go on whatever the scheduler decides."""

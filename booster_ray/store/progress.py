@@ -108,7 +108,7 @@ class History(Sequence[dict[str, float]]):
 
     def latest(self, key: str) -> float | None:
         """The newest finite value of ``key``."""
-        if key not in self.keys:
+        if not any(key in shape.column for shape, _ in self._tables):
             return None
         for index in range(len(self) - 1, -1, -1):
             table, row = self._places[2 * index : 2 * index + 2]
