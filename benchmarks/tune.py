@@ -17,6 +17,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import os
 import statistics
 import subprocess
 import sys
@@ -53,7 +54,8 @@ def apart(code: str, *arguments: object) -> dict[str, float]:
     """What ``code`` prints last, in a process of its own: its memory is measured."""
     done = subprocess.run(
         [sys.executable, "-c", code, *map(str, arguments)],
-        cwd=Path(__file__).parent, stdout=subprocess.PIPE, text=True, check=True,
+        cwd=Path(__file__).parent, env={**os.environ, "PYTHONPATH": str(ROOT)},
+        stdout=subprocess.PIPE, text=True, check=True,
     )  # fmt: skip
     return dict(json.loads(done.stdout.splitlines()[-1]))
 

@@ -9,6 +9,7 @@ import sys
 from pathlib import Path
 from types import SimpleNamespace
 
+import driving
 import reading
 from rich.console import Console
 
@@ -68,5 +69,7 @@ def test_records_are_read_once(tmp_path: Path) -> None:
 
 def test_a_driver_does_not_hold_what_plays_and_learns() -> None:
     code = "import sys, booster_ray.tune.sweep; print({*sys.modules} & {'jax', 'mujoco', 'torch'})"
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    done = subprocess.run(
+        [sys.executable, "-c", code], cwd=driving.ROOT, capture_output=True, text=True, check=True
+    )
     assert done.stdout.strip() == "set()"
