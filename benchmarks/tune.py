@@ -45,7 +45,7 @@ def scale(storage: Path, trials: int, reports: int, running: int, whole: bool) -
     """A driver of many trials, its report and its trackers; each in its own process."""
     begun = 0 if whole else trials - running
     if begun:
-        apart(SCALE, "drive", storage, begun, begun, reports, running)
+        apart(SCALE, "drive", storage, begun, begun, reports, min(10, running))
     found = apart(SCALE, "drive", storage, trials, begun, reports, running)
     return found | apart(SCALE, "track", storage)
 

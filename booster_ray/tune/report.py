@@ -5,9 +5,11 @@ from __future__ import annotations
 import base64
 import gzip
 import os
+import sys
 import warnings
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from html import escape
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -105,7 +107,9 @@ def importances(study: optuna.Study) -> dict[str, float]:
     values, or when all trials scored the same.
     """
     import optuna
-    from optuna.importance import PedAnovaImportanceEvaluator, get_param_importances
+
+    with _without("sklearn"):
+        from optuna.importance import PedAnovaImportanceEvaluator, get_param_importances
 
     complete = study.get_trials(deepcopy=False, states=(optuna.trial.TrialState.COMPLETE,))
     trials = [t for t in complete if all(finite(v) is not None for v in t.values)]
@@ -121,6 +125,22 @@ def importances(study: optuna.Study) -> dict[str, float]:
         # Of several objectives the first counts; with a target, PED-ANOVA takes low for good.
         target = (lambda trial: -trial.values[0]) if len(study.directions) > 1 else None
         return get_param_importances(study, evaluator=evaluator, params=swept, target=target)
+
+
+@contextmanager
+def _without(package: str) -> Iterator[None]:
+    """Imports inside do not find a package that is not loaded yet.
+
+    Optuna loads scikit-learn for evaluators that are not used here: seconds, and 80 MB.
+    """
+    if package in sys.modules:
+        yield
+        return
+    sys.modules[package] = None  # type: ignore[assignment]
+    try:
+        yield
+    finally:
+        del sys.modules[package]
 
 
 def _render(**context: Any) -> str:

@@ -68,7 +68,14 @@ def test_records_are_read_once(tmp_path: Path) -> None:
 
 
 def test_a_driver_does_not_hold_what_plays_and_learns() -> None:
-    code = "import sys, booster_ray.tune.sweep; print({*sys.modules} & {'jax', 'mujoco', 'torch'})"
+    code = """if True:
+        import sys
+        import optuna, booster_ray.tune.sweep
+        from booster_ray.tune.report import importances
+        importances(optuna.create_study())
+        print({*sys.modules} & {"jax", "mujoco", "torch", "sklearn"})
+        import sklearn
+    """
     done = subprocess.run(
         [sys.executable, "-c", code], cwd=driving.ROOT, capture_output=True, text=True, check=True
     )
