@@ -23,7 +23,7 @@ from booster_ray.store.files import (
     FAILURE_FILES,
     NOTES,
     TRACEBACK,
-    read_progress,
+    last_report,
 )
 from booster_ray.store.folder import publish
 from booster_ray.store.lease import LeaseLost
@@ -174,8 +174,8 @@ def _encodable(text: str) -> str:
 
 def last_env_steps(directory: Path) -> int:
     """Env steps of the last report of a run, 0 before the first."""
-    reports = read_progress(directory)
-    return int(reports[-1]["env_steps"]) if reports else 0
+    report = last_report(directory)
+    return int(report["env_steps"]) if report else 0
 
 
 WAITING = "trial"

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import json
 import secrets
 from pathlib import Path
 
+from booster_ray.store import tail
 from booster_ray.store.durable import names_in, replace_text
 
 RUN_LOCK = ".lock"
@@ -64,18 +64,16 @@ writer."""
 
 
 def read_progress(directory: Path) -> list[dict[str, float]]:
-    """The reports recorded in a run directory; a line cut short by a kill is left out."""
-    try:
-        lines = (directory / PROGRESS).read_text(encoding="utf-8").splitlines()
-    except FileNotFoundError:
-        return []
-    reports = []
-    for line in lines:
-        try:
-            reports.append(json.loads(line))
-        except ValueError:
-            break
-    return reports
+    """The reports recorded in a run directory; a line cut short by a kill is left out.
+
+    Who looks again and again takes a :class:`booster_ray.store.progress.ProgressReader`.
+    """
+    return tail.objects(directory / PROGRESS)
+
+
+def last_report(directory: Path) -> dict[str, float] | None:
+    """The newest report recorded in a run directory, None before the first; cheap."""
+    return tail.last_object(directory / PROGRESS)
 
 
 def best_checkpoint(directory: Path) -> Path | None:

@@ -117,10 +117,8 @@ def _uploaders(config: Config, root: Path) -> list[Uploader]:
 
     names = [n for n in config.tracking.listeners
              if n != "wandb" or config.tracking.wandb.mode != "disabled"]  # fmt: skip
-    make = partial(make_sink, config=config, root=root, say=_say)
-    return [
-        Uploader(name, partial(make, name), TrackedFolder(root), _say) for name in (CONSOLE, *names)
-    ]
+    make, board = partial(make_sink, config=config, root=root, say=_say), TrackedFolder(root)
+    return [Uploader(name, partial(make, name), board, _say) for name in (CONSOLE, *names)]
 
 
 def _part(uploaders: list[Uploader], config: Config, root: Path) -> int:

@@ -6,7 +6,7 @@ All of it is read from the folder of a sweep or run, so that it can be told agai
 from __future__ import annotations
 
 import json
-import os
+import threading
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -14,19 +14,20 @@ from typing import Any, Literal, NamedTuple
 
 from booster_ray.config import Config, Sweep, load
 from booster_ray.store import gate_results
-from booster_ray.store.durable import replace_text
+from booster_ray.store.durable import names_in, replace_text
 from booster_ray.store.files import (
     CONFIG,
     ERROR,
     GATES,
-    PROGRESS,
     RUN_ID,
     STOP_FILE,
     SWEEP,
     SYSTEM,
+    last_report,
     run_id,
 )
 from booster_ray.store.model_folder import git_commit
+from booster_ray.store.tail import Tail
 
 STATUSES = "statuses.json"
 """In a sweep's folder: trial -> its status, as of the leaderboard."""
@@ -81,7 +82,7 @@ class State:
 
 
 class TrackedFolder:
-    """A sweep and its trials, or a run by itself.
+    """A sweep and its trials, or a run by itself; several threads may ask.
 
     Args:
         root: the folder of either.
@@ -98,13 +99,17 @@ class TrackedFolder:
         self._commit = git_commit()
         self._known: dict[Path, TrackedRun] = {}
         self._alarms: dict[Path, tuple[Tail, list[str]]] = {}
+        self._told: tuple[object, dict[str, str]] = (None, {})
+        self._lock = threading.Lock()
 
     def subjects(self) -> list[TrackedRun]:
         """All that have begun; a sweep before its trials."""
         folders = [self.root]
         if self.is_sweep:
-            folders += sorted(path.parent for path in self.root.glob(f"trials/*/{RUN_ID}"))
-        found = [self._known.get(folder) or self._subject(folder) for folder in folders]
+            trials = self.root / "trials"
+            folders += [trials / name for name in names_in(trials)]
+        with self._lock:
+            found = [self._known.get(folder) or self._subject(folder) for folder in folders]
         return [subject for subject in found if subject]
 
     def _subject(self, folder: Path) -> TrackedRun | None:
@@ -159,7 +164,7 @@ class TrackedFolder:
         return State(status, tags, note, files, alerts)
 
     def _sweep_state(self, root: Path) -> State:
-        statuses = read_statuses(root)
+        statuses = self._statuses()
         board = _text(root / "leaderboard.md")
         stopped = (root / STOP_FILE).exists()
         status: Status = "finished" if board else "waiting" if stopped else "running"
@@ -177,18 +182,31 @@ class TrackedFolder:
     def _status(self, subject: TrackedRun) -> Status:
         folder = subject.directory
         if subject.kind == "trial":
-            told = read_statuses(self.root).get(folder.name, "PENDING")
+            told = self._statuses().get(folder.name, "PENDING")
             return _STATUS.get(told, "waiting")
-        if _last_steps(folder) >= subject.config.training.env_steps:
+        report = last_report(folder)
+        if report and report["env_steps"] >= subject.config.training.env_steps:
             return "finished"
         if (folder / ERROR).exists():
             return "failed"
         return "waiting" if (folder / STOP_FILE).exists() else "running"
 
+    def _statuses(self) -> dict[str, str]:
+        """Of all trials, each of which asks: read again only when they were written again."""
+        try:
+            found = (self.root / STATUSES).stat()
+        except OSError:
+            return {}
+        written = found.st_ino, found.st_mtime_ns, found.st_size
+        if self._told[0] != written:
+            self._told = written, read_statuses(self.root)
+        return self._told[1]
+
     def _alerts(self, folder: Path) -> list[str]:
-        tail, lines = self._alarms.setdefault(folder, (Tail(folder / SYSTEM), []))
-        lines += [str(row["alert"]) for row in tail.read()[0] if "alert" in row]
-        return lines
+        with self._lock:
+            tail, lines = self._alarms.setdefault(folder, (Tail(folder / SYSTEM), []))
+            lines += [str(row["alert"]) for row in tail.read()[0] if "alert" in row]
+            return list(lines)
 
 
 def read_statuses(root: Path) -> dict[str, str]:
@@ -250,57 +268,6 @@ def _text(path: Path) -> str:
         return path.read_text(encoding="utf-8").strip()
     except OSError:
         return ""
-
-
-def _last_steps(folder: Path) -> int:
-    """Env steps of the last report, from the file's end alone."""
-    try:
-        with (folder / PROGRESS).open("rb") as stream:
-            stream.seek(max(0, stream.seek(0, 2) - 2**16))
-            lines = stream.read().splitlines()
-        return int(json.loads(lines[-1])["env_steps"])
-    except (OSError, ValueError, IndexError, KeyError):
-        return 0
-
-
-class Tail:
-    """New whole lines of a file of JSON objects that grows, or is written anew."""
-
-    def __init__(self, path: Path) -> None:
-        self._path, self._place = path, 0
-        self._file: tuple[int, int] | None = None
-        """Device and inode of what was read last."""
-
-    def read(self) -> tuple[list[dict[str, Any]], bool]:
-        """Lines since the last call, of a few MiB at most, and whether they begin at the start."""
-        try:
-            found = self._path.stat()
-            if (found.st_dev, found.st_ino) == self._file and found.st_size == self._place:
-                return [], False
-            with self._path.open("rb") as stream:
-                found = os.fstat(stream.fileno())
-                file = found.st_dev, found.st_ino
-                anew = file != self._file or found.st_size < self._place
-                self._place, self._file = (0 if anew else self._place), file
-                stream.seek(self._place)
-                data = stream.read(BYTES)
-        except FileNotFoundError:
-            return [], False
-        whole = data[: data.rfind(b"\n") + 1]
-        self._place += len(whole)
-        return [one for line in whole.splitlines() if (one := _object(line))], anew
-
-
-def _object(line: bytes) -> dict[str, Any] | None:
-    try:
-        found = json.loads(line)
-    except ValueError:
-        return None  # a disk that was full
-    return found if isinstance(found, dict) else None
-
-
-BYTES = 4 * 2**20
-"""Read of a file at a time."""
 
 
 class Row(NamedTuple):

@@ -13,9 +13,10 @@ from pathlib import Path
 from typing import Any
 
 from booster_ray.store.failure import one_line
-from booster_ray.store.files import PROGRESS, SYSTEM
+from booster_ray.store.files import PROGRESS, SYSTEM, last_report
+from booster_ray.store.tail import Tail
 from booster_ray.track.sink import Reopen, Say, Sink
-from booster_ray.track.tracked_runs import Row, State, Tail, TrackedFolder, TrackedRun
+from booster_ray.track.tracked_runs import Row, State, TrackedFolder, TrackedRun
 
 VIDEOS = "videos"
 """Folder of films, ``ENV_STEPS-NAME.mp4``."""
@@ -128,7 +129,7 @@ class Uploader:
     Args:
         name: of the sink.
         make: builds it, in the uploader's thread; ImportError: its package is missing.
-        board: the runs.
+        board: the runs, which uploaders may share.
         say: told once when it cannot be reached.
     """
 
@@ -246,10 +247,8 @@ class Uploader:
         return bool(rows)
 
     def _opened(self, sink: Sink, stream: _Stream) -> Ledger:
-        whole = Ledger(stream.subject.directory)
-        while whole.read():
-            pass
-        stream.sent = sink.open(stream.subject, whole.given)
+        newest = last_report(stream.subject.directory)
+        stream.sent = sink.open(stream.subject, int(newest["env_steps"]) if newest else -1)
         return Ledger(stream.subject.directory, stream.sent)
 
     def _with_best(self, subject: TrackedRun, state: State) -> State:

@@ -6,6 +6,7 @@ import os
 import sys
 from contextlib import nullcontext
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from booster_ray.cli import (
     config_or_resumed,
@@ -16,6 +17,11 @@ from booster_ray.cli import (
 from booster_ray.config import Config, Sweep
 from booster_ray.store.files import SWEEP
 from booster_ray.store.lease import Lease
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+    from booster_ray.tune.sweep import SweepRunner
 
 DESCRIPTION = (
     "Sweep reward weights, randomization levels and learning settings. Trials are checkpointed; "
@@ -120,7 +126,6 @@ def _drive(sweep: Sweep, root: Path, lease: Lease) -> int:
     from rich.console import Console
 
     from booster_ray.track.tracker import Tracker
-    from booster_ray.tune.finish import finish
     from booster_ray.tune.sweep import SweepRunner
 
     console = Console()
@@ -135,7 +140,7 @@ def _drive(sweep: Sweep, root: Path, lease: Lease) -> int:
             complete = runner.run()
         except KeyboardInterrupt:
             complete = False
-        code = finish(runner, console) if complete else 130
+        code = _finish(runner, console) if complete else 130
         tracker.hurried = not complete
     if not complete:
         command = resume_command("tune", config)
@@ -143,3 +148,10 @@ def _drive(sweep: Sweep, root: Path, lease: Lease) -> int:
             command += " tune.max_hours=… or tune.max_cost=…, raised"
         say(f"Stopped. Go on with:\n  {command}")
     return code
+
+
+def _finish(runner: SweepRunner, console: Console) -> int:
+    # What plays a policy takes 200 MB, which a driver shall not hold while trials run.
+    from booster_ray.tune.finish import finish
+
+    return finish(runner, console)

@@ -11,7 +11,7 @@ from statistics import median
 from rich.console import Console
 
 from booster_ray.config import Config, ConfigError, Sweep, load
-from booster_ray.store.files import CONFIG, read_progress
+from booster_ray.store.files import CONFIG, last_report
 from booster_ray.store.folder import storage_path
 from booster_ray.tune.budget import read_spent
 from booster_ray.tune.live import duration
@@ -161,9 +161,8 @@ def _fitting(config: Config) -> int:
 def _done(root: Path | None, budget: int) -> Iterator[int]:
     """Env steps of each trial that has begun."""
     for directory in sorted(root.glob("trials/*")) if root else ():
-        reports = read_progress(directory)
-        if reports:
-            yield min(int(reports[-1]["env_steps"]), budget)
+        if report := last_report(directory):
+            yield min(int(report["env_steps"]), budget)
 
 
 def _rate(config: Config, root: Path | None) -> tuple[float, str]:
@@ -182,10 +181,10 @@ def _rate(config: Config, root: Path | None) -> tuple[float, str]:
 
 
 def _measured(directory: Path) -> float | None:
-    reports = read_progress(directory)
-    if not reports or not reports[-1].get("wall_seconds") or not reports[-1]["env_steps"]:
+    report = last_report(directory)
+    if not report or not report.get("wall_seconds") or not report["env_steps"]:
         return None
-    return reports[-1]["env_steps"] / reports[-1]["wall_seconds"]
+    return report["env_steps"] / report["wall_seconds"]
 
 
 def _alike(path: Path, config: Config) -> bool:

@@ -1,16 +1,16 @@
-"""What a sweep knows of one trial: plain data that the tables and the report read."""
+"""What a sweep knows of one trial, which the tables and the report read."""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Mapping
-from dataclasses import asdict, dataclass, fields
-from typing import Any, Literal, get_args
+from dataclasses import dataclass
+from typing import Any, Literal
+
+from booster_ray.store.progress import History
 
 Status = Literal["PENDING", "RUNNING", "TERMINATED", "STOPPED", "ERROR", "PAUSED"]
 """STOPPED: ended early by the scheduler. TERMINATED: ran to its budget."""
-
-"""Task suffixes of the report keys `score/…`, `survival/…` and `fall_rate/…`."""
 
 
 @dataclass(frozen=True)
@@ -23,7 +23,7 @@ class TrialRecord:
     status: Status
     params: dict[str, object]
     """Swept values by dotted config key."""
-    history: list[dict[str, float]]
+    history: History
     """One dict per report: `env_steps` (control steps so far), `wall_seconds`,
     `env_steps_per_second`, `episode_return`, `episode_seconds` and losses. Reports with an
     evaluation add `score` (mean official score over tasks), `score/<task>`,
@@ -38,36 +38,37 @@ class TrialRecord:
     """Whether its process has begun at least once."""
     gates: str | None = None
     """What the gates said of its best checkpoint: :func:`booster_ray.store.gate_results.label`."""
+    robustness: float | None = None
+    """The second objective, measured at its end."""
 
     @property
     def best_report(self) -> dict[str, float]:
         """The report with the highest finite score, the earliest of equals; `{}` without one."""
-        scored = [report for report in self.history if finite(report.get("score")) is not None]
-        return max(scored, key=lambda report: report["score"], default={})
+        return self.history.best
 
     @property
     def best_score(self) -> float | None:
         """Highest finite official mean score."""
-        return finite(self.best_report.get("score"))
+        return self.history.best_score
 
     def objective(self, name: str) -> float | None:
-        """A trial's value of one of `tune.objectives`; robustness is measured at its end."""
-        return self.best_score if name == "score" else self._latest(name)
+        """A trial's value of one of `tune.objectives`; None: not known, or not finite."""
+        return finite({"score": self.best_score, "robustness": self.robustness}[name])
 
     @property
     def last_score(self) -> float | None:
         """Official mean score of the newest evaluation that gave a finite one."""
-        return self._latest("score")
+        return self.history.latest("score")
 
     @property
     def env_steps(self) -> int:
         """Control steps done so far."""
-        return int(self._latest("env_steps") or 0)
+        return int(self.history.latest("env_steps") or 0)
 
     @property
     def steps_per_second(self) -> float | None:
         """Newest control steps per second."""
-        return self._latest("env_steps_per_second")
+        return self.history.latest("env_steps_per_second")
 
     @property
     def eta_seconds(self) -> float | None:
@@ -76,31 +77,6 @@ class TrialRecord:
         if self.status != "RUNNING" or not rate or rate < 0:
             return None
         return max(self.target_env_steps - self.env_steps, 0) / rate
-
-    def to_json(self) -> dict[str, Any]:
-        """A dict that strict JSON accepts; non-finite numbers become null."""
-        return {key: json_ready(value) for key, value in asdict(self).items()}
-
-    @classmethod
-    def from_json(cls, data: Mapping[str, Any]) -> TrialRecord:
-        """The inverse of `to_json`; a null in the history is read as NaN.
-
-        Raises ValueError when a field is missing or unknown, or the status is not one of ours.
-        """
-        names = {field.name for field in fields(cls)}
-        if odd := names.symmetric_difference(data):
-            raise ValueError(f"trial record: missing or unknown field: {', '.join(sorted(odd))}")
-        if data["status"] not in get_args(Status):
-            raise ValueError(f"trial record {data['trial_id']}: unknown status {data['status']!r}")
-        history = [
-            {key: math.nan if value is None else value for key, value in report.items()}
-            for report in data["history"]
-        ]
-        return cls(**{**data, "params": dict(data["params"]), "history": history})
-
-    def _latest(self, key: str) -> float | None:
-        values = (finite(report.get(key)) for report in reversed(self.history))
-        return next((value for value in values if value is not None), None)
 
 
 def rank(records: Iterable[TrialRecord]) -> list[TrialRecord]:
@@ -119,16 +95,19 @@ def pareto_front(records: Iterable[TrialRecord]) -> set[int]:
     Only trials with both are compared; without a second objective the front is empty.
     """
     known = [
-        (record.number, score, robust)
+        (score, robust, record.number)
         for record in records
         if (score := record.best_score) is not None
         and (robust := record.objective("robustness")) is not None
     ]
-    return {
-        number
-        for number, score, robust in known
-        if not any(s >= score and r >= robust and (s, r) != (score, robust) for _, s, r in known)
-    }
+    front: set[int] = set()
+    best, highest = (-math.inf, -math.inf), -math.inf
+    for score, robust, number in sorted(known, reverse=True):
+        # Those before score as much or more.
+        if robust > highest or (score, robust) == best:
+            front.add(number)
+            best, highest = (score, robust), robust
+    return front
 
 
 def finite(value: object) -> float | None:

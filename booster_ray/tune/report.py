@@ -2,13 +2,20 @@
 
 from __future__ import annotations
 
+import base64
+import gzip
 import os
+import sys
 import warnings
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from html import escape
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
 
 from booster_ray.soccer.game import TASKS
 from booster_ray.tune.leaderboard import (
@@ -34,6 +41,12 @@ Section = dict[str, Any]
 TEMPLATE = Path(__file__).with_name("report.html.j2")
 MAX_POINTS = 300
 """Points kept of one curve; more would be pixels upon pixels."""
+
+MAX_CURVES = 30
+"""So many trials have a curve each; of more, all but the best are drawn as bands of quantiles."""
+BANDS = ((5, 95, 0.2), (25, 75, 0.35))
+"""Percentiles between which a band lies, and its opacity."""
+BAND_POINTS = 100
 
 STEPS = "control steps"
 COLOURS = 6
@@ -94,7 +107,9 @@ def importances(study: optuna.Study) -> dict[str, float]:
     values, or when all trials scored the same.
     """
     import optuna
-    from optuna.importance import PedAnovaImportanceEvaluator, get_param_importances
+
+    with _without("sklearn"):
+        from optuna.importance import PedAnovaImportanceEvaluator, get_param_importances
 
     complete = study.get_trials(deepcopy=False, states=(optuna.trial.TrialState.COMPLETE,))
     trials = [t for t in complete if all(finite(v) is not None for v in t.values)]
@@ -112,21 +127,43 @@ def importances(study: optuna.Study) -> dict[str, float]:
         return get_param_importances(study, evaluator=evaluator, params=swept, target=target)
 
 
+@contextmanager
+def _without(package: str) -> Iterator[None]:
+    """Imports inside do not find a package that is not loaded yet.
+
+    Optuna loads scikit-learn for evaluators that are not used here: seconds, and 80 MB.
+    """
+    if package in sys.modules:
+        yield
+        return
+    sys.modules[package] = None  # type: ignore[assignment]
+    try:
+        yield
+    finally:
+        del sys.modules[package]
+
+
 def _render(**context: Any) -> str:
     import jinja2
-    from plotly.offline import get_plotlyjs
 
     environment = jinja2.Environment(
         autoescape=True, undefined=jinja2.StrictUndefined, trim_blocks=True, lstrip_blocks=True
     )
     environment.filters.update(number=number, value=value, scores=best_scores)
     template = environment.from_string(TEMPLATE.read_text(encoding="utf-8"))
-    return template.render(plotlyjs=get_plotlyjs(), **context)
+    return template.render(plotly=packed_plotly(), **context)
+
+
+def packed_plotly() -> str:
+    """Plotly's library, compressed, for the page to unpack: 2 MB of text in place of 4.8."""
+    from plotly.offline import get_plotlyjs
+
+    return base64.b64encode(gzip.compress(get_plotlyjs().encode(), mtime=0)).decode("ascii")
 
 
 def _sections(ranked: Sequence[TrialRecord], importances: Mapping[str, float]) -> list[Section]:
     """Headings with their charts; what has no data is left out."""
-    losses = sorted({k for r in ranked for report in r.history for k in report} - NOT_LOSSES)
+    losses = sorted({key for record in ranked for key in record.history.keys} - NOT_LOSSES)
     sections = [
         ("Official score", "wide", [_trials("Mean of the tasks", "score", ranked, legend=True)]),
         (
@@ -150,21 +187,60 @@ def _chart(title: str, x: str, y: str, traces: list[dict[str, Any]], **more: Any
 
 
 def _trials(title: str, key: str, ranked: Sequence[TrialRecord], legend: bool = False) -> Chart:
-    """One curve per trial; the best six in colour, drawn last so that they lie on top."""
+    """A curve a trial, the best six in colour, drawn last so that they lie on top.
+
+    Of very many trials the others are no curves, but bands that most of them lie in.
+    """
+    known = [(r.trial_id, curve) for r in ranked if len(curve := r.history.curve(key))]
+    single = known if len(known) <= MAX_CURVES else known[:COLOURS]
     traces = [
-        _line(record.trial_id, slot if slot < COLOURS else MUTED, curve)
-        for slot, record in enumerate(ranked)
-        if (curve := _curve(record, key))
+        _line(name, slot if slot < COLOURS else MUTED, _thinned(curve))
+        for slot, (name, curve) in enumerate(single)
     ]
-    return _chart(title, STEPS, "", traces[::-1], legend=legend)
+    rest = [curve for _, curve in known[len(single) :]]
+    return _chart(title, STEPS, "", [*_bands(rest), *traces[::-1]], legend=legend)
+
+
+def _bands(curves: Sequence[NDArray[np.float64]]) -> list[dict[str, Any]]:
+    """Quantiles over curves at the same control steps; each counts from its first to its last."""
+    if not curves:
+        return []
+    steps = np.unique(np.concatenate([curve[:, 0] for curve in curves]))
+    chosen = np.linspace(0, len(steps) - 1, min(BAND_POINTS, len(steps))).round().astype(int)
+    steps = steps[np.unique(chosen)]
+    values = np.array(
+        [np.interp(steps, curve[:, 0], curve[:, 1], np.nan, np.nan) for curve in curves]
+    )
+    percents = [5, 25, 50, 75, 95]
+    known = ~np.isnan(values).all(0)
+    steps, found = steps[known], np.nanpercentile(values[:, known], percents, axis=0)
+    of = dict(zip(percents, found, strict=True))
+    bands = [
+        {
+            **_line(
+                f"{len(curves)} others: {low} to {high} %",
+                MUTED,
+                np.column_stack([np.r_[steps, steps[::-1]], np.r_[of[low], of[high][::-1]]]),
+            ),
+            "mode": "lines",
+            "fill": "toself",
+            "band": opacity,
+            "hoverinfo": "skip",
+        }
+        for low, high, opacity in BANDS
+    ]
+    median = _line("others: median", MUTED, np.column_stack([steps, of[50]]))
+    return [{**trace, "showlegend": True} for trace in (*bands, median)]
 
 
 def _survival(ranked: Sequence[TrialRecord]) -> Chart:
     best = next((record for record in ranked if record.best_score is not None), None)
     if best is None:
         return _chart("", "", "", [])
-    curves = {task: _curve(best, f"survival/{task}") for task in TASKS}
-    known = [_line(task, slot, curves[task]) for slot, task in enumerate(TASKS) if curves[task]]
+    curves = {task: _thinned(best.history.curve(f"survival/{task}")) for task in TASKS}
+    known = [
+        _line(task, slot, curves[task]) for slot, task in enumerate(TASKS) if len(curves[task])
+    ]
     title = f"Survival of the best trial, {best.trial_id}"
     return _chart(title, STEPS, "seconds", known[::-1], legend=True, zero=True)
 
@@ -200,8 +276,8 @@ def _slice(key: str, records: Sequence[TrialRecord]) -> Chart:
         "type": "scatter",
         "mode": "markers",
         "slot": 0,
-        "x": points if numeric else [escape(value(v)) for v in values],
-        "y": [record.best_score for record in records],
+        "x": _rounded(points) if numeric else [escape(value(v)) for v in values],
+        "y": _rounded(record.best_score or 0.0 for record in records),
         "text": [escape(record.trial_id) for record in records],
         "hovertemplate": "%{text}<br>%{x}: %{y:.3f}<extra></extra>",
     }
@@ -210,7 +286,7 @@ def _slice(key: str, records: Sequence[TrialRecord]) -> Chart:
     )
 
 
-def _line(name: str, slot: int, curve: list[tuple[float, float]]) -> dict[str, Any]:
+def _line(name: str, slot: int, curve: NDArray[np.float64]) -> dict[str, Any]:
     return {
         "type": "scatter",
         # A lone point has no line to be seen by.
@@ -219,19 +295,17 @@ def _line(name: str, slot: int, curve: list[tuple[float, float]]) -> dict[str, A
         # Plotly reads a few tags in its labels.
         "name": escape(name),
         "showlegend": slot != MUTED,
-        "x": [x for x, _ in curve],
-        "y": [y for _, y in curve],
+        "x": [int(x) if x.is_integer() else x for x in curve[:, 0].tolist()],
+        "y": _rounded(curve[:, 1].tolist()),
     }
 
 
-def _curve(record: TrialRecord, key: str) -> list[tuple[float, float]]:
-    """(control steps, value) in order; after a restore the later of two equal steps counts."""
-    points: dict[float, float] = {}
-    for report in record.history:
-        x, y = finite(report.get("env_steps")), finite(report.get(key))
-        if x is not None and y is not None:
-            points[x] = float(f"{y:.6g}")
-    curve = sorted(points.items())
+def _thinned(curve: NDArray[np.float64]) -> NDArray[np.float64]:
     stride = -(-len(curve) // MAX_POINTS) or 1
     # Counted from the end, so that the newest point is always kept.
     return curve[::-1][::stride][::-1]
+
+
+def _rounded(values: Iterable[float]) -> list[float]:
+    """Six digits are more than a chart shows, and every one is a byte of the page."""
+    return [float(f"{value:.6g}") for value in values]

@@ -6,10 +6,8 @@ import json
 from pathlib import Path
 
 from booster_ray.config import Config
-from booster_ray.evaluate.scores import Evaluator, flat_metrics
 from booster_ray.store.durable import replace_text
 from booster_ray.store.files import ROBUSTNESS, best_checkpoint
-from booster_ray.train.policy import load_policy
 
 LEVEL = 3
 """Of randomization."""
@@ -23,6 +21,10 @@ def measure_robustness(config: Config, directory: Path) -> None:
     Raises:
         checkpoint.CheckpointError: the best checkpoint is damaged.
     """
+    # A sweep's driver reads what was measured, and shall not hold JAX and MuJoCo for that.
+    from booster_ray.evaluate.scores import Evaluator, flat_metrics
+    from booster_ray.train.policy import load_policy
+
     path, best = directory / ROBUSTNESS, best_checkpoint(directory)
     if path.exists() or best is None:
         return
@@ -36,10 +38,10 @@ def measure_robustness(config: Config, directory: Path) -> None:
     replace_text(path, json.dumps({"robustness": played.get("score")}) + "\n")
 
 
-def read_robustness(directory: Path) -> dict[str, float]:
-    """``robustness`` of a finished run, as a report has it; nothing when it is not known."""
+def read_robustness(directory: Path) -> float | None:
+    """Of a finished run; None where it is not known."""
     try:
         value = json.loads((directory / ROBUSTNESS).read_text(encoding="utf-8"))["robustness"]
     except (FileNotFoundError, ValueError):
-        return {}
-    return {} if value is None else {"robustness": value}
+        return None
+    return None if value is None else float(value)

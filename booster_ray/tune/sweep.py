@@ -8,6 +8,7 @@ import tempfile
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -23,9 +24,10 @@ from booster_ray.runtime.signals import keep_listening, stop_signals
 from booster_ray.store.address import Address
 from booster_ray.store.durable import replace_text
 from booster_ray.store.failure import storing
-from booster_ray.store.files import ERROR, best_checkpoint, read_progress
+from booster_ray.store.files import ERROR, best_checkpoint
 from booster_ray.store.gate_results import label
 from booster_ray.store.lease import Lease, LeaseLost
+from booster_ray.store.progress import History, ProgressReader
 from booster_ray.store.sweep_mirror import SweepMirror
 from booster_ray.track.tracked_runs import write_statuses
 from booster_ray.train.nodes import check_nodes
@@ -107,6 +109,7 @@ class SweepRunner:
         self.budget = Budget(self.root, self.config.tune)
         self.sharing.stop(wanted=False)
         self.stop = Stop(self.root, self._say)
+        self._progress: dict[int, ProgressReader] = {}
 
     def _say(self, line: str) -> None:
         self.console.print(line, markup=False, soft_wrap=True)
@@ -120,13 +123,11 @@ class SweepRunner:
         """One trial, from its run directory; ``status`` is that of a trial that has not ended."""
         directory = trial_directory(self.root, trial.number)
         verdict = self.study.ledger.verdicts.get(trial.number)
-        history = read_progress(directory)
+        history = self.history(trial.number)
         if not history and verdict and verdict.best:  # its records are lost
-            history = [verdict.best]
-        if history:
-            history[-1] |= read_robustness(directory)
+            history = History([verdict.best])
         budget = self.config.training.env_steps
-        done = bool(history) and history[-1]["env_steps"] >= budget
+        done = bool(history) and (history.latest("env_steps") or 0) >= budget
         ended: dict[TrialState, Status] = {
             TrialState.COMPLETE: "TERMINATED" if done else "STOPPED",
             TrialState.PRUNED: "STOPPED",
@@ -145,7 +146,14 @@ class SweepRunner:
             error=error.read_text(encoding="utf-8") if error.exists() else None,
             started=directory.exists(),
             gates=label(directory),
+            robustness=read_robustness(directory),
         )
+
+    def history(self, number: int) -> History:
+        """A trial's reports; to look again costs what is new in them."""
+        if number not in self._progress:
+            self._progress[number] = ProgressReader(trial_directory(self.root, number))
+        return self._progress[number].read()
 
     def _params(self, number: int) -> dict[str, Any]:
         """A trial's settings now; a population changes them on the way."""
@@ -283,7 +291,10 @@ class _View(tune.Callback):
     def on_trial_result(
         self, iteration: int, trials: list[Any], trial: Any, result: dict[str, Any], **info: Any
     ) -> None:
-        self._refresh(trial, "RUNNING")
+        # Of a trial that runs only its reports change: neither the study nor other files are read.
+        number = trial.config["number"]
+        history = patiently(lambda: self._runner.history(number))
+        self._records[number] = replace(self._records[number], history=history)
 
     def on_trial_complete(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
         self._running.discard(trial.config["number"])
@@ -329,7 +340,7 @@ def facts(
     """What a report's header says of the sweep."""
     import importlib.metadata as metadata
 
-    wall = sum(r.history[-1].get("wall_seconds", 0.0) for r in records if r.history)
+    wall = sum(r.history.latest("wall_seconds") or 0.0 for r in records)
     packages = ("ray", "jax", "mujoco", "sai-mujoco", "optuna")
     return {
         "config": digest,

@@ -1,11 +1,12 @@
 import math
+from collections.abc import Callable
 
 import pytest
 import yaml
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from booster_ray.config import yaml12
+from booster_ray.config import load, yaml12
 
 
 @pytest.mark.parametrize(
@@ -103,3 +104,39 @@ def test_any_text_is_read_or_refused(text: str) -> None:
         yaml12.read(text)
     except yaml12.YamlError as error:
         assert error.text
+
+
+CONFIG = load("default").base().to_yaml()
+_LINES = st.lists(
+    st.sampled_from(
+        [*CONFIG.splitlines(), "  a: 1", "a: 2", "a:", "  a:", "- 1", "# x", "  'x", "    b: 'y",
+         "true:", "b: [1,", "c: 2]", "", "d: |", "  e: x y", "   f: *g", "h: &i 1", "\ta: 1"]
+    ),
+    max_size=12,
+)  # fmt: skip
+
+
+def _outcome(read: Callable[[str], object], text: str) -> object:
+    try:
+        return read(text)
+    except yaml12.YamlError as error:
+        return error.args
+
+
+@settings(max_examples=400, deadline=None)
+@given(_LINES)
+def test_what_is_read_entry_by_entry_is_what_the_whole_text_says(lines: list[str]) -> None:
+    text = "\n".join(lines)
+    assert _outcome(yaml12.read, text) == _outcome(yaml12._read, text)
+
+
+def test_a_config_like_another_is_read_by_its_new_lines_alone() -> None:
+    yaml12.read(CONFIG)
+    before = yaml12._remembered.cache_info().misses
+    assert yaml12.read(CONFIG.replace("seed: 0", "seed: 1234567"))["seed"] == 1234567
+    assert yaml12._remembered.cache_info().misses == before + 1
+
+
+def test_what_is_read_twice_is_not_shared() -> None:
+    yaml12.read("a: [1]")["a"].append(2)
+    assert yaml12.read("a: [1]") == {"a": [1]}

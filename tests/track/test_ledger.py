@@ -44,7 +44,7 @@ def test_only_what_lies_beyond(tmp_path: Path) -> None:
 def test_a_long_history_is_read_in_parts_and_wholly(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("booster_ray.track.tracked_runs.BYTES", 500)
+    monkeypatch.setattr("booster_ray.store.tail.BYTES", 500)
     add(tmp_path, reports(60))
     late, told = Ledger(tmp_path, beyond=5000), []
     while rows := late.read():

@@ -1,9 +1,11 @@
 import json
 import math
+from dataclasses import replace
 
 from rich.console import Console
 from rich.table import Table
 
+from booster_ray.store.progress import History
 from booster_ray.tune.leaderboard import (
     comparison_rows,
     comparison_table,
@@ -33,7 +35,7 @@ def trial(number: int, *reports: dict[str, float], **params: object) -> TrialRec
         number=number,
         status="TERMINATED",
         params=params,
-        history=list(reports),
+        history=History(reports),
         target_env_steps=500_000,
         checkpoint=None,
         error=None,
@@ -123,7 +125,7 @@ def test_counts_and_values() -> None:
 def test_two_objectives_show_the_pareto_front() -> None:
     pairs = [(1.0, -1.0), (0.5, 0.0), (0.4, -0.5), (2.0, None)]
     records = [
-        trial(n, {"env_steps": 1.0, "score": s} | ({} if r is None else {"robustness": r}))
+        replace(trial(n, {"env_steps": 1.0, "score": s}), robustness=r)
         for n, (s, r) in enumerate(pairs)
     ]
     assert {row["number"] for row in leaderboard_json(records) if row["pareto"]} == {0, 1}

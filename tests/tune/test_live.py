@@ -5,15 +5,16 @@ from typing import Any
 
 from rich.console import Console
 
+from booster_ray.store.progress import History
 from booster_ray.tune.live import LiveTable, duration, live_table, plain_line
 from booster_ray.tune.records import Status, TrialRecord
 
-NOTHING = TrialRecord("a", 0, "PENDING", {}, [], 1000, None, None, False)
+NOTHING = TrialRecord("a", 0, "PENDING", {}, History(), 1000, None, None, False)
 
 
 def at(steps: float, status: Status = "RUNNING", error: str | None = None) -> TrialRecord:
     report = {"env_steps": steps, "env_steps_per_second": 50.0, "score": -1.0}
-    return replace(NOTHING, status=status, history=[report], error=error)
+    return replace(NOTHING, status=status, history=History([report]), error=error)
 
 
 class Clock:
@@ -81,7 +82,7 @@ def test_working_trials_come_first_and_the_rest_is_counted() -> None:
 def test_nothing_breaks_on_what_is_unknown() -> None:
     keys = ("env_steps", "env_steps_per_second", "score")
     for odd in (None, math.nan, math.inf, -math.inf):
-        history: Any = [dict.fromkeys(keys, odd)]
+        history: Any = History([dict.fromkeys(keys, odd)])
         record = replace(at(1), history=history, target_env_steps=0)
         assert plain_line(record) == "a RUNNING 0/0 – steps/s ETA – score – best –"
         assert live_table([record], 5).row_count == 1

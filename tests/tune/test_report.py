@@ -1,3 +1,5 @@
+import base64
+import gzip
 import html
 import json
 import math
@@ -8,9 +10,11 @@ from typing import Any
 
 import optuna
 import pytest
+from plotly.offline import get_plotlyjs
 
+from booster_ray.store.progress import History
 from booster_ray.tune.records import Status, TrialRecord
-from booster_ray.tune.report import MAX_POINTS, importances, write_report
+from booster_ray.tune.report import MAX_CURVES, MAX_POINTS, importances, write_report
 
 optuna.logging.set_verbosity(optuna.logging.WARNING)
 
@@ -25,7 +29,9 @@ def trial(number: int, status: Status = "TERMINATED", error: str | None = None) 
         "sac.actor_lr": 10.0 ** -(number + 2),
         "sac.kind": "<i>" if number else "b",
     }
-    return TrialRecord(f"t{number}", number, status, params, history, 400, None, error, True)
+    return TrialRecord(
+        f"t{number}", number, status, params, History(history), 400, None, error, True
+    )
 
 
 def write(path: Path, records: list[TrialRecord], **changes: Any) -> str:
@@ -73,7 +79,8 @@ def test_the_page_holds_every_part(tmp_path: Path) -> None:
 
 def test_the_page_needs_no_network_and_inlines_plotly_once(tmp_path: Path) -> None:
     page = write(tmp_path / "report.html", [trial(0)])
-    assert len(re.findall(r"plotly\.js v\d", page)) == 1
+    (packed,) = re.findall(r'<script type="text/plain" id="plotly">([^<]*)</script>', page)
+    assert gzip.decompress(base64.b64decode(packed)).decode() == get_plotlyjs()
     assert not re.search(r"<(script|link|img|iframe)[^>]*(src|href)=", page)
     assert "default-src 'none'" in page
 
@@ -85,7 +92,7 @@ def test_markup_is_text_wherever_it_comes_from(tmp_path: Path) -> None:
         0,
         "ERROR",
         {evil: evil},
-        [{"env_steps": 1.0, "score": 1.0, evil.replace("/", ""): 1.0}],
+        History([{"env_steps": 1.0, "score": 1.0, evil.replace("/", ""): 1.0}]),
         1,
         None,
         evil,
@@ -108,7 +115,7 @@ def test_markup_is_text_wherever_it_comes_from(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    "records", [[], [TrialRecord("a", 0, "PENDING", {}, [], 1, None, None, False)]]
+    "records", [[], [TrialRecord("a", 0, "PENDING", {}, History(), 1, None, None, False)]]
 )
 def test_a_sweep_without_reports_has_a_page(tmp_path: Path, records: list[TrialRecord]) -> None:
     page = write(tmp_path / "report.html", records)
@@ -119,7 +126,7 @@ def test_a_sweep_without_reports_has_a_page(tmp_path: Path, records: list[TrialR
 def test_curves_are_thinned_keep_the_newest_point_and_heal_restores(tmp_path: Path) -> None:
     steps = [*range(1, 2001), *range(1990, 2011)]
     history = [{"env_steps": float(s), "score": float(i)} for i, s in enumerate(steps)]
-    record = TrialRecord("a", 0, "RUNNING", {}, history, 1, None, None, True)
+    record = TrialRecord("a", 0, "RUNNING", {}, History(history), 1, None, None, True)
     trace = charts(write(tmp_path / "report.html", [record]))["Mean of the tasks"]["traces"][0]
     assert len(trace["x"]) <= MAX_POINTS
     assert trace["x"] == sorted(set(trace["x"]))
@@ -192,3 +199,56 @@ def test_importances_with_failed_categorical_and_conditional_parameters() -> Non
     found = importances(study)
     assert set(found) == {"kind", "only_a"}
     assert all(math.isfinite(v) for v in found.values())
+
+
+def many(trials: int, reports: int, losses: int = 0) -> list[TrialRecord]:
+    """Trial ``n`` reports ``n`` as its score, all the time."""
+    extra = {f"loss_{i}": math.pi * i for i in range(losses)}
+    return [
+        TrialRecord(
+            f"{n:04d}", n, "TERMINATED", {"sac.actor_lr": math.pi / (n + 1)},
+            History(
+                {"env_steps": 10 * i, "score": float(n)}
+                | {k: v * i / (n + 1) for k, v in extra.items()}
+                for i in range(1, reports + 1)
+            ),
+            10 * reports, None, None, True,
+        )
+        for n in range(trials)
+    ]  # fmt: skip
+
+
+def test_the_page_of_many_trials_is_small(tmp_path: Path) -> None:
+    page = write(tmp_path / "report.html", many(300, 200, losses=14))
+    assert len(page.encode()) < 3.5e6
+    drawn = charts(page)
+    assert len(drawn) == 16
+    assert len(drawn["loss_3"]["traces"]) == 9
+    assert len(drawn["sac.actor_lr"]["traces"][0]["x"]) == 300
+
+
+def test_up_to_thirty_trials_have_a_curve_each(tmp_path: Path) -> None:
+    few = charts(write(tmp_path / "few.html", many(MAX_CURVES, 3)))["Mean of the tasks"]
+    assert [trace["name"] for trace in few["traces"]] == [f"{n:04d}" for n in range(MAX_CURVES)]
+    assert not any("band" in trace for trace in few["traces"])
+
+
+def test_of_more_the_best_have_a_curve_and_the_others_lie_in_bands(tmp_path: Path) -> None:
+    page = write(tmp_path / "many.html", many(107, 3))
+    bands, middle, median, *best = charts(page)["Mean of the tasks"]["traces"]
+    assert [trace["name"] for trace in best] == [f"{n:04d}" for n in range(101, 107)]
+    # The others score 0 to 100: a quantile is its percentage.
+    assert bands["x"] == [10, 20, 30, 30, 20, 10] and bands["y"] == [5] * 3 + [95] * 3
+    assert middle["y"] == [25] * 3 + [75] * 3 and median["y"] == [50] * 3
+    assert bands["name"] == "101 others: 5 to 95 %" and bands["band"]
+
+
+def test_a_band_counts_a_trial_as_far_as_it_got(tmp_path: Path) -> None:
+    records = many(107, 3)
+    for record in records[:101]:
+        reports = list(record.history)
+        record.history.clear()
+        for report in reports[: 3 if record.number <= 60 else 2]:
+            record.history.append(report)
+    _, _, median, *_ = charts(write(tmp_path / "many.html", records))["Mean of the tasks"]["traces"]
+    assert (median["x"], median["y"]) == ([10, 20, 30], [50, 50, 30])
