@@ -14,7 +14,7 @@ from booster_ray.config import Config
 from booster_ray.store.files import best_checkpoint
 from booster_ray.track.sink import Say
 from booster_ray.track.tracked_runs import TrackedFolder
-from booster_ray.track.uploader import VIDEOS, Ledger
+from booster_ray.track.uploader import VIDEOS, RunRows
 
 LONGEST_SECONDS = 1800.0
 """With what training leaves of the CPU, a film may take long."""
@@ -98,10 +98,10 @@ def _best(board: TrackedFolder) -> Path | None:
     """The best checkpoint of the run with the best score."""
     found: list[tuple[float, Path]] = []
     for subject in board.subjects():
-        ledger = Ledger(subject.directory)
-        while ledger.read():
+        run_rows = RunRows(subject.directory)
+        while run_rows.read():
             pass
         checkpoint = best_checkpoint(subject.directory)
-        if ledger.best_score is not None and checkpoint is not None:
-            found.append((ledger.best_score, checkpoint))
+        if run_rows.best_score is not None and checkpoint is not None:
+            found.append((run_rows.best_score, checkpoint))
     return max(found, key=lambda one: one[0])[1] if found else None

@@ -22,7 +22,7 @@ VIDEOS = "videos"
 """Folder of films, ``ENV_STEPS-NAME.mp4``."""
 
 
-class Ledger:
+class RunRows:
     """The rows of one run, each given once.
 
     Args:
@@ -112,7 +112,7 @@ class _Stream:
     """What one run's rows have come to."""
 
     subject: TrackedRun
-    ledger: Ledger | None = None
+    run_rows: RunRows | None = None
     """None: to be opened."""
     sent: int = -1
     state: State | None = None
@@ -161,8 +161,8 @@ class Uploader:
         left = 0
         for subject in self._board.subjects():
             stream = self._streams.get(subject.id)
-            ledger = Ledger(subject.directory, stream.sent if stream else -1)
-            while rows := ledger.read():
+            run_rows = RunRows(subject.directory, stream.sent if stream else -1)
+            while rows := run_rows.read():
                 left += len(rows)
         return left
 
@@ -217,7 +217,7 @@ class Uploader:
             try:
                 more |= self._serve(self._sink, stream, closing)
             except Exception:
-                stream.ledger = stream.state = None  # what it holds, it says when it is opened
+                stream.run_rows = stream.state = None  # what it holds, it says when it is opened
                 raise
         return more
 
@@ -227,17 +227,17 @@ class Uploader:
             return False
         stream.looked = time.monotonic()
         state = self._with_best(subject, self._board.state(subject))
-        if stream.ledger is None:
-            stream.ledger = self._opened(sink, stream)
-        rows = stream.ledger.read()
+        if stream.run_rows is None:
+            stream.run_rows = self._opened(sink, stream)
+        rows = stream.run_rows.read()
         if rows:
             try:
                 sink.send(subject, rows)
             except Reopen:
-                stream.ledger = None
+                stream.run_rows = None
                 return True
             stream.sent, stream.closed = rows[-1].env_steps, False
-        stream.best_score = stream.ledger.best_score
+        stream.best_score = stream.run_rows.best_score
         if state != stream.state:
             sink.update(subject, state)
             stream.state = state
@@ -246,10 +246,10 @@ class Uploader:
             stream.closed = True
         return bool(rows)
 
-    def _opened(self, sink: Sink, stream: _Stream) -> Ledger:
+    def _opened(self, sink: Sink, stream: _Stream) -> RunRows:
         newest = last_report(stream.subject.directory)
         stream.sent = sink.open(stream.subject, int(newest["env_steps"]) if newest else -1)
-        return Ledger(stream.subject.directory, stream.sent)
+        return RunRows(stream.subject.directory, stream.sent)
 
     def _with_best(self, subject: TrackedRun, state: State) -> State:
         """For a sweep: the best score of its trials too."""

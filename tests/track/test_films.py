@@ -14,7 +14,7 @@ from track.made import run_folder
 from booster_ray.config import Config, load
 from booster_ray.store.files import keep_run_id
 from booster_ray.track.films import Films
-from booster_ray.track.uploader import Ledger
+from booster_ray.track.uploader import RunRows
 
 OFTEN = {"tracking": {"video_every_minutes": 0.001}}
 
@@ -40,7 +40,7 @@ def test_the_best_policy_is_filmed_and_told_with_the_next_report(
     driving.wait_for(lambda: said or list(root.glob("videos/*.mp4")))
     made.close()
     assert not said
-    last = Ledger(root).read()[-1]
+    last = RunRows(root).read()[-1]
     assert last.env_steps == 400
     assert last.videos.keys() == {"goalie", "obstacle", "kick_to_target"}
     assert all(path.stat().st_size > 10_000 for path in last.videos.values())

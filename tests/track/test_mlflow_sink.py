@@ -11,7 +11,7 @@ from track.told import EVERY, add, make_run, make_sweep, reports
 
 from booster_ray.track.mlflow_sink import BATCH_METRICS, MlflowSink
 from booster_ray.track.tracked_runs import TrackedFolder, TrackedRun
-from booster_ray.track.uploader import Ledger
+from booster_ray.track.uploader import RunRows
 from booster_ray.track.where import mlflow_uri, tracked
 
 
@@ -39,8 +39,8 @@ def runs(root: Path) -> list[Any]:
 def serve(told: MlflowSink, subject: TrackedRun, board: TrackedFolder) -> int:
     """Everything that it has not got; how many rows that was."""
     count = 0
-    ledger = Ledger(subject.directory, told.open(subject, -1))
-    while rows := ledger.read():
+    run_rows = RunRows(subject.directory, told.open(subject, -1))
+    while rows := run_rows.read():
         told.send(subject, rows)
         count += len(rows)
     told.update(subject, board.state(subject))

@@ -13,14 +13,14 @@ from track.told import EVERY, add, make_run, make_sweep, reports, rewind
 
 from booster_ray.track.tensorboard_sink import FOLDER, TensorboardSink
 from booster_ray.track.tracked_runs import TrackedFolder
-from booster_ray.track.uploader import Ledger
+from booster_ray.track.uploader import RunRows
 
 
 def serve(told: TensorboardSink, root: Path) -> int:
     """Tell all that it has not got; how many rows that was."""
     board, count = TrackedFolder(root), 0
     for subject in board.subjects():
-        rows = Ledger(subject.directory, told.open(subject, -1)).read()
+        rows = RunRows(subject.directory, told.open(subject, -1)).read()
         if rows:
             told.send(subject, rows)
         told.close(subject, board.state(subject))

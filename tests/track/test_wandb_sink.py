@@ -11,7 +11,7 @@ from track.told import EVERY, add, make_run, make_sweep, reports, wandb_history,
 
 from booster_ray.store.files import ERROR, run_id
 from booster_ray.track.tracked_runs import TrackedFolder
-from booster_ray.track.uploader import Ledger
+from booster_ray.track.uploader import RunRows
 from booster_ray.track.wandb_sink import WandbSink, last_step, records
 
 
@@ -35,9 +35,9 @@ def serve(told: WandbSink, root: Path, *, close: bool = True) -> int:
     """Tell all that it has not got; how many rows that was."""
     board, count = TrackedFolder(root), 0
     for subject in board.subjects():
-        whole = Ledger(subject.directory)
+        whole = RunRows(subject.directory)
         whole.read()
-        rows = Ledger(subject.directory, told.open(subject, whole.given)).read()
+        rows = RunRows(subject.directory, told.open(subject, whole.given)).read()
         if rows:
             told.send(subject, rows)
         told.update(subject, board.state(subject))
@@ -130,7 +130,7 @@ def test_a_file_that_is_not_whole_is_not_taken_for_it(
     board, told = TrackedFolder(root), listener(root)
     (subject,) = board.subjects()
     told.open(subject, 300)
-    told.send(subject, Ledger(root).read())
+    told.send(subject, RunRows(root).read())
     run = told._runs[subject.id]
 
     def finish(**_: object) -> None:
@@ -144,7 +144,7 @@ def test_a_file_that_is_not_whole_is_not_taken_for_it(
     with pytest.raises(OSError, match="is not whole"):
         told.close(subject, board.state(subject))
     assert told.open(subject, 300) == -1  # written anew
-    told.send(subject, Ledger(root).read())
+    told.send(subject, RunRows(root).read())
     told.close(subject, board.state(subject))
     assert [[row["_step"] for row in rows] for rows in wandb_history(root).values()] == [every(3)]
 

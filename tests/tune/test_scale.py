@@ -16,7 +16,6 @@ from rich.console import Console
 from booster_ray.config import load
 from booster_ray.store.files import PROGRESS, SWEEP
 from booster_ray.tune.live import LiveTable
-from booster_ray.tune.study import ask
 from booster_ray.tune.sweep import SweepRunner, _View
 from booster_ray.tune.trial import trial_directory
 
@@ -34,7 +33,7 @@ def runner_of(root: Path, trials: int) -> SweepRunner:
     (root / SWEEP).write_text(sweep.complete().to_yaml())
     runner = SweepRunner(sweep, root, Console(file=io.StringIO()))
     for _ in range(trials):
-        ask(runner.study, sweep.space, "random", 0)
+        runner.study.ask()
     return runner
 
 
