@@ -154,13 +154,13 @@ def test_a_lost_segment_is_noticed_when_the_next_checkpoint_would_list_it(tmp_pa
 
 def forge(checkpoint: Path, edit: dict[str, object]) -> None:
     """Change what a manifest says of its first segment, as one who knows the format can."""
-    from booster_ray.store.checkpoint.store import _digest
+    from booster_ray.store.checkpoint.store import digest
 
     file = checkpoint / "manifest.json"
     manifest = json.loads(file.read_text())
     manifest["leaves"]["log"]["segments"][0].update(edit)
     body = {"leaves": manifest["leaves"], "metadata": manifest["metadata"]}
-    file.write_text(json.dumps({**manifest, "sha256": _digest(body)}))
+    file.write_text(json.dumps({**manifest, "sha256": digest(body)}))
 
 
 def test_a_forged_name_leads_nowhere(tmp_path: Path) -> None:

@@ -14,6 +14,7 @@ from booster_ray.config import ConfigError
 from booster_ray.store import durable
 from booster_ray.store.durable import create_file
 from booster_ray.store.files import SPEC, VERDICT
+from booster_ray.store.progress import History
 from booster_ray.store.remote import RemoteFolder
 from booster_ray.tune.ledger import Ledger, Spec, Verdict, scores_of, verdict_of
 from booster_ray.tune.records import TrialRecord
@@ -135,7 +136,7 @@ def test_a_verdict_says_what_a_trial_has_reached() -> None:
         {"env_steps": 200, "critic_loss": float("nan")},
         {"env_steps": 300, "score": float("nan")},
     ]
-    record = TrialRecord("0000", 0, "RUNNING", {}, history, 600, None, None, started=True)
+    record = TrialRecord("0000", 0, "RUNNING", {}, History(history), 600, None, None, started=True)
     told = verdict_of(record, ["score"], "PRUNED")
     assert told == Verdict("PRUNED", [9.0], None, 300, history[0], [[100, 1.0]])
     assert verdict_of(record, ["score", "robustness"], "COMPLETE").state == "FAIL"

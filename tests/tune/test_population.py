@@ -13,6 +13,7 @@ from optuna.trial import TrialState
 
 from booster_ray.config import Choice, ConfigError, FloatRange, IntRange, load
 from booster_ray.store.files import POPULATION, SWEEP, read_progress
+from booster_ray.store.progress import History
 from booster_ray.store.sweep_mirror import SweepMirror
 from booster_ray.tune.ledger import Ledger
 from booster_ray.tune.population import (
@@ -157,7 +158,7 @@ class Population:
         )
 
     def read(self, number: int) -> TrialRecord:
-        history = read_progress(self.root / "trials" / f"{number:04d}")
+        history = History(read_progress(self.root / "trials" / f"{number:04d}"))
         return TrialRecord(f"{number}", number, "RUNNING", {}, history, 900, None, None, True)
 
     def generation(self) -> None:

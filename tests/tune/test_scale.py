@@ -40,7 +40,7 @@ def runner_of(root: Path, trials: int) -> SweepRunner:
 def test_a_report_reads_neither_the_study_nor_what_was_read_before(tmp_path: Path) -> None:
     runner = runner_of(tmp_path / "debug", 3)
     directory = trial_directory(runner.root, 1)
-    directory.mkdir(parents=True)
+    directory.mkdir(parents=True, exist_ok=True)
     (directory / PROGRESS).write_text(lines(1, 5000))
     view = _View(runner, LiveTable(runner.console))
     trial = SimpleNamespace(config={"number": 1})
@@ -58,7 +58,7 @@ def test_a_report_reads_neither_the_study_nor_what_was_read_before(tmp_path: Pat
 def test_records_are_read_once(tmp_path: Path) -> None:
     runner = runner_of(tmp_path / "debug", 2)
     directory = trial_directory(runner.root, 0)
-    directory.mkdir(parents=True)
+    directory.mkdir(parents=True, exist_ok=True)
     (directory / PROGRESS).write_text(lines(1, 5000))
     assert [record.env_steps for record in runner.records()] == [49_990, 0]
     with reading.counted() as found:

@@ -20,6 +20,7 @@ from booster_ray.store.checkpoint.history import load_newest
 from booster_ray.store.database import sqlite_url
 from booster_ray.store.files import ERROR, PROGRESS, RUN_LOCK, STOP_FILE, read_progress
 from booster_ray.store.lock import try_lock
+from booster_ray.store.progress import History
 from booster_ray.store.sweep_mirror import SweepMirror
 from booster_ray.tune.ledger import Ledger
 from booster_ray.tune.records import TrialRecord
@@ -68,7 +69,7 @@ class Driver:
             number=number,
             status="RUNNING",
             params=self.study.params(number),
-            history=read_progress(self.directory(number)),
+            history=History(read_progress(self.directory(number))),
             target_env_steps=600,
             checkpoint=None,
             error=error.read_text() if error.exists() else None,
