@@ -224,7 +224,7 @@ def closing(runner: Any, root: Path) -> dict[str, float]:
     records = runner.records()
     told = facts(runner.config, records, "0" * 12, runner.budget)
     page = root / "report.html"
-    write_report(page, "scale", records, importances(runner.study), None, told)
+    write_report(page, "scale", records, importances(runner.study.scored()), None, told)
     found = {
         "report_mb": page.stat().st_size / 1e6,
         "report_seconds": time.perf_counter() - began,

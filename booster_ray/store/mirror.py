@@ -12,6 +12,7 @@ import re
 import shutil
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -185,11 +186,12 @@ class Mirror:
         Raises:
             CheckpointError: there are checkpoints, none of them is whole, and none is here.
         """
-        seen: list[int] = []
-        while (epochs := self._epochs()) != seen:  # an owner may come to be while we read
-            seen, found = epochs, list[str]()
-            if self._pull_newest(epochs, directory, found):
+        seen, found = [""], list[str]()
+        while found != seen:  # an owner may write, and clear up, while we read
+            seen, found = found, []
+            if self._pull_newest(self._epochs(), directory, found):
                 return
+        self._check()
         if found and not any(p.name.startswith("step_") for p in _checkpoints(directory)):
             text = f"{len(found)} checkpoints, none of them whole; the newest is {found[0]}"
             raise CheckpointError(f"{self.folder.url}: {text}")
@@ -206,7 +208,7 @@ class Mirror:
                 continue
             if here and (ours > epoch or (ours == epoch and newest >= _number(steps[-1]))):
                 return True
-            found += reversed(steps)
+            found += (f"{_home(epoch)}{name}" for name in reversed(steps))
             if came := self._pull_epoch(_home(epoch), steps, whole - {*steps}, directory):
                 if ours < epoch:  # what is here was left behind when another took the run over
                     _discard_others(directory, came)
@@ -233,7 +235,7 @@ class Mirror:
         best = {name for name in others if self._pull_checkpoint(home, name, directory)}
         # The newest last: when it is here, all is.
         for record in self._records:
-            if self.folder.read(f"{home}{steps[-1]}/{record}") is not None:
+            with suppress(FileNotFoundError):  # never made, or removed by a later owner just now
                 self.folder.get(f"{home}{steps[-1]}/{record}", directory / record)
         if self._pull_checkpoint(home, steps[-1], directory):
             came.add(steps[-1])

@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from hypothesis import HealthCheck, settings
+from hypothesis import HealthCheck, Phase, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
 from store.ring import Ring, expected
@@ -145,8 +145,8 @@ class Attempts(RuleBasedStateMachine):
 
 
 FEW = settings(
-    max_examples=40, stateful_step_count=20, deadline=None, derandomize=True,
-    suppress_health_check=list(HealthCheck),
+    max_examples=60, stateful_step_count=20, deadline=None, derandomize=True,
+    suppress_health_check=list(HealthCheck), phases=[Phase.generate],  # to shrink takes minutes
 )  # fmt: skip
 TestAFewSchedules = Attempts.TestCase
 TestAFewSchedules.settings = FEW
