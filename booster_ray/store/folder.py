@@ -24,6 +24,7 @@ from booster_ray.config import Config, ConfigError, Sweep, load
 from booster_ray.config.errors import choices, hint
 from booster_ray.config.paths import storage_name
 from booster_ray.store.durable import names_in
+from booster_ray.store.files import SWEEP
 from booster_ray.store.mirror import Mirror
 from booster_ray.store.remote import RemoteFolder, is_remote, local_path
 
@@ -146,7 +147,9 @@ def reopen(name: str, storage: str, marker: str) -> tuple[Sweep, Path]:
         raise ConfigError("command line", "--storage", str(error)) from None
     folder = storage_path(storage)
     root = folder / name
-    if not (root / marker).is_file() and not _fetched(storage, root, marker):
+    # A sweep's may have been changed by a driver on another machine.
+    known = marker != SWEEP and (root / marker).is_file()
+    if not known and not _fetched(storage, root, marker) and not (root / marker).is_file():
         here = {path.parent.name for path in folder.glob(f"*/{marker}")}
         names = sorted(here | (_remote_names(storage) if is_remote(storage) else set()))
         found = f"expected {choices(names)}{hint(name, names)}" if names else "there are no runs"
