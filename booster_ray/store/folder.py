@@ -1,7 +1,7 @@
 """The folder of a sweep or run below its storage: begun once, resumed by name, never overwritten.
 
-A sweep keeps ``sweep.yaml`` (the checked config), ``study.db`` (the Optuna study),
-``trials/NNNN/`` (the runs), ``spent.json`` (its time so far) and at the end ``best/``,
+A sweep keeps ``sweep.yaml`` (the checked config), ``trials/NNNN/`` (the runs, with what they are run
+and how they ended), ``study.db`` (the Optuna study that is made from them), ``spent.json`` (its time so far) and at the end ``best/``,
 ``package/``, ``leaderboard.md``, ``leaderboard.json`` and ``report.html``. A single run keeps what
 :mod:`booster_ray.train.run` says.
 
