@@ -1,9 +1,9 @@
 """The folder of a sweep or run below its storage: begun once, resumed by name, never overwritten.
 
-A sweep keeps ``sweep.yaml`` (the checked config), ``study.db`` (the Optuna study),
-``trials/NNNN/`` (the runs), ``spent.json`` (its time so far) and at the end ``best/``,
-``package/``, ``leaderboard.md``, ``leaderboard.json`` and ``report.html``. A single run keeps what
-:mod:`booster_ray.train.run` says.
+A sweep keeps ``sweep.yaml`` (the checked config), ``trials/NNNN/`` (the runs: with what each is run,
+its work, how it ended), ``study.db`` (the Optuna study that is made from them), ``spent.json`` (its
+time so far) and at the end ``best/``, ``package/``, ``leaderboard.md``, ``leaderboard.json`` and
+``report.html``. A single run keeps what :mod:`booster_ray.train.run` says.
 
 On remote storage (``s3://``, ``gs://``, ``/Volumes/…``) the folder is a copy: the work is done in a
 folder of this machine, each run copies its own part, and what a fresh machine lacks it fetches.
@@ -25,6 +25,7 @@ from booster_ray.config import Config, ConfigError, Sweep, load
 from booster_ray.config.errors import choices, hint
 from booster_ray.config.paths import storage_name
 from booster_ray.store.durable import names_in
+from booster_ray.store.files import SWEEP
 from booster_ray.store.lease import Lease, LeaseHeld, take
 from booster_ray.store.local import LocalFolder
 from booster_ray.store.mirror import Mirror
@@ -198,7 +199,9 @@ def reopen(name: str, storage: str, marker: str) -> tuple[Sweep, Path]:
         raise ConfigError("command line", "--storage", str(error)) from None
     folder = storage_path(storage)
     root = folder / name
-    if not (root / marker).is_file() and not _fetched(storage, root, marker):
+    # A sweep's may have been changed by a driver on another machine.
+    known = marker != SWEEP and (root / marker).is_file()
+    if not known and not _fetched(storage, root, marker) and not (root / marker).is_file():
         here = {path.parent.name for path in folder.glob(f"*/{marker}")}
         names = sorted(here | (_remote_names(storage) if is_remote(storage) else set()))
         found = f"expected {choices(names)}{hint(name, names)}" if names else "there are no runs"

@@ -39,12 +39,13 @@ BEHIND_SECONDS = 60
 """How long the database may be away without missing anything; the next opening adds what it lacks.
 """
 ENDED = (TrialState.COMPLETE, TrialState.PRUNED, TrialState.FAIL)
-REMEMBERED = 300
+REMEMBERED = 250
 """Trials with a score that TPE reads. It calls 25 of 241 or more good, and weighs the others less
 the older they are; with a thousand it would need a fifth of a second to draw one."""
 GOOD = 25
-CURVE = 16
-"""Scores of an ended trial that a database is given which has nothing of it."""
+CURVE, MANY = 16, 200
+"""Scores of an ended trial that a database is given which has nothing of it; of a sweep of more
+trials than ``MANY`` it is given the last one alone, for each costs milliseconds."""
 
 _log = logging.getLogger(__name__)
 
@@ -183,10 +184,10 @@ class SweepStudy:
         """
         self._look()
         if not self.trials(TrialState.WAITING):
-            params = self._drawn(len(self.trials()), {})
-            row = self._frozen(params, state=TrialState.WAITING)
+            # The database gives its number: a user may enqueue one at this moment.
+            row = optuna.trial.create_trial(state=TrialState.WAITING)
             self._database.create_new_trial(self._study_id, row)
-            self._look()  # a user may have been faster
+            self._look()
         return self._begin(self.trials(TrialState.WAITING)[0])
 
     def report(self, number: int, env_steps: float, score: float | None) -> None:
@@ -363,7 +364,8 @@ class SweepStudy:
             return None
         if verdict is None:
             return self._frozen(spec.params, TrialState.RUNNING, user_attrs=spec.user_attrs)
-        curve = thinned(verdict.scores) if len(self._directions) == 1 else []
+        most = CURVE if len(self.ledger.specs) <= MANY else 1
+        curve = thinned(verdict.scores, most) if len(self._directions) == 1 else []
         return self._frozen(
             spec.params,
             TrialState[verdict.state],
@@ -439,9 +441,9 @@ def make_sampler(name: str, seed: int) -> optuna.samplers.BaseSampler:
     return optuna.samplers.TPESampler(seed=seed, constant_liar=True, n_startup_trials=5)
 
 
-def thinned(scores: Sequence[Sequence[float]]) -> list[Sequence[float]]:
-    """At most about ``CURVE`` of a trial's scores, the last among them."""
-    return list(scores[:: -max(1, math.ceil(len(scores) / CURVE))])[::-1]
+def thinned(scores: Sequence[Sequence[float]], most: int) -> list[Sequence[float]]:
+    """At most so many of a trial's scores, evenly, the last among them."""
+    return list(scores[:: -max(1, math.ceil(len(scores) / most))])[::-1]
 
 
 def _floats(values: Sequence[float] | None) -> list[float] | None:

@@ -180,7 +180,7 @@ class SweepRunner:
         return not self._left()
 
     def _left(self) -> int:
-        return self.config.tune.trials - len(self.study.trials(*ENDED))
+        return max(0, self.config.tune.trials - len(self.study.trials(*ENDED)))
 
     def _fit(self, table: LiveTable) -> None:
         scheduler = make_scheduler(self.config, self.records())

@@ -16,7 +16,7 @@ from booster_ray.store.database import sqlite_url
 from booster_ray.store.files import SPEC, STUDY, VERDICT
 from booster_ray.tune import study as studies
 from booster_ray.tune.ledger import Ledger, Verdict
-from booster_ray.tune.study import SweepStudy, remembered
+from booster_ray.tune.study import SweepStudy, remembered, thinned
 
 SPACE = (
     "rewards.height={search: uniform, low: 0.5, high: 2.0}",
@@ -287,14 +287,23 @@ def test_of_many_trials_tpe_reads_the_best_and_the_newest() -> None:
         trial.number = number
         return trial
 
-    few = [ended(n, n % 7) for n in range(300)]
+    few = [ended(n, n % 7) for n in range(250)]
     assert remembered(few) == few
     many = [ended(n, -n) for n in range(900)]
     many += [ended(900, 99.0, TrialState.PRUNED), create_trial(state=TrialState.RUNNING)]
     kept = remembered(many)
     # The first 25 are the best: a stopped one's score is not that of one that ran to its end.
     assert [t.number for t in kept[:25]] == list(range(25))
-    assert [t.number for t in kept[25:-1]] == list(range(626, 901)) and kept[-1] is many[-1]
+    assert [t.number for t in kept[25:-1]] == list(range(676, 901)) and kept[-1] is many[-1]
+
+
+@pytest.mark.parametrize("count", [0, 1, 15, 16, 17, 200])
+def test_a_thinned_curve_ends_where_the_whole_does(count: int) -> None:
+    scores = [[100 * (i + 1), float(i)] for i in range(count)]
+    kept = thinned(scores, 16)
+    assert len(kept) <= 16 and kept[-1:] == scores[-1:] and kept == sorted(kept)
+    assert count > 16 or kept == scores
+    assert thinned(scores, 1) == scores[-1:]
 
 
 def test_another_database_by_url(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

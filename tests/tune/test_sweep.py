@@ -8,11 +8,13 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import driving
+import optuna
 import pytest
 from optuna.trial import TrialState
 
 from booster_ray.store import checkpoint
 from booster_ray.store.attempts import read_attempts
+from booster_ray.store.database import sqlite_url
 
 LONGER = ("training.env_steps=9000", "training.report_every=300", "evaluation.every=4500",
           "checkpoint.every_env_steps=300", "tune.scheduler=none")  # fmt: skip
@@ -154,6 +156,31 @@ def test_ctrl_c_saves_and_prints_the_command_that_resumes(tmp_path: Path) -> Non
     code, output = driving.run("--resume", "debug", "--storage", str(tmp_path))
     assert code == 0, output
     assert driving.progress(sweep, 0)[-1]["env_steps"] == 9000
+
+
+@pytest.mark.slow
+def test_a_stop_file_made_by_hand_leaves_trials_unfinished_and_enqueued_ones_run(
+    tmp_path: Path,
+) -> None:
+    sweep = tmp_path / "debug"
+    process = driving.start(
+        "debug", f"storage={tmp_path}", *driving.QUICK, "tune.trials=2", "tune.max_concurrent=1",
+        "tune.scheduler=none", "training.env_steps=100000", "training.report_every=600",
+        "sac.learning_starts=200000", "sac.critic_lr={search: uniform, low: 1.0e-4, high: 1.0e-3}",
+    )  # fmt: skip
+    driving.wait_for(lambda: len(driving.progress(sweep, 0)) >= 2)
+    study = optuna.load_study(study_name="debug", storage=sqlite_url(sweep / "study.db"))
+    study.enqueue_trial({"sac.critic_lr": 5e-4})
+    (sweep / "stop-requested").touch()
+    code, output = driving.finish(process, timeout=120)
+    assert code == 130, output
+    assert f"python -m booster_ray.tune --resume debug --storage {tmp_path}" in output
+    assert [t.state for t in driving.study(sweep)] == [TrialState.RUNNING, TrialState.WAITING]
+    assert driving.checkpoints(sweep, 0) and not list(sweep.glob("trials/*/verdict.json"))
+    code, output = driving.run("--resume", "debug", "--storage", str(tmp_path))
+    assert code == 0, output
+    assert [t.state for t in driving.study(sweep)] == [TrialState.COMPLETE] * 2
+    assert driving.study(sweep)[1].params["sac.critic_lr"] == 5e-4
 
 
 @pytest.mark.slow
