@@ -72,6 +72,7 @@ class AutoscalingCluster:
             "idle_timeout_minutes": IDLE_MINUTES,
             "provider": {
                 "type": "fake_multinode",
+                "use_node_id_as_ip": True,
                 "gcs_address": self.address,
                 "disable_node_updaters": True,
                 "disable_launch_config_check": True,

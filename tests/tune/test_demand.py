@@ -76,8 +76,8 @@ def test_a_sweep_grows_its_cluster_from_nothing_and_gives_it_back(
         "training.env_steps=30000", "training.report_every=3000", "evaluation.every=30000",
         RAY_ADDRESS=grows.address,
     )  # fmt: skip
-    driving.wait_for(lambda: grows.machines() == 2 or sweep.poll() is not None, 300)
+    driving.wait_for(lambda: grows.machines() == 2 or sweep.poll() is not None)
+    stayed_small = sweep.poll() is not None
     code, output = driving.finish(sweep)
-    assert grows.machines() == 2, output
-    assert code == 0, output
+    assert code == 0 and not stayed_small, output
     driving.wait_for(lambda: grows.machines() == 0, 120)
