@@ -1,7 +1,7 @@
 """The folder of a sweep or run below its storage: begun once, resumed by name, never overwritten.
 
-A sweep keeps ``sweep.yaml`` (the checked config), ``trials/NNNN/`` (the runs: with what each is run,
-its work, how it ended), ``study.db`` (the Optuna study that is made from them), ``spent.json`` (its
+A sweep keeps ``sweep.yaml`` (the checked config), ``trials/NNNN/`` (the runs: with what each is
+run, its work, how it ended), ``study.db`` (the Optuna study, made from them), ``spent.json`` (its
 time so far) and at the end ``best/``, ``package/``, ``leaderboard.md``, ``leaderboard.json`` and
 ``report.html``. A single run keeps what :mod:`booster_ray.train.run` says.
 
