@@ -1,4 +1,4 @@
-"""Attempts at a run that crash, are cut off and come back late: nothing that counts is lost."""
+"""Drivers and attempts that crash, are cut off and come back late: nothing that counts is lost."""
 
 from __future__ import annotations
 
@@ -25,9 +25,11 @@ from booster_ray.store.checkpoint.log import SEGMENTS
 from booster_ray.store.checkpoint.store import segments, stage, write
 from booster_ray.store.lease import LeaseLost, take
 from booster_ray.store.mirror import EPOCH, Mirror, token_in, write_epoch
+from booster_ray.tune.ledger import Ledger, Spec, Verdict
 
-MACHINES = st.sampled_from(["one", "two", "three"])
+MACHINES = st.sampled_from(["one", "two", "three", "driver a", "driver b"])
 SAVES, KEEP = 3, 2
+TRIALS = 3
 
 
 class Serially:
@@ -74,8 +76,8 @@ def _whole(files: dict[str, bytes], home: str, name: str) -> bool:
     return all(path in files for path in needed)
 
 
-class Attempts(RuleBasedStateMachine):
-    """Three machines, of which any may believe that it has the run."""
+class Fleet(RuleBasedStateMachine):
+    """Two drivers of a sweep, and three attempts at a run; any may believe that it is the one."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -85,6 +87,10 @@ class Attempts(RuleBasedStateMachine):
         self.bucket = Bucket(self.turns, self.files, "run")
         self.acknowledged: list[int] = []
         """Saves behind the newest checkpoint that its writer was sure of."""
+        self.settled: dict[str, bytes] = {}
+        """Files of the ledger, as they were first seen."""
+        self.told: dict[tuple[str, int], set[str]] = {}
+        """What drivers took for settled: a spec or verdict, by its trial."""
 
     def attempt(self, machine: str) -> None:
         directory = self.scratch / machine
@@ -110,10 +116,27 @@ class Attempts(RuleBasedStateMachine):
                 copy.push(directory)
                 self.acknowledged = saves
 
+    def drive(self, machine: str) -> None:
+        """Settle with what trials are run, and how they ended, each in this driver's own way."""
+        directory = self.scratch / machine
+        directory.mkdir(exist_ok=True)
+        sweep = self.bucket.below("sweep")
+        with suppress(LeaseLost):
+            lease = take(sweep, "driver", over=True)
+            ledger = Ledger(directory, sweep, lease.check)  # type: ignore[arg-type]
+            ledger.read()
+            for number in range(TRIALS):
+                spec = ledger.enter(Spec(number, {"by": lease.epoch}))
+                self.told.setdefault(("spec", number), set()).add(str(spec))
+            for number in range(TRIALS):
+                verdict = ledger.close(number, Verdict("COMPLETE", [float(lease.epoch)]))
+                self.told.setdefault(("verdict", number), set()).add(str(verdict))
+
     @rule(machine=MACHINES, calls=st.sampled_from([1, 2, 5, 12, 30, 70]))
     def go_on(self, machine: str, calls: int) -> None:
         if machine not in self.turns.alive():
-            self.turns.start(machine, lambda: self.attempt(machine))
+            body = self.drive if machine.startswith("driver") else self.attempt
+            self.turns.start(machine, lambda: body(machine))
         for _ in range(calls):
             self.turns.step(machine)
             self.nothing_is_lost()
@@ -126,6 +149,11 @@ class Attempts(RuleBasedStateMachine):
     def nothing_is_lost(self) -> None:
         assert not self.turns.errors, self.turns.errors
         assert recoverable(self.files)[: len(self.acknowledged)] == self.acknowledged
+        for name, content in self.files.items():
+            if name.startswith("run/sweep/trials/"):
+                assert self.settled.setdefault(name, content) == content, "settled anew"
+        assert self.settled.keys() <= self.files.keys(), "a verdict was lost"
+        assert all(len(told) == 1 for told in self.told.values()), "told twice"
 
     def teardown(self) -> None:
         try:
@@ -148,12 +176,12 @@ FEW = settings(
     max_examples=60, stateful_step_count=20, deadline=None, derandomize=True,
     suppress_health_check=list(HealthCheck), phases=[Phase.generate],  # to shrink takes minutes
 )  # fmt: skip
-TestAFewSchedules = Attempts.TestCase
+TestAFewSchedules = Fleet.TestCase
 TestAFewSchedules.settings = FEW
 
 
 @pytest.mark.slow
-class TestTwoThousandSchedules(Attempts.TestCase):  # type: ignore[misc, name-defined]
+class TestTwoThousandSchedules(Fleet.TestCase):  # type: ignore[misc, name-defined]
     """As many as the property was asked to hold for."""
 
     settings = settings(FEW, max_examples=2000, derandomize=False)
