@@ -1,5 +1,7 @@
 """Two Ray Train workers finetune one policy, and outlive the loss of one of them."""
 
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +12,7 @@ import pytest
 from ray.exceptions import ActorDiedError
 from ray.train import TrainingFailedError
 from ray.train.v2.api.exceptions import WorkerGroupError
+from two_nodes import free_port
 
 from booster_ray.config import ConfigError, load
 from booster_ray.rl.ddpg.team import TeamLost
@@ -98,3 +101,36 @@ def test_what_counts_as_a_lost_worker(tmp_path: Path) -> None:
 def test_what_workers_cannot_share_is_refused(overrides: list[Any], said: str) -> None:
     with pytest.raises(ConfigError, match=said):
         load(DEBUG, [*SETTINGS, *overrides])
+
+
+NOTICE = """
+import sys, threading
+import torch.distributed as dist
+from booster_ray.rl.ddpg.team import current_team
+from booster_ray.train.group import TeamNotice
+
+rank = int(sys.argv[1])
+address = f"tcp://127.0.0.1:{sys.argv[2]}"
+dist.init_process_group("gloo", init_method=address, rank=rank, world_size=2)
+team = current_team()
+if rank:
+    team.give_notice()  # at any time: the leader makes no call
+    team.share(None)
+else:
+    heard = threading.Event()
+    TeamNotice(team)(lambda notice: heard.set(), threading.Event())
+    print("HEARD", heard.is_set(), team.noticed())
+    team.share("done")
+"""
+
+
+def test_a_notice_of_one_worker_reaches_the_leader_over_the_teams_channel() -> None:
+    port = str(free_port("127.0.0.1"))
+    leader, other = (
+        subprocess.Popen(
+            [sys.executable, "-c", NOTICE, str(rank), port], stdout=subprocess.PIPE, text=True
+        )
+        for rank in range(2)
+    )
+    assert "HEARD True True" in leader.communicate(timeout=120)[0]
+    assert other.wait(120) == 0
