@@ -76,7 +76,7 @@ def test_awss_notice_arrives_with_its_deadline(monkeypatch: pytest.MonkeyPatch) 
 
 
 @pytest.mark.parametrize("kind", ["Preempt", "Terminate"])
-@pytest.mark.parametrize("deadline", [DEADLINE, None])
+@pytest.mark.parametrize("deadline", [DEADLINE, None], ids=["known", "unknown"])
 def test_azures_event_arrives_if_it_is_this_machines(
     monkeypatch: pytest.MonkeyPatch, kind: str, deadline: float | None
 ) -> None:
