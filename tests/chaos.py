@@ -20,6 +20,8 @@ import driving
 import psutil
 from two_nodes import ATTEMPTS
 
+from booster_ray.store.files import VERDICT
+
 FULL_BYTES = 64 * 1024
 """With a "full disk" a process can write no further than this into any file: enough for logs."""
 OUTAGE_SECONDS = 10.0
@@ -82,9 +84,17 @@ class Machines:
                 continue
         return found
 
-    def lose(self, node: Any) -> None:
-        """Kill a node and all it runs; another takes its place, as for a preemptible machine."""
-        driving.kill_all(_raylet(node))
+    def lose(self, node: Any, but: psutil.Process | None = None) -> None:
+        """Kill a node and all it runs; another takes its place, as for a preemptible machine.
+
+        Args:
+            node: one of ``nodes``.
+            but: stays, as on a machine that is cut off and not gone.
+        """
+        if but is None:
+            driving.kill_all(_raylet(node))
+        else:
+            psutil.Process(_raylet(node)).kill()
         self._cluster.remove_node(node, allow_graceful=False)
         self.nodes.remove(node)
         self.add(num_cpus=1)
@@ -156,9 +166,8 @@ class Chaos:
 
     def running(self) -> bool:
         """Whether the driver is still at work; looks at the trials' progress on the way."""
-        for directory in sorted(self.sweep.glob("trials/*")):
-            number = int(directory.name)
-            reports = driving.progress(self.sweep, number)
+        for number in self.numbers():
+            reports = self.reports(number)
             steps = int(reports[-1]["env_steps"]) if reports else 0
             if steps < self.made[number]:
                 self.redone += self.made[number] - steps
@@ -166,17 +175,28 @@ class Chaos:
             self.made[number] = steps
         return self._process.poll() is None
 
+    def numbers(self) -> list[int]:
+        """Trials that have begun."""
+        return sorted(int(directory.name) for directory in self.sweep.glob("trials/*"))
+
+    def reports(self, number: int) -> list[dict[str, float]]:
+        """What a trial has reported."""
+        return driving.progress(self.sweep, number)
+
+    def _has_ended(self, number: int) -> bool:
+        return (self.sweep / "trials" / f"{number:04d}" / VERDICT).exists()
+
+    def _checkpoints(self, number: int) -> list[Any]:
+        return driving.checkpoints(self.sweep, number)
+
     def _progressing(self) -> list[int]:
         """Trials that have gone on since they were last disturbed, and are not done."""
-        if not self.made:  # nor may anyone but the driver create the study
-            return []
-        states = {t.number: t.state for t in driving.study(self.sweep)}
         return [
             number
             for number, steps in self.made.items()
-            if not states[number].is_finished()
-            and steps > self._hit.get(number, -1)
-            and len(driving.checkpoints(self.sweep, number)) >= 2
+            if steps > self._hit.get(number, -1)
+            and not self._has_ended(number)
+            and len(self._checkpoints(number)) >= 2
         ]
 
     def _process_of(self, number: int) -> psutil.Process | None:
@@ -199,7 +219,7 @@ class Chaos:
         while pending:
             assert time.monotonic() < deadline, f"faults not injected in time: {pending}"
             assert self.running(), f"ended with faults to come: {pending}\n{self._read()}"
-            if self.sweep.is_dir() and (ready := self._progressing()):
+            if ready := self._progressing():
                 number = self._rng.choice(ready)
                 if self._inject(pending[-1], number):
                     kind = pending.pop()

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +12,8 @@ import driving
 import pytest
 from chaos import KINDS, Chaos, Machines
 from optuna.trial import TrialState
+from remote_chaos import REMOTE_KINDS, Disks, RemoteChaos
+from store import s3_server
 
 from booster_ray.store.attempts import read_attempts
 
@@ -50,6 +52,11 @@ def board(sweep: Path) -> list[dict[str, Any]]:
 
 
 def reports(sweep: Path) -> list[list[dict[str, Any]]]:
+    """See :func:`untimed`."""
+    return untimed(lambda number: driving.progress(sweep, number))
+
+
+def untimed(reports_of: Callable[[int], list[dict[str, float]]]) -> list[list[dict[str, Any]]]:
     """All that the trials reported in turn, but for times; a stop reports once more between."""
     timing = (
         "wall_seconds",
@@ -60,7 +67,7 @@ def reports(sweep: Path) -> list[list[dict[str, Any]]]:
     return [
         [
             {key: value for key, value in report.items() if key not in timing}
-            for report in driving.progress(sweep, number)
+            for report in reports_of(number)
             if report["env_steps"] % 150 == 0
         ]
         for number in range(TRIALS)
@@ -102,6 +109,38 @@ def test_thirty_faults_change_nothing(machines: Machines, storage: Path) -> None
     assert board(chaos.sweep) == board(calm.sweep)
     # Scores of so short a training say little: losses and entropies must agree to the last bit.
     assert reports(chaos.sweep) == reports(calm.sweep)
+
+
+@pytest.mark.slow
+def test_thirty_faults_change_nothing_on_remote_storage(
+    storage: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Machines with disks of their own, which share an S3 server on loopback."""
+    kinds = list(Counter(REMOTE_KINDS).elements())
+    assert len(kinds) == 30
+    with s3_server.serving() as environment:
+        for name, value in environment.items():
+            monkeypatch.setenv(name, value)
+        machines = Disks()
+        try:
+            calm = Chaos(machines, storage, [*WORK, *PLAIN], "calm", seed=0)
+            assert calm.finish(TIMEOUT) == 0, calm.output
+            url = f"s3://{s3_server.BUCKET}/chaos"
+            chaos = RemoteChaos(machines, url, [*WORK, *PLAIN], "chaos", seed=7)
+            chaos.disturb(kinds, TIMEOUT)
+            assert chaos.finish(TIMEOUT) == 0, chaos.output
+        finally:
+            driving.clean_up()
+            machines.kill_everything()
+        account(chaos)
+        for number in range(TRIALS):
+            made, told = chaos.reports(number), chaos.verdict(number)
+            assert told and told["state"] == "COMPLETE", told
+            assert told["values"] == [max(r["score"] for r in made if "score" in r)]
+            steps = [report["env_steps"] for report in made]
+            assert steps == sorted(set(steps)) and steps[-1] >= STEPS
+        assert chaos.board() == board(calm.sweep)
+        assert untimed(chaos.reports) == reports(calm.sweep)
 
 
 @pytest.mark.slow
