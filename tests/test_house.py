@@ -55,3 +55,12 @@ def test_the_guide_shows_the_diffs_that_are_applied(diff: Path) -> None:
 
 def changed(diff: str) -> list[str]:
     return [line for line in diff.splitlines() if re.match(r"[+-](?![+-])", line)]
+
+
+def test_the_page_of_failures_names_tests_that_there_are() -> None:
+    page = (ROOT / "docs" / "failures.md").read_text(encoding="utf-8")
+    files = set(re.findall(r"`(?:tests/)?((?:\w+/)+test_\w+\.py)`", page))
+    assert len(files) > 15
+    texts = {name: (ROOT / "tests" / name).read_text(encoding="utf-8") for name in files}
+    for name in re.findall(r"`…?((?:test)?_\w+)`", page):
+        assert any(f"{name}(" in text for text in texts.values()), name

@@ -45,7 +45,8 @@ from booster_ray.store.remote import RemoteFolder, StorageError, is_remote
 
 AT_ONCE = 16
 """Trials whose records are fetched at a time."""
-RESULTS = ("leaderboard.md", "leaderboard.json", "report.html", "best/scores.json")
+RESULTS = ("leaderboard.md", "leaderboard.json", "report.html", "best", "package")
+"""Files, and folders with all that is in them."""
 
 
 class SweepMirror:
@@ -110,8 +111,10 @@ class SweepMirror:
         """What the sweep's end has written."""
         self.check()
         for name in RESULTS if self._mirror else ():
-            if self._mirror and (self.root / name).exists():
-                self._mirror.push_file(self.root / name, name)
+            path = self.root / name
+            for file in [path] if path.is_file() else sorted(path.rglob("*")):
+                if self._mirror and file.is_file():
+                    self._mirror.push_file(file, file.relative_to(self.root).as_posix())
 
     def stop(self, wanted: bool) -> None:
         """Have trials on other machines stop, or forget an earlier wish."""

@@ -50,6 +50,19 @@ def test_a_name_that_was_taken_and_never_used_is_free(tmp_path: Path) -> None:
         folder.begin(sweep)
 
 
+@pytest.mark.parametrize("name", ["trials", "0001", "runs", "here"])
+def test_a_run_has_one_place_whatever_it_is_called(
+    url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str
+) -> None:
+    """Also as seen from a machine whose working folders are elsewhere."""
+    config = load(DEBUG, [f"storage={url}", f"name='{name}'"]).base()
+    root = folder.storage_path(url) / name
+    monkeypatch.setenv("TMPDIR", str(tmp_path / "elsewhere"))
+    for where in (root, folder.storage_path(url) / name):
+        assert folder.address(config, where / "trials" / "0001") == f"{name}/trials/0001"
+        assert folder.address(config, where) == name
+
+
 def test_another_machine_finds_a_run_by_its_name(
     url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -159,6 +159,20 @@ def test_a_trial_elsewhere_reads_the_sweep_and_sees_its_stop(
     assert STOP_FILE not in [p.name for p in (Path(volume) / config.name).iterdir()]
 
 
+def test_what_a_sweep_ends_with_goes_there_wholly(
+    tmp_path: Path, volume: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    config = load("debug", [f"storage={volume}"]).base()
+    root = Machine("a", tmp_path, monkeypatch).root(config)
+    made = ["report.html", "best/checkpoint/manifest.json", "best/scores.json", "package/main.py"]
+    for name in made:
+        (root / name).parent.mkdir(parents=True, exist_ok=True)
+        (root / name).write_text(name)
+    SweepMirror(config, root).share_results()
+    there = Path(volume) / config.name
+    assert [(there / name).read_text() for name in made] == made
+
+
 def test_local_storage_is_left_alone(tmp_path: Path) -> None:
     config = load("debug", [f"storage={tmp_path}"]).base()
     root = tmp_path / "debug"
