@@ -165,8 +165,9 @@ def test_a_stop_file_made_by_hand_leaves_trials_unfinished_and_enqueued_ones_run
     sweep = tmp_path / "debug"
     process = driving.start(
         "debug", f"storage={tmp_path}", *driving.QUICK, "tune.trials=2", "tune.max_concurrent=1",
-        "tune.scheduler=none", "training.env_steps=100000", "training.report_every=600",
-        "sac.learning_starts=200000", "sac.critic_lr={search: uniform, low: 1.0e-4, high: 1.0e-3}",
+        "tune.scheduler=none", "training.env_steps=12000", "training.report_every=1000",
+        "sac.replay_size=16000", "sac.learning_starts=16000",
+        "sac.critic_lr={search: uniform, low: 1.0e-4, high: 1.0e-3}",
     )  # fmt: skip
     driving.wait_for(lambda: len(driving.progress(sweep, 0)) >= 2)
     study = optuna.load_study(study_name="debug", storage=sqlite_url(sweep / "study.db"))
