@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import socket
 import subprocess
 import sys
 import tempfile
@@ -15,13 +16,16 @@ from booster_ray.config import Config, ConfigError
 from booster_ray.policy.model import pack
 from booster_ray.store import checkpoint, gate_results
 from booster_ray.store.checkpoint import CheckpointError
+from booster_ray.store.database import SQLITE
 from booster_ray.store.failure import last_env_steps
 from booster_ray.store.files import best_checkpoint
+from booster_ray.store.folder import DRIVER, place_of
+from booster_ray.store.lease import read_owner
 from booster_ray.store.model_folder import scores
 from booster_ray.store.remote import is_remote
 from booster_ray.track import versions as best
 from booster_ray.track.registry import Registry, RegistryError, model_name, open_registry
-from booster_ray.track.where import tracked
+from booster_ray.track.where import mlflow_uri, tracked
 
 LOG = "models.log"
 """In a run's folder: what was said of versions made while it trained."""
@@ -129,6 +133,24 @@ def _trial(run: Path) -> dict[str, str]:
     return {"trial": run.name} if run.absolute().parent.name == "trials" else {}
 
 
+def writes_here(config: Config, run: Path) -> bool:
+    """Whether a run's machine may write to the registry.
+
+    An SQLite file is written from the driver's machine alone: another has a file of its own where
+    storage is remote, and on a shared disk several machines would damage it. The driver makes the
+    version then, when the sweep ends.
+    """
+    own = config.models.registry == "mlflow" and mlflow_uri(config).startswith(SQLITE)
+    if not own:
+        return True
+    root = run.absolute().parents[1] if _trial(run) else run.absolute()
+    try:
+        driver = read_owner(place_of(located(config, run), root), DRIVER)
+    except OSError:
+        return False
+    return driver is None or driver.host == socket.gethostname()
+
+
 class Publisher:
     """Makes versions while a run trains, each in a process of its own beside it.
 
@@ -148,6 +170,8 @@ class Publisher:
         cadence, every = self._config.checkpoint.every_env_steps, self._config.models.every
         running = self._process is not None and self._process.poll() is None
         if running or not (wanted(self._config) and best.due(before, env_steps, cadence, every)):
+            return
+        if not writes_here(self._config, self._run):
             return
         # Torch's exporter holds the interpreter for seconds: not beside the training loop.
         command = [sys.executable, "-m", "booster_ray.models", "register", str(self._run)]

@@ -11,8 +11,10 @@ from track.made import run_folder
 
 from booster_ray.config import Config, load
 from booster_ray.store.files import SYSTEM
+from booster_ray.store.lease import take
+from booster_ray.store.local import LocalFolder
 from booster_ray.track.registry_mlflow import MlflowRegistry
-from booster_ray.train.publish import LOG, Publisher, located, publish_best, wanted
+from booster_ray.train.publish import LOG, Publisher, located, publish_best, wanted, writes_here
 from booster_ray.train.watch import Watching
 
 
@@ -86,6 +88,20 @@ def test_what_cannot_be_registered_is_said_in_a_line(
     (run / "best_000000000400" / "manifest.json").write_text("{")
     assert publish_best(away, run, said.append) is None
     assert "manifest.json: not JSON" in said[1] and "\n" not in said[1]
+
+
+def test_an_sqlite_registry_is_written_from_the_drivers_machine_alone(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
+    config, trial = Config(storage=str(tmp_path)), tmp_path / "sweep" / "trials" / "0003"
+    assert writes_here(config, trial)
+    take(LocalFolder(tmp_path / "sweep"), "driver")
+    assert writes_here(config, trial)
+    monkeypatch.setattr("socket.gethostname", lambda: "another")
+    assert not writes_here(config, trial)
+    served = Config.model_validate({"tracking": {"mlflow": {"uri": "http://mlflow:5000"}}})
+    assert writes_here(served, trial)
 
 
 @pytest.mark.slow
