@@ -172,10 +172,7 @@ class RemoteFolder:
         """Write, read and remove a small file; no FileNotFoundError."""
         name = f".probe-{os.getpid()}"
         with self._plainly(missing=StorageError):
-            if self._has_folders:
-                self._fs.makedirs(self._root, exist_ok=True)
-            with self._fs.open(self._path(name), "wb") as stream:
-                stream.write(b"x")
+            self.write(name, b"x")
             if self.read(name) != b"x":
                 raise StorageError(f"{self.url}: what was written did not come back")
             self._fs.rm(self._path(name))

@@ -102,9 +102,7 @@ class SweepMirror:
         """Write a small file of the sweep, first where it counts."""
         self.check()
         if self._mirror:
-            with TemporaryDirectory(dir=self.root) as folder:
-                replace_text(Path(folder) / name, text)
-                self._mirror.push_file(Path(folder) / name, name)
+            self._mirror.folder.write(name, text.encode())
         replace_text(self.root / name, text)
 
     def share_results(self) -> None:

@@ -216,7 +216,8 @@ class StudySearch(RetryingSearch):
     def ended(self, number: int, end: End) -> None:
         """Settle the objectives; without a finite one the trial has failed."""
         directory = trial_directory(self._root, number)
-        values = [self._read(number).objective(name) for name in self._config.tune.objectives]
+        record = self._read(number)
+        values = [record.objective(name) for name in self._config.tune.objectives]
         if end != "FAIL" and None in values and not (directory / ERROR).exists():
             directory.mkdir(parents=True, exist_ok=True)
             replace_text(directory / ERROR, "no finite score was reached")
