@@ -31,6 +31,20 @@ def test_what_a_gpu_is_asked_runs_on_a_cpu(tmp_path: Path) -> None:
     assert found["finetune"]["env_steps_per_second"] > 0
 
 
+@pytest.mark.slow
+def test_many_trials_are_driven_at_a_small_size() -> None:
+    command = [sys.executable, "benchmarks/tune.py", "--scale", "--size", "6", "10"]
+    done = subprocess.run(
+        [*command, "--running", "2"],
+        cwd=driving.ROOT, capture_output=True, text=True, timeout=300, check=False,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stdout + done.stderr
+    found = json.loads(done.stdout.splitlines()[-1])
+    wanted = {"driver_ms_per_report", "ask_ms", "report_mb", "report_seconds", "driver_mb"}
+    assert wanted <= found.keys()
+    assert found["reports"] == 2 * 10
+
+
 def test_an_unknown_part_is_named(tmp_path: Path) -> None:
     command = [sys.executable, "benchmarks/gpu.py", "--parts", "run,warmth"]
     done = subprocess.run(

@@ -88,6 +88,7 @@ class Replay:
     ) -> Replay:
         """What is constructed."""
         self._space, self._search = param_space, tune_config.search_alg
+        self._root = Path(param_space["storage"]) / param_space["name"]
         self._scheduler, (self._view,) = tune_config.scheduler, run_config.callbacks
         self._made: Counter[int] = Counter()
         self._running: list[Any] = []
@@ -124,7 +125,7 @@ class Replay:
         return found
 
     def _start(self, trial: Any) -> None:
-        directory = trial_directory(Path(self._space["root"]), trial.config["number"])
+        directory = trial_directory(self._root, trial.config["number"])
         if not (directory / RUN_ID).exists():
             directory.mkdir(parents=True, exist_ok=True)
             config = self._sweep.resolve(trial.config["params"])
@@ -136,7 +137,7 @@ class Replay:
 
     def _turn(self, trial: Any) -> None:
         number = trial.config["number"]
-        directory = trial_directory(Path(self._space["root"]), number)
+        directory = trial_directory(self._root, number)
         failing = number % FAILING == FAILING - 1
         left = range(self._made[number] + 1, (self._reports // 2 if failing else self._reports) + 1)
         if not left:  # the attempts after the first
