@@ -16,7 +16,8 @@ class GateResult(NamedTuple):
 
     gate: int
     name: str
-    passed: bool
+    passed: bool | None
+    """None: not known yet, what was played tells too little."""
     numbers: dict[str, Any]
     """JSON."""
     rows: list[tuple[str, str, str, bool]]
