@@ -84,20 +84,28 @@ class Machines:
                 continue
         return found
 
-    def lose(self, node: Any, but: psutil.Process | None = None) -> None:
+    def lose(self, node: Any) -> None:
         """Kill a node and all it runs; another takes its place, as for a preemptible machine.
 
         Args:
             node: one of ``nodes``.
-            but: stays, as on a machine that is cut off and not gone.
         """
-        if but is None:
-            driving.kill_all(_raylet(node))
-        else:
-            psutil.Process(_raylet(node)).kill()
+        driving.kill_all(_raylet(node))
         self._cluster.remove_node(node, allow_graceful=False)
         self.nodes.remove(node)
         self.add(num_cpus=1)
+
+    def cut_off(self, node: Any) -> psutil.Process:
+        """Freeze what keeps a node in the cluster, which takes it for lost; another joins.
+
+        Returns:
+            The frozen process. Were it killed, the kernel would wake whoever is stopped below it.
+        """
+        keeper = psutil.Process(_raylet(node))
+        keeper.suspend()
+        self.nodes.remove(node)
+        self.add(num_cpus=1)
+        return keeper
 
     def node_of(self, process: psutil.Process) -> Any:
         """The node that a process belongs to."""

@@ -157,9 +157,9 @@ class RemoteChaos(Chaos):
         """Its machine is taken for lost, another goes on, and then it comes back for a while."""
         process.suspend()
         before = self._epoch(number)
-        self._machines.lose(self._machines.node_of(process), but=process)
+        keeper = self._machines.cut_off(self._machines.node_of(process))
         driving.wait_for(lambda: self._epoch(number) > before, 300)
+        assert process.status() == psutil.STATUS_STOPPED
         process.resume()
         time.sleep(5.0)
-        if process.is_running():
-            process.kill()
+        driving.kill_all(keeper.pid)
