@@ -5,6 +5,7 @@ from __future__ import annotations
 import shutil
 from importlib import metadata
 from pathlib import Path
+from typing import Any
 
 from booster_ray.config import ConfigError
 from booster_ray.evaluate.target import checkpoint_actor, find_checkpoint
@@ -17,9 +18,11 @@ PACKAGE = "package"
 
 
 def export(checkpoint: Path, directory: Path) -> package.Package:
-    """Make the package of a checkpoint that passed gate 2; run the gate where it was not.
+    """Make the package of a checkpoint, which appears only if it passes gate 2.
 
-    What the gates say is read from, and written to, ``gates.json`` beside the checkpoint.
+    The gate is played by the very files that are shipped, unless it has passed before under a key
+    that names the same checkpoint, texts and versions. What the gates say is read from, and
+    written to, ``gates.json`` beside the checkpoint.
 
     Args:
         checkpoint: of a run of the game.
@@ -31,27 +34,32 @@ def export(checkpoint: Path, directory: Path) -> package.Package:
     """
     if directory.exists():
         raise ConfigError(str(directory), "exists, choose another folder with --output")
-    actor = checkpoint_actor(checkpoint)
-    passed = stored(checkpoint.parent, checkpoint, 2)
-    if passed is None:
-        from booster_ray.evaluate.gates.conversion import gate2
+    actor, beside = checkpoint_actor(checkpoint), checkpoint.parent
 
-        verdict = gate2(checkpoint)
-        store(checkpoint.parent, checkpoint, [verdict])
-        passed = verdict.passed
-    if not passed:
-        text = "did not pass gate 2 (the torch actor acts unlike the JAX actor): not exported"
-        raise ConfigError(str(checkpoint), text)
+    def gates(made: Path) -> dict[str, Any]:
+        from booster_ray.evaluate.gates.conversion import jax_policy, judge
+        from booster_ray.evaluate.gates.run import gate_key
+
+        key = gate_key(checkpoint, 2)
+        if stored(beside, checkpoint, 2, key) is not True:
+            verdict = judge(actor.config, jax_policy(actor), made)
+            store(beside, checkpoint, [verdict._replace(key=key)])
+        told = (read(beside) or {})["gates"]
+        if not told["2"]["passed"]:
+            why = "; ".join(told["2"]["advice"])
+            text = f"did not pass gate 2 (the package acts unlike the policy): not exported; {why}"
+            raise ConfigError(str(checkpoint), text)
+        return {"gates": told}
+
     about = {
         "checkpoint": str(checkpoint),
         "checkpoint_digest": digest(checkpoint),
         "config_digest": actor.config.digest(),
         "config": actor.config.to_dict(),
-        "gates": (read(checkpoint.parent) or {}).get("gates", {}),
         "versions": {name: metadata.version(name) for name in ("torch", "sai-mujoco", "mujoco")},
     }
     try:
-        return package.write(directory, actor.module, settings_of(actor.config), about)
+        return package.write(directory, actor.module, settings_of(actor.config), about, gates)
     except OSError as error:
         raise ConfigError(str(directory), f"cannot be written: {error.strerror}") from None
 

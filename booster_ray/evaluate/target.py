@@ -135,6 +135,19 @@ def checkpoint_actor(path: Path) -> Actor:
     return Actor(config, module, learner)
 
 
+def checkpoint_config(path: Path) -> Config:
+    """The config of a checkpoint or converted actor, without its networks.
+
+    Raises:
+        CheckpointError: it is damaged, or of another release.
+    """
+    if (path / ABOUT).is_file():
+        from booster_ray.policy.actor_files import load_actor as load_converted
+
+        return _config(path / ABOUT, load_converted(path)[1])
+    return _config(path / MANIFEST, checkpoint.load(path, keys=())[1])
+
+
 def _config(file: Path, metadata: dict[str, Any]) -> Config:
     if "config" not in metadata:
         raise CheckpointError(f"{file}: tells no config: not of a run")

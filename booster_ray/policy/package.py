@@ -42,7 +42,11 @@ class Package(NamedTuple):
 
 
 def write(
-    directory: Path, actor: nn.Module, settings: Settings, about: dict[str, Any] | None = None
+    directory: Path,
+    actor: nn.Module,
+    settings: Settings,
+    about: dict[str, Any] | None = None,
+    check: Callable[[Path], dict[str, Any]] | None = None,
 ) -> Package:
     """Make the package of a policy; it appears under its name only when it is whole and plays.
 
@@ -51,6 +55,7 @@ def write(
         actor: observations (n, obs) float32 to actions (n, 12) in [-1, 1]; can be scripted.
         settings: how it is played.
         about: JSON that is kept in ``package.json``.
+        check: looks at the whole package before it gets its name; what it gives is kept too.
 
     Raises:
         sai.Rejected: the directory exists, or sai_rl would refuse the package or fail on it.
@@ -78,12 +83,19 @@ def write(
             **(about or {}),
             "sha256": {name: sha256(temp / name) for name in (POLICY, PREPROCESSOR, ACTION, ONNX)},
         }
-        (temp / MANIFEST).write_text(json.dumps(manifest, indent=2) + "\n", encoding="utf-8")
+        _write_manifest(temp, manifest)
         rehearse(load(temp))
+        if check is not None:
+            _write_manifest(temp, manifest | check(temp))
         temp.rename(directory)
     finally:
         shutil.rmtree(temp, ignore_errors=True)
     return load(directory)
+
+
+def _write_manifest(directory: Path, manifest: dict[str, Any]) -> None:
+    text = json.dumps(manifest, indent=2) + "\n"
+    (directory / MANIFEST).write_text(text, encoding="utf-8")
 
 
 def load(directory: Path) -> Package:

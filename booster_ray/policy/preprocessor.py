@@ -24,6 +24,7 @@ import numpy as np
 
 from booster_ray.policy.settings import Settings
 from booster_ray.soccer import game
+from booster_ray.soccer.geometry import rotate
 from booster_ray.soccer.observation import gait_phase, parts
 
 
@@ -110,15 +111,11 @@ class Preprocessor:
         )
 
     def root_velocity(self, told):
-        """The robot's (n, 3) m/s: what stands still seems to move against it."""
-        # The keeper of the goalie task moves as a sine, told 2 ms late.
-        omega = 2 * np.pi * game.KEEPER_FREQUENCY
-        late = omega * game.TIMESTEP * (self.steps - 1)
-        speed = np.where(self.steps > 0, omega * game.KEEPER_AMPLITUDE * np.cos(late), 0.0)
-        keeper = speed[:, None] * np.array([0.0, 1.0, 0.0])
+        """The robot's (n, 3) m/s, which infos tell of nothing but by what stands still."""
+        quat = told("robot_quat")[:, [3, 0, 1, 2]].astype(np.float32)
         goalie = told("task_index")[:, :1] > 0.5
-        moving = keeper - told("goalkeeper_team_0_velp_rel_robot")
-        return np.where(goalie, moving, -told("target_velp_rel_robot"))
+        older = rotate(quat, told("robot_velocimeter").astype(np.float32))
+        return np.where(goalie, older, -told("target_velp_rel_robot"))
 
 
 class Given:

@@ -122,8 +122,10 @@ class Player:
     def __init__(
         self, model: Any, preprocessor: Any, action_function: Callable[..., Any] | None
     ) -> None:
-        self._model, self._preprocessor = model, preprocessor
-        self._action_function = action_function
+        self.model = model
+        self._preprocessor, self._action_function = preprocessor, action_function
+        self.seen = np.zeros((0, 0), np.float32)
+        """What the preprocessor told the model last."""
 
     def __call__(self, observation: np.ndarray, info: dict[str, Any]) -> np.ndarray:
         """Official observations (n, D) and infos (n, …) to torques (n, 12) N·m.
@@ -142,9 +144,10 @@ class Player:
             raise Rejected(f"preprocessor: gives a {type(seen).__name__}, expected a NumPy array")
         if seen.ndim < 2:
             seen = seen[None]
+        self.seen = seen
         try:
             with torch.no_grad():
-                output = self._model(torch.from_numpy(seen)).numpy()
+                output = self.model(torch.from_numpy(seen)).numpy()
         except Exception:
             text = f"does not take the preprocessor's output, {seen.dtype}{list(seen.shape)}"
             raise Rejected(f"policy: {text}") from None

@@ -19,7 +19,7 @@ from typing import NamedTuple
 
 from booster_ray.soccer import game
 from booster_ray.soccer.frame import Array, Frame
-from booster_ray.soccer.geometry import heading, norm, rotate_inverse
+from booster_ray.soccer.geometry import heading, norm, rotate, rotate_inverse
 from booster_ray.soccer.symmetry import (
     AXIAL,
     CLOCK,
@@ -206,6 +206,18 @@ def _turned(vector: Array, forward: Array) -> Array:
     return xp.stack([x, y], axis=-1)
 
 
+def ground_velocity(frame: Frame) -> Array:
+    """The ball's velocity over the ground, m/s, as official infos tell it. (..., 3).
+
+    They tell it from the robot, whose own velocity the target shows, which stands still. The
+    goalie task has no target, and its keepers are slowed where they touch a post: there the
+    robot's velocity is its velocimeter's, 2 ms older.
+    """
+    xp = frame.ball_vel.__array_namespace__()
+    older = rotate(_float32(frame.imu_quat), _float32(frame.velocimeter)) - frame.root_vel
+    return frame.ball_vel + xp.where((frame.task == game.GOALIE)[..., None], older, 0 * older)
+
+
 def egocentric(frame: Frame, _: Clock) -> Array:
     """Ball, aim and keeper seen from the robot's heading. (..., 9).
 
@@ -222,7 +234,7 @@ def egocentric(frame: Frame, _: Clock) -> Array:
     return xp.concat(
         [
             _turned(ball - frame.imu_pos[..., :2], forward),
-            _turned(frame.ball_vel[..., :2], forward),
+            _turned(ground_velocity(frame)[..., :2], forward),
             _turned(way / length, forward),
             length / 5.0,
             _turned(keeper, forward),

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import hashlib
 import json
+from collections.abc import Mapping
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any, NamedTuple
 
 from booster_ray.store.durable import replace_text
@@ -24,6 +26,8 @@ class GateResult(NamedTuple):
     """For people: what, found, expected, and whether it holds."""
     advice: list[str]
     """What to do; empty where it passed."""
+    key: Mapping[str, Any] = MappingProxyType({})
+    """JSON: all that could have changed it but the checkpoint; see :func:`stored`."""
 
     def to_dict(self) -> dict[str, Any]:
         """JSON."""
@@ -33,6 +37,7 @@ class GateResult(NamedTuple):
             "passed": self.passed,
             "numbers": self.numbers,
             "advice": self.advice,
+            "key": dict(self.key),
         }
 
 
@@ -58,7 +63,7 @@ def store(directory: Path, checkpoint: Path, verdicts: list[GateResult]) -> dict
     told = {
         "checkpoint": checkpoint.name,
         "digest": digest(checkpoint),
-        "passed": all(gate["passed"] for gate in gates.values()),
+        "passed": all(gate["passed"] is True for gate in gates.values()),
         "gates": dict(sorted(gates.items())),
     }
     replace_text(directory / GATES, json.dumps(told, indent=2, allow_nan=False) + "\n")
@@ -75,19 +80,39 @@ def read(directory: Path) -> dict[str, Any] | None:
     return told if whole else None
 
 
-def stored(directory: Path, checkpoint: Path, gate: int) -> bool | None:
-    """Whether a gate passed on just this checkpoint; None where it was not run."""
+def stored(
+    directory: Path, checkpoint: Path, gate: int, key: Mapping[str, Any] | None = None
+) -> bool | None:
+    """Whether a gate passed on just this checkpoint; None where that is not known.
+
+    Args:
+        directory: that holds ``gates.json``.
+        checkpoint: the gate's.
+        gate: its number.
+        key: as the gate would be run now; a verdict under another key does not count. None: a
+            verdict is taken as it stands, as of a machine that cannot run the gate again.
+    """
     told = read(directory)
     if told is None or told["digest"] != digest(checkpoint):
         return None
     found = told["gates"].get(str(gate))
-    return bool(found["passed"]) if found else None
+    if found is None or found["passed"] is None:
+        return None
+    if key is not None and found.get("key") != json.loads(json.dumps(dict(key))):
+        return None
+    return bool(found["passed"])
 
 
 def label(directory: Path) -> str | None:
-    """For a table: ``pass``, ``fail 3`` (the gates that failed), or None: none was run."""
+    """For a table: ``pass 2, 3``, ``fail 3``, ``unknown 3``, or None: none was run.
+
+    Gates that failed come before those that are not known yet, and these before all that passed.
+    """
     told = read(directory)
     if told is None:
         return None
-    failed = [number for number, gate in told["gates"].items() if not gate["passed"]]
-    return f"fail {', '.join(failed)}" if failed else "pass"
+    for word, answer in (("fail", False), ("unknown", None), ("pass", True)):
+        which = [number for number, gate in told["gates"].items() if gate["passed"] is answer]
+        if which:
+            return f"{word} {', '.join(which)}"
+    return None

@@ -11,10 +11,9 @@ from typing import Any
 from booster_ray.config import ConfigError, Sweep
 from booster_ray.deploy.pipeline import training
 from booster_ray.deploy.pipeline.definition import Folder, Pipeline, of_stage
-from booster_ray.evaluate.gates.conversion import gate2
+from booster_ray.evaluate.gates.run import gate_once
 from booster_ray.evaluate.target import checkpoint_actor
 from booster_ray.policy.actor_files import save_actor
-from booster_ray.store.gate_results import read, store, stored
 from booster_ray.store.model_folder import CHECKPOINT
 
 
@@ -34,13 +33,13 @@ def convert(files: Path, folder: Path, say: Callable[[str], object]) -> bool:
     """
     source = files / CHECKPOINT
     folder.mkdir(parents=True, exist_ok=True)
-    if stored(folder, source, 2) is None:
-        store(folder, source, [gate2(source)])
-    gate = (read(folder) or {})["gates"]["2"]
-    numbers = gate["numbers"]
-    found = ", ".join(f"{name} {gap:.1e}" for name, gap in numbers["max_difference"].items())
-    verdict = "passed" if gate["passed"] else "FAILED"
-    say(f"Gate 2 {verdict}: max |Δ action| over {numbers['states']} states: {found}")
+    gate = gate_once(folder, source, (2,))["gates"]["2"]
+    if gate["passed"]:
+        gap = gate["numbers"]["max_difference"]["torque"]
+        steps = gate["numbers"]["control_steps"]
+        say(f"Gate 2 passed: max |Δ torque| {gap:.1e} N·m over {steps:,} control steps")
+    else:
+        say(f"Gate 2 FAILED: {'; '.join(gate['advice'])}")
     if gate["passed"] and not (folder / "actor").exists():
         actor = checkpoint_actor(source)
         save_actor(actor.module, folder / "actor", {"config": actor.config.to_dict()})

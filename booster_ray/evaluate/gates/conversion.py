@@ -1,70 +1,129 @@
-"""Gate 2: the torch actor acts as the JAX actor does, on states that it meets."""
+"""Gate 2: the package acts in every step as the JAX policy would, in whole episodes.
+
+Not the converted network alone is judged but what is shipped: see
+:mod:`booster_ray.evaluate.gates.closed_loop`.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import tempfile
 from pathlib import Path
 
 import numpy as np
 
 from booster_ray.config import Config
-from booster_ray.envs.native import NativeWorld
-from booster_ray.envs.options import gains, soccer_options
+from booster_ray.evaluate.gates import closed_loop
+from booster_ray.evaluate.gates.closed_loop import Policy
+from booster_ray.evaluate.play import Progress, silent
 from booster_ray.evaluate.target import Actor, checkpoint_actor
+from booster_ray.policy import package
+from booster_ray.policy.sai import Rejected, one_thread
+from booster_ray.policy.settings import settings_of
 from booster_ray.soccer import game
 from booster_ray.store.gate_results import GateResult
 
-BOUND = 1e-5
-STATES = 1000
-"""Compared states, at least; a third of each task."""
-WORLDS = 24
-NOISE = 0.3
-"""Standard deviation of what is added to actions, so that the states differ."""
+ACTION_BOUND = 1e-5
+TORQUE_BOUND = 1e-3
+"""N·m: what ``ACTION_BOUND`` becomes at the default scale (0.5 rad) and gain (200 N·m/rad)."""
+OBSERVATION_BOUND = 1e-5
+"""Of a number, over its magnitude where that is above 1."""
 
-Policy = Callable[[np.ndarray], np.ndarray]
+BOUNDS = {"torque": TORQUE_BOUND, "pd": TORQUE_BOUND, "action": ACTION_BOUND}
+BOUNDS |= {"network": ACTION_BOUND, "memory": ACTION_BOUND}
+"""By the names of :class:`closed_loop.Gaps`; all others are parts of the observation."""
+
+ORDER = ("memory", "network", "pd", "action", "torque")
+"""Causes before effects; parts of the observation come first."""
 
 
-def gate2(checkpoint: Path) -> GateResult:
-    """Compare on at least ``STATES`` recorded states; half a minute, most of it compiling.
+def gate2(
+    checkpoint: Path,
+    made: Path | None = None,
+    *,
+    steps: int = game.EPISODE_STEPS,
+    progress: Progress = silent,
+) -> GateResult:
+    """Let the package of a checkpoint play beside its JAX policy; half a minute.
+
+    Args:
+        checkpoint: of a run of the game.
+        made: a package of it; None: one is made for this.
+        steps: physics steps of an episode, at most.
+        progress: shown as it goes.
 
     Raises:
         CheckpointError: the checkpoint is damaged, or its parts do not fit.
+        Rejected: sai_rl would refuse the package.
     """
-    from booster_ray.policy.actor_files import torch_policy
-
     actor = checkpoint_actor(checkpoint)
-    converted = torch_policy(actor.module)
-    seen = record(actor.config, converted)
-    reference = jax_policy(actor)(seen)
-    found = {
-        "torch": _gap(converted(seen), reference),
-        "package": _gap(packaged_action(actor, seen), reference),
-    }
-    passed = all(gap < BOUND for gap in found.values())
-    rows = [
-        (f"{name}: max |Δ action| over {len(seen)} states", f"{gap:.1e}", f"< {BOUND:.0e}",
-         gap < BOUND)
-        for name, gap in found.items()
-    ]  # fmt: skip
-    numbers = {"bound": BOUND, "states": len(seen), "max_difference": found}
-    advice = ["the conversion is wrong for this network: this is a bug, please report it"]
-    return GateResult(2, "conversion", passed, numbers, rows, [] if passed else advice)
+    with tempfile.TemporaryDirectory() as scratch:
+        if made is None:
+            made = Path(scratch) / "package"
+            package.write(made, actor.module, settings_of(actor.config))
+        return judge(actor.config, jax_policy(actor), made, steps=steps, progress=progress)
 
 
-def record(config: Config, policy: Policy) -> np.ndarray:
-    """Observations (N, obs) of a policy's noisy episodes in native worlds of all three tasks."""
-    world = NativeWorld(game.TASKS, WORLDS, gains(config), **soccer_options(config))
-    rng, kept = np.random.default_rng(0), []
+def judge(
+    config: Config,
+    policy: Policy,
+    made: Path,
+    *,
+    steps: int = game.EPISODE_STEPS,
+    progress: Progress = silent,
+) -> GateResult:
+    """The verdict on one package; code of it that fails is a difference too.
+
+    Args:
+        config: of the policy.
+        policy: the JAX policy, exact: see :func:`jax_policy`.
+        made: the package.
+        steps: physics steps of an episode, at most.
+        progress: shown as it goes.
+    """
     try:
-        seen = world.reset(0)
-        for _ in range(-(-STATES // WORLDS)):
-            kept.append(np.array(seen))  # JAX's arrays cannot be written, which torch minds
-            action = policy(kept[-1])
-            noisy = action + NOISE * rng.standard_normal(action.shape)
-            seen = world.step(np.clip(noisy, -1, 1)).observation
-    finally:
-        world.close()
-    return np.concatenate(kept)
+        with one_thread():
+            found = closed_loop.play(made, config, policy, steps=steps, progress=progress)
+    except Rejected as error:
+        row = ("package", "fails", "plays", False)
+        return GateResult(2, "conversion", False, {"error": str(error)}, [row], [str(error)])
+    gaps = dict(sorted(found["largest"].items(), key=lambda gap: _rank(gap[0])))
+    rows = [
+        (f"{name}: max |Δ|", f"{gap:.1e}", f"< {_bound(name):.0e}", gap < _bound(name))
+        for name, gap in gaps.items()
+    ]
+    wrong = [name for name, gap in gaps.items() if not gap < _bound(name)]
+    numbers = {
+        "bounds": {"observation": OBSERVATION_BOUND, **BOUNDS},
+        "max_difference": {name: min(gap, UNKNOWN) for name, gap in gaps.items()},
+        "differs": wrong,
+        **{name: found[name] for name in ("control_steps", "episodes", "resets")},
+    }
+    return GateResult(2, "conversion", not wrong, numbers, rows, _advice(wrong))
+
+
+UNKNOWN = 1e9
+"""In JSON, a difference that is not finite."""
+
+
+def _bound(name: str) -> float:
+    return BOUNDS.get(name, OBSERVATION_BOUND)
+
+
+def _rank(name: str) -> int:
+    return ORDER.index(name) if name in ORDER else -1
+
+
+def _advice(wrong: list[str]) -> list[str]:
+    if not wrong:
+        return []
+    first = wrong[0]
+    where = {
+        "memory": "the module remembers another previous action",
+        "network": "the converted network gives other actions for equal observations",
+        "pd": "equal actions become other torques: PD gains, pose, scale or limits",
+    }
+    what = where.get(first, f"the preprocessor tells another {first}")
+    return [f"{what} (also off: {', '.join(wrong[1:]) or 'nothing'}): not what was trained"]
 
 
 def jax_policy(actor: Actor) -> Policy:
@@ -103,22 +162,3 @@ def jax_policy(actor: Actor) -> Policy:
             return np.asarray(learner.act_mean(state, observation))
 
     return policy
-
-
-def packaged_action(actor: Actor, observation: np.ndarray) -> np.ndarray:
-    """What the package's module, as TorchScript, acts. (N, obs) → (N, 12)."""
-    import torch
-
-    from booster_ray.policy.played import Played, WithAction, script
-    from booster_ray.policy.settings import settings_of
-
-    module = script(WithAction(Played(actor.module, settings_of(actor.config))).eval())
-    told = np.concatenate([observation, np.zeros((len(observation), 24), np.float32)], axis=1)
-    with torch.no_grad():
-        action: np.ndarray = module(torch.from_numpy(told))[1].numpy()
-    return action
-
-
-def _gap(ours: np.ndarray, theirs: np.ndarray) -> float:
-    difference = np.abs(ours - theirs)
-    return float(difference.max()) if np.isfinite(difference).all() else float("inf")

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -11,8 +11,9 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
+from booster_ray.evaluate.gates.keys import verdict_key
 from booster_ray.evaluate.play import Progress, silent
-from booster_ray.evaluate.target import find_checkpoint
+from booster_ray.evaluate.target import checkpoint_config, find_checkpoint
 from booster_ray.store.gate_results import GateResult, store, stored
 
 ALL = (1, 2, 3)
@@ -29,26 +30,36 @@ def run_gates(
     progress: Progress = silent,
 ) -> list[GateResult]:
     """Run some of the gates on a checkpoint; see each of them for what it raises."""
+    played: dict[str, Any] = {"episodes": episodes, "world": world, "impl": impl}
     verdicts = []
     for number in gates:
         if number == 1:
             from booster_ray.evaluate.gates.observation import gate1
 
-            verdicts.append(gate1())
+            verdict = gate1()
         elif number == 2:
             from booster_ray.evaluate.gates.conversion import gate2
 
-            verdicts.append(gate2(checkpoint))
+            verdict = gate2(checkpoint, progress=progress)
         else:
             from booster_ray.evaluate.gates.transfer import gate3
 
-            verdicts.append(
-                gate3(
-                    checkpoint, episodes, world=world, impl=impl, threads=threads,
-                    progress=progress,
-                )
-            )  # fmt: skip
+            verdict = gate3(checkpoint, **played, threads=threads, progress=progress)
+        verdicts.append(verdict._replace(key=gate_key(checkpoint, number, **played)))
     return verdicts
+
+
+def gate_key(
+    checkpoint: Path,
+    gate: int,
+    *,
+    episodes: int = 10,
+    world: str = "native",
+    impl: str = "auto",
+) -> Mapping[str, Any]:
+    """What a gate's verdict on a checkpoint would be kept under, were it run now and here."""
+    settings = {"episodes": episodes, "world": world, "impl": impl} if gate == 3 else {}
+    return verdict_key(checkpoint_config(checkpoint), **settings)
 
 
 def gate(
@@ -56,16 +67,33 @@ def gate(
 ) -> dict[str, Any]:
     """Run gates on a trial's best checkpoint and write ``gates.json`` beside it.
 
-    What was run on just this checkpoint before is not run again. Gate 1 is left out by default:
-    it looks at the rules, which all trials share.
+    What was run on just this checkpoint before, by the same code and in the same way, is not run
+    again. Gate 1 is left out by default: it looks at the rules, which all trials share.
 
     Returns:
         What :func:`booster_ray.store.gate_results.store` writes.
     """
     checkpoint = find_checkpoint(trial_dir)
-    missing = [number for number in gates if stored(trial_dir, checkpoint, number) is None]
+    return gate_once(trial_dir, checkpoint, gates, episodes=episodes, threads=threads)
+
+
+def gate_once(
+    directory: Path,
+    checkpoint: Path,
+    gates: Sequence[int],
+    *,
+    episodes: int = 10,
+    threads: int = 1,
+) -> dict[str, Any]:
+    """The same for a checkpoint anywhere, with ``gates.json`` in ``directory``."""
+
+    def known(number: int) -> bool:
+        key = gate_key(checkpoint, number, episodes=episodes)
+        return stored(directory, checkpoint, number, key) is not None
+
+    missing = [number for number in gates if not known(number)]
     verdicts = run_gates(checkpoint, missing, episodes=episodes, threads=threads)
-    return store(trial_dir, checkpoint, verdicts)
+    return store(directory, checkpoint, verdicts)
 
 
 def show(verdict: GateResult, console: Console) -> None:
@@ -89,7 +117,8 @@ def print_stored(told: dict[str, Any], console: Console) -> None:
 
 
 def _result(number: str, gate: dict[str, Any], console: Console) -> None:
-    result = "[green]passed[/]" if gate["passed"] else "[bold red]FAILED[/]"
+    words = {True: "[green]passed[/]", False: "[bold red]FAILED[/]"}
+    result = words.get(gate["passed"], "[yellow]not known yet[/]")
     console.print(f"Gate {number} ({gate['name']}) {result}")
     for line in gate["advice"]:
         console.print(f"  {line}", markup=False)
