@@ -60,6 +60,8 @@ class SoccerVectorEnv(VectorEnv):
         level: domain randomization, 0-3.
         threads: physics threads.
         episode_steps: physics steps until truncation.
+        features: names from ``observation.FEATURES``, appended to the 89 official numbers.
+        gait_frequency: of the gait clock, Hz.
         seed: of the first ``reset`` should that name none; from the system's entropy if None.
 
     Raises:
@@ -74,7 +76,7 @@ class SoccerVectorEnv(VectorEnv):
         self.closed = False
         self.num_envs = num_envs
         self.single_action_space = _actions(options.get("mode", "newton_metres"))
-        self.single_observation_space = _observations()
+        self.single_observation_space = _observations(self.world)
         self.action_space = batch_space(self.single_action_space, num_envs)
         self.observation_space = batch_space(self.single_observation_space, num_envs)
         self._decimation = options.get("decimation", 1)
@@ -92,7 +94,7 @@ class SoccerVectorEnv(VectorEnv):
             options: ignored.
 
         Returns:
-            float32 (num_envs, 89), and no infos.
+            float32 (num_envs, observation_size), and no infos.
         """
         if seed is None:
             seeds = self.np_random.integers(2**31, size=self.num_envs).tolist()
@@ -116,8 +118,8 @@ class SoccerVectorEnv(VectorEnv):
             actions: (num_envs, 12); what exceeds the action space is clipped.
 
         Returns:
-            observations (num_envs, 89) and rewards (num_envs,), float32, terminations and
-            truncations, bool (num_envs,), and infos.
+            observations (num_envs, observation_size) and rewards (num_envs,), float32,
+            terminations and truncations, bool (num_envs,), and infos.
 
         Raises:
             ValueError: wrong shape, or an action that is not finite.
@@ -148,14 +150,14 @@ class SoccerEnv(gymnasium.Env):
     def __init__(self, *, seed: int | None = None, **options: Any) -> None:
         self.world = _world(1, auto_reset=False, **options)
         self.action_space = _actions(options.get("mode", "newton_metres"))
-        self.observation_space = _observations()
+        self.observation_space = _observations(self.world)
         self._decimation = options.get("decimation", 1)
         super().reset(seed=seed)
 
     def reset(
         self, *, seed: int | None = None, options: dict[str, Any] | None = None
     ) -> tuple[np.ndarray, dict[str, Any]]:
-        """Start anew, as the official environment on the same seed; float32 (89,), no info."""
+        """Start anew, as the official environment on the same seed; the observation, no info."""
         super().reset(seed=seed)
         spawn = int(self.np_random.integers(2**31)) if seed is None else seed
         return self.world.reset(spawn, env_seeds=[spawn])[0], {}
@@ -208,8 +210,8 @@ def _actions(mode: str) -> Box:
     return Box(-high, high, dtype=np.float32)
 
 
-def _observations() -> Box:
-    return Box(-np.inf, np.inf, (game.OBSERVATION_SIZE,), np.float32)
+def _observations(world: NativeWorld) -> Box:
+    return Box(-np.inf, np.inf, (world.observation_size,), np.float32)
 
 
 def _records(result: StepResult, decimation: int) -> dict[int, dict[str, Any]]:

@@ -65,6 +65,27 @@ def test_spaces_are_the_official_ones(task: str) -> None:
     official.close()
 
 
+FEATURES = {"features": ["clock", "egocentric"]}
+
+
+@pytest.mark.filterwarnings("ignore:.*Box.*")
+def test_a_single_environment_with_features_passes_gymnasiums_checks() -> None:
+    env = gymnasium.make("booster_ray/GoaliePenaltyKick-v0", **FEATURES)
+    assert env.observation_space.shape == (100,)
+    check_env(env.unwrapped)
+    env.close()
+
+
+def test_what_a_vector_with_features_observes_is_in_its_space() -> None:
+    envs = make_vec(**FEATURES)
+    assert envs.single_observation_space.shape == (100,)
+    assert envs.observation_space.shape == (3, 100)
+    assert envs.reset(seed=0)[0] in envs.observation_space
+    for _ in range(3):
+        assert envs.step(envs.action_space.sample())[0] in envs.observation_space
+    envs.close()
+
+
 def test_a_vector_is_what_its_spaces_say() -> None:
     envs = make_vec(num_envs=4)
     assert envs.num_envs == 4 and envs.spec.id == "booster_ray/Soccer-v0"
