@@ -7,12 +7,11 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 import numpy as np
-from brax import envs
-from brax.envs.base import State
 from flax import serialization
 
 from booster_ray.config import Config
 from booster_ray.config.kinds import kind_of
+from booster_ray.envs.brax_mjx import State, envs
 from booster_ray.envs.mjx import Outcome
 
 EPISODE_STEPS = 1000

@@ -17,10 +17,9 @@ import jax
 import jax.numpy as jnp
 import mujoco
 import numpy as np
-from brax.envs.base import Env, State, Wrapper
 from flax import serialization
-from mujoco import mjx
 
+from booster_ray.envs.brax_mjx import Env, State, Wrapper, mjx
 from booster_ray.envs.contract import check_arguments
 from booster_ray.envs.mjx_model import (
     BALL,
@@ -39,7 +38,7 @@ from booster_ray.soccer.control import Gains, pd_target, pd_torque
 from booster_ray.soccer.frame import Frame, make_frame
 from booster_ray.soccer.geometry import rotate
 from booster_ray.soccer.judge import Conditions, Episode, Judgement, judge, seen
-from booster_ray.soccer.observation import measured, size
+from booster_ray.soccer.observation import noise, size
 from booster_ray.soccer.randomization import Factors
 from booster_ray.soccer.rewards import RECORDED, counted
 
@@ -114,7 +113,7 @@ class SoccerEnv(Env):
         """Reward terms that count: those of a weight other than 0."""
         self._scaled = tuple(scaled_terms)
         self._features = tuple(features)
-        self._measured = jnp.asarray(measured(self._features), jnp.float32)
+        self._deviation = jnp.asarray(noise(self._features), jnp.float32)
         self._level = randomization.LEVELS[level]
         self._randomized = level > 0
         model = self.parts.model
@@ -322,7 +321,7 @@ class SoccerEnv(Env):
         sigma = self._level.observation_noise
         if not sigma:
             return observation
-        return observation + sigma * self._measured * jax.random.normal(rng, observation.shape)
+        return observation + sigma * self._deviation * jax.random.normal(rng, observation.shape)
 
     # -- what the rules see ----------------------------------------------------------------------
 
