@@ -494,9 +494,13 @@ def test_noise_blurs_what_is_measured_only(monkeypatch: pytest.MonkeyPatch) -> N
         np.testing.assert_array_equal(ours.reward, theirs.reward)
     np.testing.assert_array_equal(states(noisy)[:, :50], states(clean)[:, :50])
     errors = np.concatenate(off)
-    assert (errors[:, 86:] == 0).all()
-    assert errors[:, :86].std() == pytest.approx(0.03, rel=0.05)
-    assert errors[:, :86].mean() == pytest.approx(0, abs=0.002)
+    scales = 0.03 * np.array(observation.noise())
+    assert (errors[:, scales == 0] == 0).all() and (scales == 0).sum() == 5
+    normal = errors[:, scales > 0] / scales[scales > 0]
+    bound = 5 / np.sqrt(2 * len(errors))  # five standard errors of a deviation
+    np.testing.assert_allclose(normal.std(axis=0), 1, rtol=bound)
+    assert normal.std() == pytest.approx(1, rel=0.02)
+    assert normal.mean() == pytest.approx(0, abs=0.05)
     assert len(np.unique(errors[:, 0])) == len(errors)
 
 
