@@ -460,7 +460,7 @@ class NativeWorld:
                 slot.qvel[slot.parts.root_qvel :][:2] += speed * np.array(direction)
 
     def _episodes(self, judged: Judgement, over: np.ndarray) -> list[dict[str, float]]:
-        which = np.flatnonzero(over & ~judged.lost)
+        which = np.flatnonzero(over)
         told = judged.record() if len(which) else {}
         return [
             {"env": int(i), "task": int(self.task[i])} | {k: float(v[i]) for k, v in told.items()}

@@ -45,8 +45,9 @@ class SoccerVectorEnv(VectorEnv):
 
     An episode that ends starts anew within the same step: its last observation is in
     ``infos["final_obs"]``, its record in ``infos["final_info"]`` (task, score, seconds, fallen,
-    success, touched, and ``episode`` with return ``r`` and length ``l`` in steps). A world whose
-    physics is lost terminates with reward 0, and its ``final_info`` says only ``lost``.
+    success, touched, lost, and ``episode`` with return ``r`` and length ``l`` in steps). A world
+    whose physics is lost terminates with reward 0; its record says so (``lost``) and counts as the
+    worst outcome.
 
     Args:
         num_envs: worlds; world ``i`` plays ``tasks[i % len(tasks)]``.
@@ -216,8 +217,7 @@ def _observations(world: NativeWorld) -> Box:
 
 def _records(result: StepResult, decimation: int) -> dict[int, dict[str, Any]]:
     """What is told of each world's episode that ended in this step."""
-    over = np.flatnonzero(result.terminated | result.truncated)
-    records: dict[int, dict[str, Any]] = {int(i): {"lost": True} for i in over}
+    records: dict[int, dict[str, Any]] = {}
     for episode in result.episodes:
         steps = math.ceil(round(episode["seconds"] / game.TIMESTEP) / decimation)
         told = {k: v for k, v in episode.items() if k not in ("env", "return")}

@@ -231,7 +231,8 @@ def test_a_lost_world_says_so(tmp_path: Any, monkeypatch: pytest.MonkeyPatch) ->
     envs.world._slots[1].qvel[-1] = np.nan
     observation, reward, terminated, _, infos = envs.step(np.zeros((3, 12)))
     assert terminated.tolist() == [False, True, False] and (reward == 0).all()
-    assert infos["final_info"]["lost"][1] and np.isfinite(observation).all()
+    assert infos["final_info"]["lost"].tolist() == [0, 1, 0] and np.isfinite(observation).all()
+    assert infos["final_info"]["fallen"][1] == 1 and infos["final_info"]["score"][1] < -6
 
 
 def test_dense_reward() -> None:
