@@ -15,6 +15,7 @@ from booster_ray.envs.make import sizes
 from booster_ray.policy.actor_files import ConversionError, load_actor
 from booster_ray.policy.convert import CLIP, describe_observation, to_torch
 from booster_ray.rl.torch_actor import TorchActor, hidden_layers
+from booster_ray.runtime.seeding import stream_seed
 from booster_ray.soccer import observation
 from booster_ray.store import checkpoint
 from booster_ray.store.checkpoint.find import find_checkpoint
@@ -68,7 +69,7 @@ def from_nothing(config: Config, kept: dict[str, Any] | None = None) -> Start:
     clip = CLIP if sac.normalize_observations else None
     style = sac.activation, sac.layer_norm, clip
     actor = TorchActor(observation_size, action_size, sac.actor_hidden, *style)
-    actor.mlp.initialize(torch.Generator().manual_seed(config.seed))
+    actor.mlp.initialize(torch.Generator().manual_seed(stream_seed(config.seed, "actor")))
     adapt = config.start_from is None and sac.normalize_observations
     return Start(actor, adapt, _replay(config, kept) if kept else None)
 

@@ -221,6 +221,27 @@ def test_resume_between_reports_and_twice(undisturbed: Any) -> None:
     assert differing(end, undisturbed[1]) == []
 
 
+@pytest.mark.filterwarnings("ignore::RuntimeWarning")
+def test_lost_worlds_are_counted_and_stay_so(tmp_path: Path, monkeypatch: Any) -> None:
+    monkeypatch.chdir(tmp_path)  # MuJoCo logs a warning to the working directory
+    monkeypatch.setattr(runner, "make_evaluator", lambda *_: Scores())
+    told = []
+    for training, report in loop():
+        told.append(report.metrics.get("episodes_lost"))
+        collector = training.collector
+        assert isinstance(collector, HostCollector)
+        if report.metrics["env_steps"] in (30, 90):
+            collector._world._slots[0].qvel[-1] = np.nan  # type: ignore[attr-defined]
+        if report.metrics["env_steps"] == 150:
+            tree = report.capture()
+            break
+    assert told == [None, 0, 1, 1, 2, 2]
+    resumed = [r.metrics["episodes_lost"] for _, r in loop(restored=tree)]
+    assert resumed == [2] * 5
+    del tree["episodes_lost"]  # as in an earlier release
+    assert next(loop(restored=tree))[1].metrics["episodes_lost"] == 0
+
+
 def test_a_capture_stays_as_it_was_taken() -> None:
     """Updates take over the learner's buffers, the world goes on in place.
 
