@@ -7,12 +7,11 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 import numpy as np
-from brax import envs
-from brax.envs.base import State
 from flax import serialization
 
 from booster_ray.config import Config
 from booster_ray.config.kinds import kind_of
+from booster_ray.envs.brax_mjx import State, envs
 from booster_ray.envs.mjx import Outcome
 
 EPISODE_STEPS = 1000
@@ -34,7 +33,7 @@ class Episodes(NamedTuple):
 class BraxDynamics:
     """Any environment of ``brax.envs`` by name; see :class:`booster_ray.envs.device.Dynamics`.
 
-    A world whose state is no longer finite terminates with reward 0 and leaves no record.
+    A world whose state is no longer finite terminates with reward 0, and its record says ``lost``.
 
     Args:
         name: an environment, or ``environment/backend``.
@@ -88,14 +87,16 @@ class BraxDynamics:
         over = terminated | truncated
         now, key = self._respawn(now, state.key, over)
         record = {"return": returns, "seconds": steps * self._seconds, "score": returns}
+        record["lost"] = lost
         outcome = Outcome(
             observation=now.obs,
             final_observation=final,
             reward=reward,
             terminated=terminated,
             truncated=truncated,
-            recorded=over & ~lost,
+            recorded=over,
             episodes={"task": jnp.zeros_like(steps), **record},
+            dropped=jnp.zeros(()),
         )
         following = Episodes(now, key, jnp.where(over, 0, steps), jnp.where(over, 0.0, returns))
         return following, outcome

@@ -13,8 +13,9 @@ worlds it is fixed, ``tasks[i % len(tasks)]`` in world ``i``; in mjx each reset 
 zero. *Truncated* is time: the value beyond is not zero. Never both. Episodes that end are reset
 within the same step: ``observation`` is then the new episode's first, while ``final_observation``
 keeps the true last one, which is what a value target may bootstrap from when the episode was
-truncated. An episode that ends leaves a record, unless its state was lost: then reward and final
-observation are zero and there is none.
+truncated. An episode that ends leaves a record. Where its state was lost, reward and final
+observation are zero, and the record says ``lost`` and the worst outcome: who takes means over
+episodes must not be told better of a policy that breaks the physics.
 
 **Randomization.** ``level`` says what varies, and how widely (``soccer.randomization.LEVELS``). At
 each reset a world draws its own ``Factors`` after its spawn, from its own generator, and keeps them
@@ -117,9 +118,9 @@ class StepResult(NamedTuple):
     truncated: np.ndarray
     """bool (num_envs,): time ended it; its value beyond is not zero."""
     episodes: list[dict[str, float]]
-    """One record for each episode that ended: env, task, return, seconds, score; of the game also
-    fallen, success, touched, and ``reward.TERM``, the sum of weight · term, of each reward term
-    whose weight is not 0."""
+    """One record for each episode that ended: env, task, return, seconds, score; lost (1 or 0),
+    where physics can be; of the game also fallen, success, touched, and ``reward.TERM``, the sum
+    of weight · term, of each reward term whose weight is not 0."""
 
 
 class World(Protocol):

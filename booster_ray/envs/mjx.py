@@ -17,10 +17,9 @@ import jax
 import jax.numpy as jnp
 import mujoco
 import numpy as np
-from brax.envs.base import Env, State, Wrapper
 from flax import serialization
-from mujoco import mjx
 
+from booster_ray.envs.brax_mjx import Env, State, Wrapper, mjx
 from booster_ray.envs.contract import check_arguments
 from booster_ray.envs.mjx_model import (
     BALL,
@@ -39,7 +38,7 @@ from booster_ray.soccer.control import Gains, pd_target, pd_torque
 from booster_ray.soccer.frame import Frame, make_frame
 from booster_ray.soccer.geometry import rotate
 from booster_ray.soccer.judge import Conditions, Episode, Judgement, judge, seen
-from booster_ray.soccer.observation import measured, size
+from booster_ray.soccer.observation import noise, size
 from booster_ray.soccer.randomization import Factors
 from booster_ray.soccer.rewards import RECORDED, counted
 
@@ -49,7 +48,9 @@ _ROOT_QPOS, _ROOT_QVEL = 7, 6
 METRICS = ("return", "seconds", "score", "fallen", "success", "touched", "lost")
 """Paid once, in the control step in which the episode ends, so that Brax's sums are the values;
 so is ``reward.TERM``, the sum of weight · term, of each reward term that counts. ``lost`` counts
-worlds whose state was not finite; their episodes leave no record."""
+worlds whose state was not finite; their episodes count as the worst."""
+DROPPED = "dropped"
+"""Metric of every step: contacts of the whole batch that found no room. See :func:`_dropped`."""
 
 
 class World(NamedTuple):
@@ -114,7 +115,7 @@ class SoccerEnv(Env):
         """Reward terms that count: those of a weight other than 0."""
         self._scaled = tuple(scaled_terms)
         self._features = tuple(features)
-        self._measured = jnp.asarray(measured(self._features), jnp.float32)
+        self._deviation = jnp.asarray(noise(self._features), jnp.float32)
         self._level = randomization.LEVELS[level]
         self._randomized = level > 0
         model = self.parts.model
@@ -123,6 +124,7 @@ class SoccerEnv(Env):
         self.sys = mjx.put_model(model, impl=impl)
         """The mjx.Model that all worlds share at level 0."""
         self._template = _template(self.parts, worlds)
+        self._room = _CONTACTS * worlds
 
     @property
     def observation_size(self) -> int:
@@ -183,7 +185,9 @@ class SoccerEnv(Env):
             obs=self._noisy(first, for_noise),
             reward=zero,
             done=zero,
-            metrics=dict.fromkeys((*METRICS, *(RECORDED + term for term in self.terms)), zero),
+            metrics=dict.fromkeys(
+                (*METRICS, DROPPED, *(RECORDED + term for term in self.terms)), zero
+            ),
             info={"rng": rng, "truncation": zero, **scaled},
         )
 
@@ -244,7 +248,7 @@ class SoccerEnv(Env):
         action = jnp.clip(action.astype(jnp.float32) / self._unit, -1.0, 1.0)
         rng, for_push, for_noise = jax.random.split(state.info["rng"], 3)
         with jax.default_matmul_precision("highest"):  # TF32 would lose the physics
-            data, frames, lost = self._advance(world, action, for_push)
+            data, frames, lost, dropped = self._advance(world, action, for_push)
         weights = self._weights_now(state)
         judged, frame = judge(world.episode, frames, lost, action, weights, self._conditions)
         observation = seen(frame, judged.episode, self._features, self._conditions)
@@ -255,7 +259,7 @@ class SoccerEnv(Env):
             obs=jnp.where(judged.lost, 0.0, observation),
             reward=judged.reward,
             done=judged.terminated.astype(jnp.float32),
-            metrics=state.metrics | _metrics(judged),
+            metrics=state.metrics | _metrics(judged) | {DROPPED: dropped},
             info=info,
         )
 
@@ -267,8 +271,8 @@ class SoccerEnv(Env):
 
     def _advance(
         self, world: World, action: jax.Array, rng: jax.Array
-    ) -> tuple[mjx.Data, Frame, jax.Array]:
-        """The physics steps: data, frames (decimation, ...) and lost, bool (decimation,)."""
+    ) -> tuple[mjx.Data, Frame, jax.Array, jax.Array]:
+        """The physics steps: data, frames (decimation, ...), lost, bool (decimation,), dropped."""
         model, gains, applied = self.sys, self._gains, action
         if world.factors is not None:
             f = world.factors
@@ -278,7 +282,7 @@ class SoccerEnv(Env):
         pd = self._mode == "pd"
         command = pd_target(applied, gains) if pd else applied * gains.torque_limit
 
-        def physics(data: mjx.Data, clock: jax.Array) -> tuple[mjx.Data, tuple[Frame, jax.Array]]:
+        def physics(data: mjx.Data, clock: jax.Array) -> tuple[mjx.Data, tuple[Any, ...]]:
             data, keeper_speed = self._move_keepers(world, data, clock)
             torque = command
             if pd:
@@ -288,11 +292,13 @@ class SoccerEnv(Env):
             # The bound is MuJoCo's own for a state that is bad; NaN is not below it either.
             state = jnp.concatenate([data.qpos, data.qvel])
             lost = ~(jnp.abs(state) < mujoco.mjMAXVAL).all()
-            return data, (self._frame(world, data, torque, keeper_speed), lost)
+            frame = self._frame(world, data, torque, keeper_speed)
+            return data, (frame, lost, _dropped(data, self.parts.impl, self._room))
 
         clocks = world.episode.steps + jnp.arange(self._decimation)
-        data, (frames, lost) = jax.lax.scan(physics, self._push(world.data, rng), clocks)
-        return data, frames, lost
+        begun = self._push(world.data, rng)
+        data, (frames, lost, dropped) = jax.lax.scan(physics, begun, clocks)
+        return data, frames, lost, jnp.sum(dropped)
 
     def _move_keepers(
         self, world: World, data: mjx.Data, clock: jax.Array
@@ -322,7 +328,7 @@ class SoccerEnv(Env):
         sigma = self._level.observation_noise
         if not sigma:
             return observation
-        return observation + sigma * self._measured * jax.random.normal(rng, observation.shape)
+        return observation + sigma * self._deviation * jax.random.normal(rng, observation.shape)
 
     # -- what the rules see ----------------------------------------------------------------------
 
@@ -386,8 +392,18 @@ class SoccerEnv(Env):
 
 def _metrics(judged: Judgement) -> dict[str, jax.Array]:
     told = judged.record()
-    paid = {n: jnp.where(judged.over, v.astype(jnp.float32), 0.0) for n, v in told.items()}
-    return paid | {"lost": judged.lost.astype(jnp.float32)}
+    return {n: jnp.where(judged.over, v.astype(jnp.float32), 0.0) for n, v in told.items()}
+
+
+def _dropped(data: mjx.Data, impl: str, room: int) -> jax.Array:
+    """Contacts of a physics step for which warp had no room, of the whole batch; float32 ().
+
+    warp counts on where its buffer is full (``nacon`` of mujoco_warp's collision driver). MJX-JAX
+    has a place for each contact of each pair, and drops none.
+    """
+    if impl != "warp":
+        return jnp.zeros(())
+    return jnp.maximum(jnp.max(data._impl.nacon) - room, 0).astype(jnp.float32)
 
 
 # -- many worlds -----------------------------------------------------------------------------------
@@ -467,25 +483,28 @@ class Outcome(NamedTuple):
     truncated: jax.Array
     """bool (n,): time ended it."""
     recorded: jax.Array
-    """bool (n,): an episode ended and left a record; a lost one leaves none."""
+    """bool (n,): an episode ended and left a record."""
     episodes: dict[str, jax.Array]
     """(n,) each: ``task`` of the step in all worlds; the fields of ``Judgement.record`` where
     ``recorded``, else zero."""
+    dropped: jax.Array
+    """float32 (): contacts of this step that found no room, of all worlds."""
 
 
 def outcome(state: State) -> Outcome:
     """What the step of :class:`AutoReset` that returned ``state`` did; its worlds lead."""
     truncated = state.info["truncation"] > 0
     over = state.done > 0
-    record = {name: value for name, value in state.metrics.items() if name != "lost"}
+    record = {name: value for name, value in state.metrics.items() if name != DROPPED}
     return Outcome(
         observation=state.obs,
         final_observation=state.info["final_observation"],
         reward=state.reward,
         terminated=over & ~truncated,
         truncated=truncated,
-        recorded=over & (state.metrics["lost"] == 0),
+        recorded=over,
         episodes={"task": state.info["task"], **record},
+        dropped=jnp.max(state.metrics[DROPPED]),
     )
 
 
@@ -528,14 +547,15 @@ def restored(like: State, tree: dict[str, Any]) -> State:
 def _with_sums_of(expected: dict[str, Any], tree: dict[str, Any]) -> dict[str, Any]:
     """``tree`` with sums of the reward terms that ``expected`` has, and no others.
 
-    They are zero where ``tree`` has none: it is of an earlier release, or of other weights.
+    They are zero where ``tree`` has none: it is of an earlier release, or of other weights. So
+    are the contacts that a step dropped.
     """
     world, metrics = tree.get("pipeline_state", {}), tree.get("metrics", {})
     like, earlier = expected["pipeline_state"]["term_sums"], world.get("term_sums", {})
     sums = {term: earlier.get(term, jnp.zeros_like(sum_)) for term, sum_ in like.items()}
     others = {name: value for name, value in metrics.items() if not name.startswith(RECORDED)}
     paid = {name: metrics.get(name, jnp.zeros_like(v)) for name, v in expected["metrics"].items()}
-    paid = {name: value for name, value in paid.items() if name.startswith(RECORDED)}
+    paid = {name: v for name, v in paid.items() if name.startswith((RECORDED, DROPPED))}
     return tree | {"pipeline_state": world | {"term_sums": sums}, "metrics": others | paid}
 
 

@@ -6,8 +6,8 @@ import jax
 import jax.numpy as jnp
 import mujoco
 import numpy as np
-from mujoco import mjx
 
+from booster_ray.envs.brax_mjx import mjx
 from booster_ray.envs.mjx_model import MjxParts
 from booster_ray.soccer import game, randomization
 from booster_ray.soccer.randomization import Factors

@@ -7,10 +7,10 @@ from importlib.util import find_spec
 from typing import Any
 
 import jax
-from brax.envs.base import State
 
 from booster_ray.config import Config, ConfigError
 from booster_ray.config.curriculum import scheduled_terms
+from booster_ray.envs.brax_mjx import State
 from booster_ray.envs.mjx import (
     AutoReset,
     Outcome,

@@ -27,7 +27,7 @@ from booster_ray.soccer import game, randomization, spawn
 from booster_ray.soccer.control import Gains, pd_target
 from booster_ray.soccer.frame import Frame
 from booster_ray.soccer.judge import Episode, Judgement
-from booster_ray.soccer.observation import Clock, gait_phase, measured, size
+from booster_ray.soccer.observation import Clock, gait_phase, noise, size
 
 _CHUNKS_PER_THREAD = 4
 _PANEL_HOME = np.array([0.0, 0.0, 0.4])
@@ -179,7 +179,8 @@ class NativeWorld:
         if mode != "newton_metres":
             self._unit = np.ones(game.ACTION_SIZE)
         self.observation_size = size(features)
-        self._measured = np.flatnonzero(measured(features))
+        scales = np.array(noise(features), np.float32)
+        self._measured, self._deviation = np.flatnonzero(scales), scales[scales > 0]
         self._terms = tuple(used)
         self._base_weights = np.array(list(used.values()), np.float64)
         self._weights = self._base_weights
@@ -459,7 +460,7 @@ class NativeWorld:
                 slot.qvel[slot.parts.root_qvel :][:2] += speed * np.array(direction)
 
     def _episodes(self, judged: Judgement, over: np.ndarray) -> list[dict[str, float]]:
-        which = np.flatnonzero(over & ~judged.lost)
+        which = np.flatnonzero(over)
         told = judged.record() if len(which) else {}
         return [
             {"env": int(i), "task": int(self.task[i])} | {k: float(v[i]) for k, v in told.items()}
@@ -482,10 +483,10 @@ class NativeWorld:
         if not sigma:
             return observation
         observation = observation.copy()
-        noise = self._noise.standard_normal((len(observation), len(self._measured)), np.float32)
+        drawn = self._noise.standard_normal((len(observation), len(self._measured)), np.float32)
         if quiet is not None:
-            noise[quiet] = 0.0
-        observation[:, self._measured] += sigma * noise
+            drawn[quiet] = 0.0
+        observation[:, self._measured] += sigma * self._deviation * drawn
         return observation
 
     # -- checkpoint --------------------------------------------------------------------------

@@ -45,8 +45,9 @@ class SoccerVectorEnv(VectorEnv):
 
     An episode that ends starts anew within the same step: its last observation is in
     ``infos["final_obs"]``, its record in ``infos["final_info"]`` (task, score, seconds, fallen,
-    success, touched, and ``episode`` with return ``r`` and length ``l`` in steps). A world whose
-    physics is lost terminates with reward 0, and its ``final_info`` says only ``lost``.
+    success, touched, lost, and ``episode`` with return ``r`` and length ``l`` in steps). A world
+    whose physics is lost terminates with reward 0; its record says so (``lost``) and counts as the
+    worst outcome.
 
     Args:
         num_envs: worlds; world ``i`` plays ``tasks[i % len(tasks)]``.
@@ -60,6 +61,8 @@ class SoccerVectorEnv(VectorEnv):
         level: domain randomization, 0-3.
         threads: physics threads.
         episode_steps: physics steps until truncation.
+        features: names from ``observation.FEATURES``, appended to the 89 official numbers.
+        gait_frequency: of the gait clock, Hz.
         seed: of the first ``reset`` should that name none; from the system's entropy if None.
 
     Raises:
@@ -74,7 +77,7 @@ class SoccerVectorEnv(VectorEnv):
         self.closed = False
         self.num_envs = num_envs
         self.single_action_space = _actions(options.get("mode", "newton_metres"))
-        self.single_observation_space = _observations()
+        self.single_observation_space = _observations(self.world)
         self.action_space = batch_space(self.single_action_space, num_envs)
         self.observation_space = batch_space(self.single_observation_space, num_envs)
         self._decimation = options.get("decimation", 1)
@@ -92,7 +95,7 @@ class SoccerVectorEnv(VectorEnv):
             options: ignored.
 
         Returns:
-            float32 (num_envs, 89), and no infos.
+            float32 (num_envs, observation_size), and no infos.
         """
         if seed is None:
             seeds = self.np_random.integers(2**31, size=self.num_envs).tolist()
@@ -116,8 +119,8 @@ class SoccerVectorEnv(VectorEnv):
             actions: (num_envs, 12); what exceeds the action space is clipped.
 
         Returns:
-            observations (num_envs, 89) and rewards (num_envs,), float32, terminations and
-            truncations, bool (num_envs,), and infos.
+            observations (num_envs, observation_size) and rewards (num_envs,), float32,
+            terminations and truncations, bool (num_envs,), and infos.
 
         Raises:
             ValueError: wrong shape, or an action that is not finite.
@@ -148,14 +151,14 @@ class SoccerEnv(gymnasium.Env):
     def __init__(self, *, seed: int | None = None, **options: Any) -> None:
         self.world = _world(1, auto_reset=False, **options)
         self.action_space = _actions(options.get("mode", "newton_metres"))
-        self.observation_space = _observations()
+        self.observation_space = _observations(self.world)
         self._decimation = options.get("decimation", 1)
         super().reset(seed=seed)
 
     def reset(
         self, *, seed: int | None = None, options: dict[str, Any] | None = None
     ) -> tuple[np.ndarray, dict[str, Any]]:
-        """Start anew, as the official environment on the same seed; float32 (89,), no info."""
+        """Start anew, as the official environment on the same seed; the observation, no info."""
         super().reset(seed=seed)
         spawn = int(self.np_random.integers(2**31)) if seed is None else seed
         return self.world.reset(spawn, env_seeds=[spawn])[0], {}
@@ -208,14 +211,13 @@ def _actions(mode: str) -> Box:
     return Box(-high, high, dtype=np.float32)
 
 
-def _observations() -> Box:
-    return Box(-np.inf, np.inf, (game.OBSERVATION_SIZE,), np.float32)
+def _observations(world: NativeWorld) -> Box:
+    return Box(-np.inf, np.inf, (world.observation_size,), np.float32)
 
 
 def _records(result: StepResult, decimation: int) -> dict[int, dict[str, Any]]:
     """What is told of each world's episode that ended in this step."""
-    over = np.flatnonzero(result.terminated | result.truncated)
-    records: dict[int, dict[str, Any]] = {int(i): {"lost": True} for i in over}
+    records: dict[int, dict[str, Any]] = {}
     for episode in result.episodes:
         steps = math.ceil(round(episode["seconds"] / game.TIMESTEP) / decimation)
         told = {k: v for k, v in episode.items() if k not in ("env", "return")}

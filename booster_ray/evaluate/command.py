@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import argparse
 import os
+import sys
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -32,6 +34,9 @@ if it is named torque. A .zip must observe that too, and act between -1 and 1 or
 Actions in [-1, 1] are played under control.* of the default config (joint targets at 50 Hz) or of
 --config. What normalizes observations outside of the file, as VecNormalize does, is not known
 here: use module:object."""
+
+SECONDS_A_LINE = 10.0
+"""Between two lines of progress where there is no terminal to draw a bar in."""
 
 FIRST_SEED = 1000
 """Beyond the seeds on which training evaluates, and chooses its best checkpoint."""
@@ -148,13 +153,36 @@ def play(
 
 @contextmanager
 def bar(console: Console, text: str) -> Iterator[Progress]:
-    """A progress bar that is told (done, of)."""
+    """Progress that is told (done, of): a bar in a terminal, elsewhere a line now and then.
+
+    The lines go to standard error: results may be read from standard output.
+    """
+    if not console.is_terminal:
+        yield _lines(text)
+        return
     from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 
     columns = TextColumn("{task.description}"), BarColumn(), TimeRemainingColumn()
     with Progress(*columns, console=console, transient=True) as shown:
         task = shown.add_task(text, total=None)
         yield lambda done, of: shown.update(task, completed=done, total=of)
+
+
+def _lines(text: str) -> Progress:
+    """What prints how far something is, how fast it goes and when it will be done."""
+    began = last = time.monotonic()
+
+    def tell(done: int, of: int) -> None:
+        nonlocal last
+        now = time.monotonic()
+        if now - last < SECONDS_A_LINE:
+            return
+        last = now
+        rate = done / (now - began)
+        ahead = f", {rate:,.1f} a second, {(of - done) / rate:,.0f} s left" if done else ""
+        print(f"{text}: {done:,} of {of:,}{ahead}", file=sys.stderr, flush=True)
+
+    return tell
 
 
 def _films(directory: Path, episodes: list[Episode], console: Console) -> None:

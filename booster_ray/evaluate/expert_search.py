@@ -36,21 +36,19 @@ ELITE = 6
 """One in so many candidates is kept."""
 LEAST = 0.02
 """Least deviation of a number, as a share of its range: the search does not freeze."""
-LOST = -5.0
-"""Fitness of an episode whose physics was lost."""
 
 
 def play(
     striker: Striker, task: str, laws: np.ndarray, seeds: int, noise: float, threads: int
 ) -> np.ndarray:
-    """Official scores (laws, seeds) of candidates (laws, numbers of a law)."""
+    """Official scores (laws, seeds) of candidates (laws, numbers of a law); lost is worst."""
     n = len(laws) * seeds
     world = NativeWorld((task,), n, GAINS, threads=threads, auto_reset=False,
                         gait_frequency=FREQUENCY)  # fmt: skip
     follow = partial(striker.follow, Law(*np.repeat(laws, seeds, axis=0).T))
     world.reset(0, env_seeds=list(range(seeds)) * len(laws))
     rng = np.random.default_rng(0)
-    scores = np.full(n, np.nan)
+    scores = np.zeros(n)
     over = np.zeros(n, bool)
     while not over.all():
         action = actions(follow, world, GAINS)
@@ -102,7 +100,7 @@ def search(striker: Striker, args: argparse.Namespace) -> None:
             laws = np.clip(laws, low, high)
             laws[: len(kept)] = kept[: len(laws)]  # those that were best play again
         scores = play(striker, args.task, laws, args.seeds, args.noise, args.threads)
-        fitness = np.nan_to_num(scores, nan=LOST).mean(axis=1)
+        fitness = scores.mean(axis=1)
         order = np.argsort(-fitness)
         elite = laws[order[: max(4, args.candidates // ELITE)]]
         mean, deviation = elite.mean(axis=0), elite.std(axis=0) + LEAST * (high - low)

@@ -18,9 +18,10 @@ from booster_ray.config import Config, ConfigError, load
 from booster_ray.evaluate.acting import JOINTS, Acting, fitting
 from booster_ray.evaluate.target import Target, checkpoint_actor
 from booster_ray.policy import package, sai
-from booster_ray.policy.actor_files import ABOUT, ONNX
+from booster_ray.policy.actor_files import ONNX
 from booster_ray.policy.player import BadAction, shaped
 from booster_ray.policy.settings import Settings, settings_of
+from booster_ray.store.files import ACTOR
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -76,7 +77,7 @@ def _expected(network: Network, settings: Settings) -> str:
 
 def _settings_beside(path: Path) -> Settings | None:
     """How a converted actor or a registered model acts, if the file is part of one."""
-    if path.name == ONNX and (path.parent / ABOUT).is_file():
+    if path.name == ONNX and (path.parent / ACTOR).is_file():
         return settings_of(checkpoint_actor(path.parent).config)
     if (path.parent / MODEL).is_file() and (path.parent / CONFIG).is_file():
         return settings_of(load(path.parent / CONFIG).base())

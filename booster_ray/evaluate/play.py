@@ -159,7 +159,7 @@ def play_native(
             frame = world.frame()
             measures.add(_native_instant(frame), ~over)
             kept += [torque] if keep_torques else []
-            ended |= {int(e["env"]): e for e in result.episodes}
+            ended |= {int(e["env"]): e for e in result.episodes if not e["lost"]}
             over |= result.terminated | result.truncated
             progress(int(measures.steps.max()), game.EPISODE_STEPS)
     finally:

@@ -113,7 +113,8 @@ class Evaluator:
         """:func:`flat_metrics` of the scores, how the policy moved, ``evaluation_seconds``.
 
         Besides, ``evaluation/reward/TERM`` and ``evaluation/reward/TERM/TASK``: what
-        :func:`~booster_ray.evaluate.episodes.reward_metrics` makes of the episodes.
+        :func:`~booster_ray.evaluate.episodes.reward_metrics` makes of the episodes, and
+        ``evaluation/lost``, how many lost their physics: they count as the worst in all means.
 
         Raises:
             Interrupted: ``interrupt`` was set before the last episode had ended.
@@ -121,7 +122,8 @@ class Evaluator:
         began = time.monotonic()
         episodes, behaviour = self._play(policy, interrupt)
         rewards = {f"evaluation/{name}": v for name, v in reward_metrics(episodes).items()}
-        return flat_metrics(_scores(episodes)) | rewards | behaviour.metrics() | _took(began)
+        told = rewards | behaviour.metrics() | lost_metric(episodes) | _took(began)
+        return flat_metrics(_scores(episodes)) | told
 
     def _play(
         self, policy: Policy, interrupt: threading.Event | None = None
@@ -139,7 +141,8 @@ class ReturnEvaluator:
 
     ``score`` is their mean return, ``survival`` their mean length in s. Episodes that have not
     ended after ``evaluation.max_steps`` are cut there and count as they are; ``cut`` is the share
-    of these.
+    of these. No return is the worst of all worlds: an episode whose physics was lost counts as the
+    worst of those that were played with it.
     """
 
     def __init__(self, config: Config, episodes: int, threads: int) -> None:
@@ -166,7 +169,9 @@ class ReturnEvaluator:
     ) -> tuple[dict[str, float], Behaviour]:
         first = self._world.reset(RETURNS_SEED)
         episodes, behaviour = _play(self._world, policy, first, interrupt)
-        scores = task_means(episodes, task=0)
+        worst = min((e["score"] for e in episodes), default=0.0)
+        episodes = [e | {"score": worst} if e.get("lost") else e for e in episodes]
+        scores = task_means(episodes, task=0) | lost_metric(episodes)
         if scores.get("cut") and not self._warned:
             self._warned = True
             _log.warning(
@@ -202,7 +207,6 @@ def _play(
     episodes: list[dict[str, float]] = []
     behaviour = Behaviour()
     over = np.zeros(world.num_envs, bool)
-    # Not the number of records: an episode whose physics is lost leaves none.
     while not over.all():
         if interrupt is not None and interrupt.is_set():
             raise Interrupted
@@ -228,6 +232,12 @@ def task_means(episodes: Sequence[dict[str, float]], task: int) -> dict[str, flo
     names |= {"success": "success", "touched": "touched", "cut": "cut"}
     told = mine[0] if mine else {}
     return {n: float(np.mean([e[key] for e in mine])) for n, key in names.items() if key in told}
+
+
+def lost_metric(episodes: Sequence[dict[str, float]]) -> dict[str, float]:
+    """``evaluation/lost``: the episodes whose physics was lost, where records tell."""
+    told = [e["lost"] for e in episodes if "lost" in e]
+    return {"evaluation/lost": float(sum(told))} if told else {}
 
 
 def flat_metrics(scores: TaskScores) -> dict[str, float]:

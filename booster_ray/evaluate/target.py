@@ -16,15 +16,14 @@ from booster_ray.policy.player import Player
 from booster_ray.policy.preprocessor import render, render_action
 from booster_ray.policy.settings import Settings, settings_of
 from booster_ray.store import checkpoint
-from booster_ray.store.checkpoint import CheckpointError
+from booster_ray.store.checkpoint import CheckpointError, find
+from booster_ray.store.checkpoint.store import MANIFEST
+from booster_ray.store.files import ACTOR
 
 if TYPE_CHECKING:
     from torch import nn
 
     from booster_ray.rl.torch_actor import TorchActor
-
-MANIFEST, ABOUT = "manifest.json", "actor.json"
-"""What marks a checkpoint, and a converted actor's folder."""
 
 
 class Target(NamedTuple):
@@ -90,16 +89,8 @@ def find_checkpoint(path: Path) -> Path:
     Raises:
         ConfigError: it is none of these.
     """
-    if (path / MANIFEST).is_file() or (path / ABOUT).is_file():
-        return path
-    if (path / "best" / "checkpoint" / MANIFEST).is_file():
-        return path / "best" / "checkpoint"
-    if (path / "checkpoint" / MANIFEST).is_file():
-        return path / "checkpoint"
-    for pattern in ("best_*", "step_*"):
-        found = sorted(p for p in path.glob(pattern) if (p / MANIFEST).is_file())
-        if found:
-            return found[-1]
+    if (found := find.find_checkpoint(path)) is not None:
+        return found
     raise ConfigError(
         str(path),
         "holds no checkpoint, expected manifest.json, best_*/, step_*/ or best/checkpoint/ in it",
@@ -115,10 +106,10 @@ def checkpoint_actor(path: Path) -> Actor:
     from booster_ray.policy.actor_files import load_actor as load_converted
     from booster_ray.policy.convert import check_observation, to_torch
 
-    if (path / ABOUT).is_file():
+    if (path / ACTOR).is_file():
         module, metadata = load_converted(path)
         learner: dict[str, Any] = {}
-        config = _config(path / ABOUT, metadata)
+        config = _config(path / ACTOR, metadata)
     else:
         tree, metadata = checkpoint.load(path, keys=["learner"])
         learner, config = tree["learner"], _config(path / MANIFEST, metadata)

@@ -18,8 +18,9 @@ import torch
 from booster_ray.policy.onnx_export import export_onnx
 from booster_ray.rl.torch_actor import TorchActor
 from booster_ray.store.checkpoint.errors import CheckpointError
+from booster_ray.store.files import ACTOR
 
-WEIGHTS, SCRIPT, ONNX, ABOUT = "actor.safetensors", "actor.pt", "actor.onnx", "actor.json"
+WEIGHTS, SCRIPT, ONNX = "actor.safetensors", "actor.pt", "actor.onnx"
 """State dict; TorchScript; ONNX; and JSON that says what they are."""
 
 FORMAT = "booster_ray-actor/1"
@@ -63,7 +64,7 @@ def save_actor(actor: TorchActor, directory: Path, metadata: dict[str, Any] | No
     temp.mkdir()
     try:
         _write(actor, temp)
-        (temp / ABOUT).write_text(text, encoding="utf-8")
+        (temp / ACTOR).write_text(text, encoding="utf-8")
         for name, difference in compare(actor, temp).items():
             if not difference < TOLERANCE:
                 raise ConversionError(
@@ -85,7 +86,7 @@ def load_actor(directory: Path) -> tuple[TorchActor, dict[str, Any]]:
     from safetensors import SafetensorError
     from safetensors.torch import load_file
 
-    about = _read_about(directory / ABOUT)
+    about = _read_about(directory / ACTOR)
     file = directory / WEIGHTS
     try:
         actor = TorchActor.from_spec(about["spec"])
@@ -96,7 +97,7 @@ def load_actor(directory: Path) -> tuple[TorchActor, dict[str, Any]]:
         raise ConversionError(f"{file}: not whole: {error}") from None
     except (RuntimeError, TypeError, ValueError, KeyError) as error:
         reason = " ".join(str(error).split())[:200]
-        raise ConversionError(f"{file}: does not fit {ABOUT}: {reason}") from None
+        raise ConversionError(f"{file}: does not fit {ACTOR}: {reason}") from None
     return actor.eval(), about["metadata"]
 
 

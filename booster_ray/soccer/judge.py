@@ -14,7 +14,13 @@ from booster_ray.soccer import game
 from booster_ray.soccer.frame import Array, Frame
 from booster_ray.soccer.observation import Clock, append, gait_phase, observe
 from booster_ray.soccer.rewards import RECORDED, RewardInput, reward
-from booster_ray.soccer.scoring import ball_in_goal, fallen, official_score, terminated
+from booster_ray.soccer.scoring import (
+    ball_in_goal,
+    fallen,
+    official_score,
+    terminated,
+    worst_score,
+)
 
 
 class Episode(NamedTuple):
@@ -54,16 +60,17 @@ class Judgement(NamedTuple):
     lost: Array
     """bool (...): the physics is no longer finite."""
     score: Array
-    """(...): official, were the episode to end here."""
+    """(...): official, were the episode to end here; of a lost one the worst
+    (:func:`~booster_ray.soccer.scoring.worst_score`), so that no mean is better for it."""
     fallen: Array
-    """bool (...)."""
+    """bool (...); a lost world counts as fallen."""
     success: Array
-    """bool (...)."""
+    """bool (...); a lost world has none."""
 
     @property
     def over(self) -> Array:
-        """Whether the episode ended in a state that can be scored, bool (...)."""
-        return (self.terminated & ~self.lost) | self.truncated
+        """Whether the episode ended, bool (...)."""
+        return self.terminated | self.truncated
 
     def record(self) -> dict[str, Array]:
         """What is told of an episode that is over, (...) each, beside its world and task."""
@@ -75,6 +82,7 @@ class Judgement(NamedTuple):
             "fallen": self.fallen,
             "success": self.success,
             "touched": episode.hits > 0,
+            "lost": self.lost,
             **{RECORDED + name: value for name, value in episode.term_sums.items()},
         }
 
@@ -145,9 +153,9 @@ def judge(
         terminated=ended,
         truncated=truncated,
         lost=lost,
-        score=official_score(frame),
-        fallen=fallen(frame),
-        success=ball_in_goal(frame),
+        score=xp.where(lost, worst_score(episode.task), official_score(frame)),
+        fallen=fallen(frame) | lost,
+        success=ball_in_goal(frame) & ~lost,
     )
     return judgement, frame
 

@@ -3,7 +3,7 @@
 ``OFFICIAL`` holds the 89 numbers that the competition's preprocessor gives, in its order
 (training_scripts/main.py of ArenaX-Labs/booster_soccer_showdown). ``FEATURES`` holds what a config
 may append to them. An entry says how a part is computed, what it becomes in the mirror, whether
-noise reaches it and which official infos are it. Sizes, places, the noise mask, the mirror, the
+how much noise its sensor has and which official infos are it. Sizes, places, noise, the mirror, the
 config's names, the official view and the exported preprocessor are read from these entries, so a
 new part is one entry.
 
@@ -52,8 +52,9 @@ class Part(NamedTuple):
     """(..., size) of a batch of worlds."""
     image: Image
     """What it becomes in the mirror."""
-    measured: bool = True
-    """Whether sensors measure it, so that observation noise reaches it."""
+    noise: float | tuple[float, ...]
+    """Of its numbers, or of each: deviation of sensor noise beside 1 rad in the joints' angles, in
+    the number's own unit for each rad; 0 of what no sensor measures. See ``ANGLE`` and below."""
     infos: tuple[str, ...] = ()
     """Official infos that are this part, one after the other, equally long. A part that no infos
     are is computed from the frame in the exported preprocessor too."""
@@ -62,6 +63,26 @@ class Part(NamedTuple):
     def size(self) -> int:
         """Numbers in it."""
         return len(self.image)
+
+
+# Sensor noise in proportion to that of the joints' angles. All are half-widths of what
+# mujoco_playground gives the Booster T1 (noise_config.scales of its t1/joystick.py), over its
+# 0.03 rad of the joints, except for places: 0.05 m is the ball_pos of dribblebot's noise_scales
+# (Ji et al. 2023, "DribbleBot: Dynamic Legged Manipulation in the Wild").
+_JOINTS = 0.03
+ANGLE = 1.0
+JOINT_SPEED = 1.5 / _JOINTS
+"""rad/s for each rad of the joints' angles."""
+TURN = 0.2 / _JOINTS
+"""rad/s: of a gyro, and of what turns."""
+DIRECTION = 0.05 / _JOINTS
+"""Of a unit vector's components."""
+ACCELERATION = 9.81 * DIRECTION
+"""m/s²: the accelerometer tells gravity's direction, and is as good as that is."""
+SPEED = 0.1 / _JOINTS
+"""m/s."""
+PLACE = 0.05 / _JOINTS
+"""m."""
 
 
 # --- the competition's ---
@@ -136,44 +157,54 @@ _KEEPER_INFOS = tuple(
 )
 
 OFFICIAL: dict[str, Part] = {
-    "joint_pos": Part(joint_pos, JOINTS),
-    "joint_vel": Part(joint_vel, JOINTS),
-    "gravity": Part(gravity, VECTOR),
-    "gyro": Part(lambda f, _: _float32(f.gyro), AXIAL, infos=("robot_gyro",)),
+    "joint_pos": Part(joint_pos, JOINTS, ANGLE),
+    "joint_vel": Part(joint_vel, JOINTS, JOINT_SPEED),
+    "gravity": Part(gravity, VECTOR, DIRECTION),
+    "gyro": Part(lambda f, _: _float32(f.gyro), AXIAL, TURN, infos=("robot_gyro",)),
     "accelerometer": Part(
-        lambda f, _: _float32(f.accelerometer), VECTOR, infos=("robot_accelerometer",)
+        lambda f, _: _float32(f.accelerometer), VECTOR, ACCELERATION, infos=("robot_accelerometer",)
     ),
-    "velocimeter": Part(lambda f, _: _float32(f.velocimeter), VECTOR, infos=("robot_velocimeter",)),
+    "velocimeter": Part(
+        lambda f, _: _float32(f.velocimeter), VECTOR, SPEED, infos=("robot_velocimeter",)
+    ),
     # Goals stand on the mirror's plane.
     "south_goal_from_robot": Part(
-        lambda f, _: _south(f) - f.imu_pos, VECTOR, infos=("goal_team_0_rel_robot",)
+        lambda f, _: _south(f) - f.imu_pos, VECTOR, PLACE, infos=("goal_team_0_rel_robot",)
     ),
     "north_goal_from_robot": Part(
-        lambda f, _: -_south(f) - f.imu_pos, VECTOR, infos=("goal_team_1_rel_robot",)
+        lambda f, _: -_south(f) - f.imu_pos, VECTOR, PLACE, infos=("goal_team_1_rel_robot",)
     ),
     "south_goal_from_ball": Part(
-        lambda f, _: _south(f) - f.ball_pos, VECTOR, infos=("goal_team_0_rel_ball",)
+        lambda f, _: _south(f) - f.ball_pos, VECTOR, PLACE, infos=("goal_team_0_rel_ball",)
     ),
     "north_goal_from_ball": Part(
-        lambda f, _: -_south(f) - f.ball_pos, VECTOR, infos=("goal_team_1_rel_ball",)
+        lambda f, _: -_south(f) - f.ball_pos, VECTOR, PLACE, infos=("goal_team_1_rel_ball",)
     ),
-    "ball": Part(lambda f, _: f.ball_pos - f.imu_pos, VECTOR, infos=("ball_xpos_rel_robot",)),
-    "ball_vel": Part(lambda f, _: f.ball_vel - f.root_vel, VECTOR, infos=("ball_velp_rel_robot",)),
+    "ball": Part(
+        lambda f, _: f.ball_pos - f.imu_pos, VECTOR, PLACE, infos=("ball_xpos_rel_robot",)
+    ),
+    "ball_vel": Part(
+        lambda f, _: f.ball_vel - f.root_vel, VECTOR, SPEED, infos=("ball_velp_rel_robot",)
+    ),
     "ball_angvel": Part(
-        lambda f, _: f.ball_angvel - f.root_angvel, AXIAL, infos=("ball_velr_rel_robot",)
+        lambda f, _: f.ball_angvel - f.root_angvel, AXIAL, TURN, infos=("ball_velr_rel_robot",)
     ),
     # The mirror does not change sides.
-    "team": Part(_team, unchanged(2), infos=("player_team",)),
+    "team": Part(_team, unchanged(2), 0.0, infos=("player_team",)),
     # A keeper moves by a clock that is no part of the observation: in the goalie task the image
     # is that of a play half a keeper's period later.
-    "keepers": Part(_keepers, joined(*[VECTOR] * 4), infos=_KEEPER_INFOS),
-    "target": Part(lambda f, _: f.target_pos - f.imu_pos, VECTOR, infos=("target_xpos_rel_robot",)),
+    "keepers": Part(
+        _keepers, joined(*[VECTOR] * 4), 2 * (*3 * (PLACE,), *3 * (SPEED,)), infos=_KEEPER_INFOS
+    ),
+    "target": Part(
+        lambda f, _: f.target_pos - f.imu_pos, VECTOR, PLACE, infos=("target_xpos_rel_robot",)
+    ),
     "target_vel": Part(
-        lambda f, _: f.target_vel - f.root_vel, VECTOR, infos=("target_velp_rel_robot",)
+        lambda f, _: f.target_vel - f.root_vel, VECTOR, SPEED, infos=("target_velp_rel_robot",)
     ),
     # Defenders are in no order: they need not change places.
-    "defenders": Part(_defenders, joined(*[VECTOR] * 3), infos=("defender_xpos",)),
-    "task": Part(_task, unchanged(len(game.TASKS)), measured=False, infos=("task_index",)),
+    "defenders": Part(_defenders, joined(*[VECTOR] * 3), PLACE, infos=("defender_xpos",)),
+    "task": Part(_task, unchanged(len(game.TASKS)), 0.0, infos=("task_index",)),
 }
 """The 89 numbers, in their order."""
 
@@ -255,10 +286,13 @@ def previous_action(_: Frame, kept: Clock) -> Array:
     return kept.previous_action
 
 
+_EGOCENTRIC = (*2 * (PLACE,), *2 * (SPEED,), *2 * (DIRECTION,), PLACE / 5.0, *2 * (PLACE,))
 FEATURES: dict[str, Part] = {
-    "egocentric": Part(egocentric, joined(PLANAR, PLANAR, PLANAR, unchanged(1), PLANAR)),
-    "clock": Part(clock, CLOCK, measured=False),
-    "previous_action": Part(previous_action, JOINTS, measured=False),
+    "egocentric": Part(
+        egocentric, joined(PLANAR, PLANAR, PLANAR, unchanged(1), PLANAR), _EGOCENTRIC
+    ),
+    "clock": Part(clock, CLOCK, 0.0),
+    "previous_action": Part(previous_action, JOINTS, 0.0),
 }
 """Parts that a config appends, in the order that it gives, by the name that it uses."""
 
@@ -285,9 +319,12 @@ def places(names: Sequence[str] = ()) -> dict[str, slice]:
     return found
 
 
-def measured(names: Sequence[str] = ()) -> list[bool]:
-    """Which of the observation's numbers sensors measure, and noise reaches."""
-    return [part.measured for part in parts(names) for _ in range(part.size)]
+def noise(names: Sequence[str] = ()) -> list[float]:
+    """Of each number of an observation with the named features, see :class:`Part`."""
+    each: list[float] = []
+    for part in parts(names):
+        each += [part.noise] * part.size if isinstance(part.noise, float) else part.noise
+    return each
 
 
 def image(names: Sequence[str] = ()) -> Image:

@@ -63,7 +63,8 @@ class Level(NamedTuple):
     widths: Mapping[str, float] = {}
     """See :class:`Draw`, by the names of :class:`Factors`."""
     observation_noise: float = 0.0
-    """Standard deviation of Gaussian noise added to the observation."""
+    """Standard deviation of Gaussian noise in the joints' angles, rad; that of other numbers is in
+    proportion, each in its unit (:func:`booster_ray.soccer.observation.noise`)."""
     push_speed: float = 0.0
     """Largest horizontal velocity step (m/s) given to the trunk, U(0, push_speed)."""
     push_interval: float = 5.0
@@ -100,10 +101,15 @@ def draw(
 
     ``factor(half_width, *shape)`` gives 1 + U(-half_width, half_width); ``below(end)`` an integer
     in [0, end).
+
+    Raises:
+        ValueError: a delay of more control steps than the one action that worlds remember.
     """
     shapes = {"world": (), "body": (bodies,), "joint": (game.ACTION_SIZE,)}
     drawn = []
     for name, row in DRAWS.items():
         width = level.widths.get(name, 0.0)
+        if row.whole and width not in (0, 1):
+            raise ValueError(f"{name} is {width:g}, expected 0 or 1: worlds keep one action")
         drawn.append(below(int(width) + 1) if row.whole else factor(width, *shapes[row.each]))
     return Factors(*drawn)

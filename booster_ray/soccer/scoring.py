@@ -104,6 +104,24 @@ def raw_terms(frame: Frame) -> dict[str, Array]:
     }
 
 
+def worst_score(task: Array) -> Array:
+    """What an episode whose physics was lost counts as: nothing gained, each penalty once. (...).
+
+    -6.2 in the penalty tasks, -1.3 in kick_to_target: the sums of the negative ``WEIGHTS``. No
+    episode that can be scored ends in all of them, though one may score less by a ball that flies
+    backwards faster than 3 m/s.
+
+    Args:
+        task: int (...): index into ``game.TASKS``.
+    """
+    xp = task.__array_namespace__()
+    target, penalty = (
+        sum(min(weight, 0.0) for weight in weights.values())
+        for weights in (TARGET_WEIGHTS, PENALTY_WEIGHTS)
+    )
+    return xp.where(task == game.KICK_TO_TARGET, target, penalty)
+
+
 def official_score(frame: Frame) -> Array:
     """What the competition pays if the episode ends in this frame, by task. (...)."""
     xp = frame.ball_pos.__array_namespace__()

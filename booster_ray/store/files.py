@@ -55,6 +55,8 @@ FAILURE_FILES = (ERROR, FAILURE, TRACEBACK)
 NOTES = "stderr-*.json"
 """In a run's folder: ``host``, ``node`` (Ray's id), ``path`` of a process's standard error and
 where that ended then (``from``)."""
+ACTOR = "actor.json"
+"""What marks the folder of a converted actor."""
 GATES = "gates.json"
 """Beside a trial's checkpoints: what the gates said of one of them."""
 

@@ -42,7 +42,11 @@ class Collector(Protocol):
         """
 
     def metrics(self) -> dict[str, float]:
-        """Of the newest updates, and :func:`episode_metrics` of the newest episodes."""
+        """Of the newest updates, and :func:`episode_metrics` of the newest episodes.
+
+        Besides, since the run's begin: ``episodes_lost``, those whose physics was lost, and on a
+        device ``contacts_dropped``, those for which a physics step had no room.
+        """
 
     def state(self) -> Tree:
         """Everything that changes, as it is now; later steps leave it alone."""

@@ -22,6 +22,7 @@ from booster_ray.rl.replay import FORMAT_1
 from booster_ray.rl.sac.device_replay import DeviceReplay, Rings, Step
 from booster_ray.rl.sac.losses import Batch, Metrics
 from booster_ray.rl.tree import from_tree, to_tree
+from booster_ray.runtime.seeding import stream_seed
 from booster_ray.soccer.rewards import RECORDED
 from booster_ray.store.checkpoint import CheckpointError, Tree
 from booster_ray.train.collector import EPISODE_MEANS, EPISODES_AVERAGED, episode_metrics
@@ -59,6 +60,10 @@ class Recent(NamedTuple):
     """int32 ()."""
     filled: jax.Array
     """int32 ()."""
+    lost: jax.Array
+    """int32 (): episodes whose physics was lost, since the run's begin."""
+    dropped: jax.Array
+    """float32 (): contacts that found no room, since the run's begin."""
 
 
 class Carry(NamedTuple):
@@ -102,8 +107,8 @@ class DeviceCollector:
         self._steps = config.world.steps_per_dispatch
         self.stride, self.action_size = self._steps * dynamics.num_envs, dynamics.action_size
         carry = Carry(
-            learner=learner.init(config.seed),
-            worlds=dynamics.start(config.seed),
+            learner=learner.init(stream_seed(config.seed, "learner")),
+            worlds=dynamics.start(stream_seed(config.seed, "worlds", 0, 0)),
             rings=self._replay.init(),
             recent=Recent(
                 values=jnp.zeros((EPISODES_AVERAGED, len(AVERAGED))),
@@ -111,8 +116,10 @@ class DeviceCollector:
                 term_sums={term: jnp.full(EPISODES_AVERAGED, jnp.nan) for term in dynamics.terms},
                 next=jnp.int32(0),
                 filled=jnp.int32(0),
+                lost=jnp.int32(0),
+                dropped=jnp.float32(0),
             ),
-            key=jax.random.key_data(jax.random.fold_in(jax.random.key(config.seed), 1)),
+            key=jax.random.key_data(jax.random.key(stream_seed(config.seed, "replay"))),
             before=jnp.int32(starts),
         )
         # A checkpoint loses weak types: with them a first run would have a program of its own.
@@ -188,7 +195,8 @@ class DeviceCollector:
             (self._carry.before, self._carry.recent, self._metrics)
         )
         learned = {} if before else {name: float(value) for name, value in metrics.items()}
-        return learned | episode_metrics(_records(recent), AVERAGED)
+        counted = {"episodes_lost": float(recent.lost), "contacts_dropped": float(recent.dropped)}
+        return learned | episode_metrics(_records(recent), AVERAGED) | counted
 
     def state(self) -> Tree:
         """See :class:`Collector`; the replay's must be saved before the next advance."""
@@ -209,7 +217,7 @@ class DeviceCollector:
             raise CheckpointError(FORMAT_1)
         rest = {"recent": carry.recent, "key": carry.key, "before": carry.before}
         # Not of every release, nor of a run that counted other terms.
-        new = ("recent.task", "recent.term_sums")
+        new = ("recent.task", "recent.term_sums", "recent.lost", "recent.dropped")
         fused = {name: leaf for name, leaf in to_tree(rest).items() if name.startswith(new)}
         self._take(
             Carry(
@@ -242,7 +250,14 @@ def _remember(recent: Recent, outcome: Outcome) -> Recent:
         },
         next=(recent.next + count) % size,
         filled=jnp.minimum(recent.filled + count, size),
+        lost=recent.lost + _lost(outcome),
+        dropped=recent.dropped + outcome.dropped,
     )
+
+
+def _lost(outcome: Outcome) -> jax.Array:
+    lost = outcome.recorded & (outcome.episodes["lost"] > 0)
+    return jnp.sum(lost, dtype=jnp.int32)
 
 
 def _records(recent: Recent) -> list[dict[str, float]]:

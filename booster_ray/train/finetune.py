@@ -14,6 +14,7 @@ from booster_ray.rl.ddpg.learner import Ddpg
 from booster_ray.rl.ddpg.replay import AnnealedReplay
 from booster_ray.rl.ddpg.team import Team, own_device
 from booster_ray.runtime.memory import check_run
+from booster_ray.runtime.seeding import stream_seed
 from booster_ray.soccer.observation import places
 from booster_ray.soccer.rewards import RECORDED
 from booster_ray.store.checkpoint import Tree
@@ -59,7 +60,7 @@ def make_collector(config: Config, restored: Tree | None, team: Team) -> GroupCo
         _learner(config, start, world.task, sizes, team),
         expert=Expert(config, world) if config.imitation.demonstrator else None,
         reward=partial(reward_parts, config),
-        seed_at=partial(_seed, config.seed, team.rank),
+        seed_at=partial(stream_seed, config.seed, "worlds", team.rank),
         rank=team.rank,
     )
     return GroupCollector(collector, team)
@@ -82,7 +83,7 @@ def _learner(
         Ddpg(
             ddpg,
             start.actor,
-            config.seed,
+            stream_seed(config.seed, "critics"),
             adapt=start.adapt,
             demonstrated=demonstrated,
             team=team,
@@ -102,11 +103,6 @@ def _learner(
     )
 
 
-def _seed(seed: int, rank: int, env_steps: int) -> int:
-    """The seed of a worker's episodes that begin after so many env steps."""
-    return int(np.random.SeedSequence([seed, env_steps, rank]).generate_state(1)[0])
-
-
 def reward_parts(config: Config, result: StepResult) -> np.ndarray:
     """A step's reward in the parts of ``ddpg.replay.PARTS``, (n, 3).
 
@@ -118,7 +114,8 @@ def reward_parts(config: Config, result: StepResult) -> np.ndarray:
     ddpg = config.ddpg
     if config.world.is_soccer:
         for episode in result.episodes:
-            paid = config.rewards.official * episode["score"]
+            # In a lost state nothing is paid, as the worlds pay nothing.
+            paid = 0.0 if episode.get("lost") else config.rewards.official * episode["score"]
             official[int(episode["env"])] = paid
             if config.rewards.official:
                 episode[f"{RECORDED}official"] = paid

@@ -12,12 +12,14 @@ import torch
 
 from booster_ray.config import Config, ConfigError
 from booster_ray.envs.make import sizes
-from booster_ray.policy.actor_files import ABOUT, ConversionError, load_actor
+from booster_ray.policy.actor_files import ConversionError, load_actor
 from booster_ray.policy.convert import CLIP, describe_observation, to_torch
 from booster_ray.rl.torch_actor import TorchActor, hidden_layers
+from booster_ray.runtime.seeding import stream_seed
 from booster_ray.soccer import observation
 from booster_ray.store import checkpoint
-from booster_ray.store.checkpoint.store import MANIFEST
+from booster_ray.store.checkpoint.find import find_checkpoint
+from booster_ray.store.files import ACTOR
 from booster_ray.track.fetch import start_path
 
 if TYPE_CHECKING:
@@ -67,7 +69,7 @@ def from_nothing(config: Config, kept: dict[str, Any] | None = None) -> Start:
     clip = CLIP if sac.normalize_observations else None
     style = sac.activation, sac.layer_norm, clip
     actor = TorchActor(observation_size, action_size, sac.actor_hidden, *style)
-    actor.mlp.initialize(torch.Generator().manual_seed(config.seed))
+    actor.mlp.initialize(torch.Generator().manual_seed(stream_seed(config.seed, "actor")))
     adapt = config.start_from is None and sac.normalize_observations
     return Start(actor, adapt, _replay(config, kept) if kept else None)
 
@@ -78,7 +80,7 @@ def from_nothing(config: Config, kept: dict[str, Any] | None = None) -> Start:
 def find(config: Config) -> Origin:
     """The policy at ``start_from``, if the config can go on with it; raises as :func:`begin`."""
     path = _locate(start_path(config))
-    if (path / ABOUT).exists():
+    if (path / ACTOR).exists():
         actor, metadata = load_actor(path)
         learner = None
     else:
@@ -97,13 +99,9 @@ def find(config: Config) -> Origin:
 
 
 def _locate(path: Path) -> Path:
-    """The checkpoint that a path names: itself, or the best of the run or sweep there."""
-    for place in (path, path / "checkpoint", path / "best" / "checkpoint"):
-        if (place / MANIFEST).exists() or (place / ABOUT).exists():
-            return place
-    for pattern in ("best_*", "step_*"):
-        if found := [p for p in sorted(path.glob(pattern)) if p.is_dir()]:
-            return found[-1]
+    """The checkpoint that a path names."""
+    if (found := find_checkpoint(path)) is not None:
+        return found
     text = "no checkpoint there" if path.exists() else "no such file or folder"
     raise ConfigError(
         "start_from", f"{path}: {text}, expected a checkpoint, or the folder of a run or sweep"

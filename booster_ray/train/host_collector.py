@@ -15,6 +15,7 @@ from booster_ray.config.curriculum import reward_factors
 from booster_ray.envs.contract import Scalable, StepResult, World
 from booster_ray.rl.replay import Replay
 from booster_ray.rl.sac.losses import Batch
+from booster_ray.runtime.seeding import stream_generator
 from booster_ray.store.checkpoint import Tree
 from booster_ray.train.collector import EPISODE_MEANS, EPISODES_AVERAGED, episode_metrics
 from booster_ray.train.expert import Expert
@@ -109,7 +110,9 @@ class HostCollector:
         self._seed_at, self._expert, self._reward = seed_at, expert, reward
         self._thread = ThreadPoolExecutor(1, "update")
         self._episodes: deque[dict[str, float]] = deque(maxlen=EPISODES_AVERAGED)
-        self._rng = np.random.default_rng([config.seed, 1, rank])
+        self._lost = 0
+        """Episodes whose physics was lost, since the run's begin."""
+        self._rng = stream_generator(config.seed, "collector", rank)
         self.begin_anew(0)
         check_given(config.world.kind, 0, observation=self._observation)
 
@@ -167,13 +170,15 @@ class HostCollector:
         self.learner.replay.add(self.learner.relabel(transitions), result.truncated)
         self._observation = result.observation
         self._episodes.extend(result.episodes)
+        self._lost += sum(bool(e.get("lost")) for e in result.episodes)
         if self._expert is not None:
             self._expert.ask()
 
     def metrics(self) -> dict[str, float]:
         """See :class:`Collector`."""
         names = EPISODE_MEANS[self._config.stage]
-        return self.learner.metrics() | episode_metrics(self._episodes, names)
+        lost = {"episodes_lost": float(self._lost)}
+        return self.learner.metrics() | episode_metrics(self._episodes, names) | lost
 
     # -- checkpoint --------------------------------------------------------------------------
 
@@ -190,6 +195,7 @@ class HostCollector:
             "observation": self._observation.copy(),
             "generator": self._rng.bit_generator.state,
             "episodes": {str(i): dict(e) for i, e in enumerate(self._episodes)},
+            "episodes_lost": self._lost,
             **wanted,
         }
 
@@ -204,6 +210,7 @@ class HostCollector:
         self._rng.bit_generator.state = tree["generator"]
         episodes = tree["episodes"]
         self._episodes.extend(episodes[str(i)] for i in range(len(episodes)))
+        self._lost = tree.get("episodes_lost", 0)  # not of every release
         if tree["world"]:
             self._world.restore(tree["world"])
             self._observation = np.array(tree["observation"])

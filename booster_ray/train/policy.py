@@ -11,6 +11,7 @@ from booster_ray.config import Config
 from booster_ray.envs.make import sizes
 from booster_ray.evaluate.scores import Policy
 from booster_ray.rl.tree import from_tree, to_tree
+from booster_ray.runtime.seeding import stream_seed
 from booster_ray.store import checkpoint
 from booster_ray.train.learner import make_learner
 
@@ -35,7 +36,7 @@ def load_policy(path: Path, *, untrained: bool = False) -> tuple[Config, Policy]
         actor = first_actor(config) if untrained else to_torch(config, tree["learner"])
         return config, torch_policy(actor)
     learner = make_learner(config, *sizes(config))
-    state = learner.init(config.seed)
+    state = learner.init(stream_seed(config.seed, "learner"))
     if not untrained:
         state = from_tree(state, tree["learner"])
 
@@ -53,4 +54,5 @@ def first_actor(config: Config) -> TorchActor:
         return begin(config).actor
     from booster_ray.policy.convert import to_torch
 
-    return to_torch(config, to_tree(make_learner(config, *sizes(config)).init(config.seed)))
+    learner = make_learner(config, *sizes(config))
+    return to_torch(config, to_tree(learner.init(stream_seed(config.seed, "learner"))))

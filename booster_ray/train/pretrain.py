@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import Any
 
 from booster_ray.config import Config
@@ -9,6 +10,7 @@ from booster_ray.envs.make import make_dynamics, make_world
 from booster_ray.rl.replay import Replay
 from booster_ray.rl.sac.host import HostSac
 from booster_ray.runtime.memory import check_run
+from booster_ray.runtime.seeding import stream_seed
 from booster_ray.train.collector import Collector
 from booster_ray.train.host_collector import HostCollector, Learner
 from booster_ray.train.learner import learning_starts, make_learner, scheduled, task_shares
@@ -29,7 +31,8 @@ def _on_host(config: Config) -> Collector:
     sizes = world.observation_size, world.action_size
     check_run(config, *sizes)
     replay = Replay(config.sac.replay_size, world.task, *sizes, **_replay_options(config))
-    sac = HostSac(make_learner(config, *sizes), replay, learning_starts(config), config.seed)
+    seed = stream_seed(config.seed, "learner")
+    sac = HostSac(make_learner(config, *sizes), replay, learning_starts(config), seed)
     learner: Learner = sac
     expert = None
     if config.imitation.demonstrator is not None:
@@ -43,9 +46,8 @@ def _on_host(config: Config) -> Collector:
             lr=scheduled(config, config.imitation.lr),
         )
         expert = Expert(config, world)
-    return HostCollector(
-        config, world, learner, expert=expert, seed_at=lambda env_steps: config.seed + env_steps
-    )
+    seed_at = partial(stream_seed, config.seed, "worlds", 0)
+    return HostCollector(config, world, learner, expert=expert, seed_at=seed_at)
 
 
 def _on_device(config: Config) -> Collector:

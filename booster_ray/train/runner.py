@@ -18,6 +18,8 @@ from booster_ray.train.report import RATES, Loop, Report, TrainingDiverged
 OWED = "owed"
 """In a state tree, as JSON: what the report at its env step says so far, if its evaluation is
 due."""
+REPORTED = "reported"
+"""In a state tree: env steps at the last report on time, up to which evaluations are settled."""
 
 
 def make_collector(config: Config, restored: Tree | None = None) -> Collector:
@@ -68,7 +70,7 @@ class Runner:
         self.collector = make_collector(config, restored)
         self._evaluator = make_evaluator(config, config.world.threads or config.trainer.cpus)
         self._watch = EntropyWatch()
-        self._env_steps = 0
+        self._env_steps = self._reported = 0
         self._owed: dict[str, float] | None = {}
         """What a report says that waits for its evaluation; None: none does. So begins a run."""
         if restored is not None:
@@ -91,8 +93,10 @@ class Runner:
             metrics = self._checked(collector.metrics(), on_time)
             elapsed = time.monotonic() - started
             metrics["env_steps_per_second"] = (self._env_steps - began) / max(elapsed, 1e-9)
-            if self._crossed(config.evaluation.every):
+            # Never in a report out of turn, which a run that nobody interrupts does not make.
+            if on_time and self._evaluation_due():
                 metrics = self._evaluated(metrics)
+            self._reported = self._env_steps if on_time else self._reported
             report = self._report(metrics, saved)
             saved = self._env_steps if report.checkpoint_due else saved
             yield report
@@ -110,6 +114,15 @@ class Runner:
         """Whether the last advance crossed a multiple of ``every``, or was the last."""
         before = self._env_steps - self.collector.stride
         return self.finished or self._env_steps // every > before // every
+
+    def _evaluation_due(self) -> bool:
+        """Whether a multiple of ``evaluation.every`` was reached since the last report on time.
+
+        Evaluations are made in reports, so one whose step lies between two of them waits for the
+        later. A run ends with one.
+        """
+        every = self._config.evaluation.every
+        return self.finished or self._env_steps // every > self._reported // every
 
     def _checked(self, metrics: dict[str, float], on_time: bool) -> dict[str, float]:
         """The metrics, with a verdict on an entropy among them; raises TrainingDiverged."""
@@ -143,7 +156,7 @@ class Runner:
     # -- checkpoint --------------------------------------------------------------------------
 
     def _capture(self) -> Tree:
-        watched = {"low_entropy_reports": self._watch.reports}
+        watched = {"low_entropy_reports": self._watch.reports, REPORTED: self._reported}
         due = {} if self._owed is None else {OWED: json.dumps(self._owed)}
         return {**self.collector.state(), **watched, "env_steps": self._env_steps, **due}
 
@@ -151,6 +164,8 @@ class Runner:
         self._env_steps = tree["env_steps"]
         self._watch = EntropyWatch(tree["low_entropy_reports"])
         self._owed = json.loads(tree[OWED]) if OWED in tree else None
+        # An earlier release saved nothing of it: its evaluations are settled up to where it was.
+        self._reported = tree.get(REPORTED, self._env_steps)
         self.collector.restore(tree, self._env_steps)
 
     def close(self) -> None:

@@ -19,6 +19,7 @@ import numpy as np
 from optuna.trial import TrialState
 
 from booster_ray.config import Choice, Config, Distribution, IntRange, Sweep
+from booster_ray.runtime.seeding import stream_generator
 from booster_ray.store.durable import names_in
 from booster_ray.store.failure import storing
 from booster_ray.store.files import (
@@ -156,7 +157,7 @@ def next_generation(
 ) -> Generation:
     """What follows on the last of ``generations``, at whose end the members had ``scores``."""
     now, index, config = generations[-1], len(generations), sweep.base()
-    rng = np.random.default_rng([config.seed, index])
+    rng = stream_generator(config.seed, "population", index)
     copied = exploit(scores, rng)
     params = {
         str(number): explore(sweep.space, now["params"][str(copied.get(number, number))], rng)

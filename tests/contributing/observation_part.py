@@ -19,7 +19,7 @@ from booster_ray.policy.settings import settings_of
 from booster_ray.rl.symmetry import mirrored
 from booster_ray.soccer.frame import Frame
 from booster_ray.soccer.geometry import yaw
-from booster_ray.soccer.observation import Clock, append, image, measured, observe
+from booster_ray.soccer.observation import DIRECTION, Clock, append, image, noise, observe
 from booster_ray.train.learner import make_learner
 
 SIZE, NAMES, TASK = 91, ("bearing",), "kick_to_target"
@@ -57,7 +57,7 @@ assert np.abs(expected(frame)[:, 1]).min() > 1e-3  # there is a side to mistake
 np.testing.assert_allclose(seen[:, -2:], expected(frame), atol=1e-6)
 
 # --- noise and mirror ---
-assert measured(NAMES)[-2:] == [True, True]
+assert noise(NAMES)[-2:] == 2 * [DIRECTION]
 pictured = mirrored(image(NAMES), seen)[:, -2:]
 np.testing.assert_allclose(pictured, expected(in_the_mirror(frame)), atol=1e-6)
 make_learner(config, SIZE, 12)  # refuses a mirror of another size

@@ -85,7 +85,8 @@ def test_a_lost_world_starts_anew(world: DeviceWorld) -> None:
     world._state = before._replace(now=poisoned)
     result = world.step(np.zeros((4, 1), np.float32))
     assert result.terminated.tolist() == [False, True, False, False]
-    assert not result.episodes and result.reward[1] == 0
+    assert [(e["env"], e["lost"]) for e in result.episodes] == [(1, 1)] and result.reward[1] == 0
+    assert np.isfinite(list(result.episodes[0].values())).all()
     for part in (result.observation, result.final_observation, result.reward):
         assert np.isfinite(part).all()
     assert np.isfinite(world.step(np.zeros((4, 1), np.float32)).observation).all()

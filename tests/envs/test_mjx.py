@@ -289,9 +289,8 @@ def test_records_of_episodes() -> None:
     states = states.replace(pipeline_state=world._replace(episode=episode))
     _, seen = play(spoiled(states, 3), STILL)
     expected = np.zeros((CHUNK, N), bool)
-    expected[2, 0] = expected[0, 1:3] = True
+    expected[2, 0] = expected[0, 1:4] = True
     np.testing.assert_array_equal(seen.recorded, expected)
-    expected[0, 3] = True  # a lost world ends, and leaves no record
     np.testing.assert_array_equal(seen.terminated | seen.truncated, expected)
     assert seen.truncated.sum() == 1
     record = {name: np.asarray(v) for name, v in seen.episodes.items() if name != "task"}
@@ -302,7 +301,13 @@ def test_records_of_episodes() -> None:
     np.testing.assert_allclose(record["return"][0, 1:3], 2 + reward[0, 1:3], rtol=1e-6)
     assert record["seconds"][2, 0] == pytest.approx(10)
     assert ((record["seconds"][0, 1:3] > 2) & (record["seconds"][0, 1:3] < 2.02)).all()
-    assert record["fallen"].sum() == 2 and record["success"].sum() == 0
+    # World 3 is lost: the worst outcome, and told apart.
+    assert record["fallen"].sum() == 3 and record["success"].sum() == 0
+    assert record["lost"].sum() == record["lost"][0, 3] == 1
+    worst = -1.3 if int(seen.episodes["task"][0, 3]) == game.KICK_TO_TARGET else -6.2
+    assert record["score"][0, 3] == pytest.approx(worst)
+    assert record["seconds"][0, 3] == pytest.approx(2.002)
+    assert not np.asarray(seen.dropped).any()
     assert (record["score"][0, 1:3] < 0).all()
     # The sums know nothing of the 2 that the returns were given above.
     sums = sum(value for name, value in record.items() if name.startswith("reward."))

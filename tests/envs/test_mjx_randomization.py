@@ -15,7 +15,7 @@ from brax.envs.base import State
 from envs.device import CHUNK, N, batch, compiled, keys, three
 
 from booster_ray.envs import mjx
-from booster_ray.soccer import game
+from booster_ray.soccer import game, observation
 from booster_ray.soccer.randomization import DRAWS, LEVELS, Factors, Level
 
 ONE_AT_A_TIME = {
@@ -200,9 +200,13 @@ def test_noise_blurs_what_is_measured_only() -> None:
         for reset in (three()[1], batch().reset)
     )
     errors = noisy - clean
-    assert (errors[:, 86:] == 0).all()
-    assert errors[:, :86].std() == pytest.approx(NOISE, rel=0.05)
-    assert errors[:, :86].mean() == pytest.approx(0, abs=0.002)
+    scales = NOISE * np.array(observation.noise())
+    assert (errors[:, scales == 0] == 0).all() and (scales == 0).sum() == 5
+    normal = errors[:, scales > 0] / scales[scales > 0]
+    bound = 5 / np.sqrt(2 * len(errors))  # five standard errors of a deviation
+    np.testing.assert_allclose(normal.std(axis=0), 1, rtol=bound)
+    assert normal.std() == pytest.approx(1, rel=0.02)
+    assert normal.mean() == pytest.approx(0, abs=0.05)
     assert len(np.unique(errors[:, 0])) == len(errors)
 
 

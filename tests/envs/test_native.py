@@ -348,7 +348,12 @@ def test_a_lost_world_is_contained(
     result, expected = (w.step(np.zeros((3, 12))) for w in (lost, calm))
     assert result.terminated.tolist() == [False, True, False]
     assert result.reward[1] == 0 and (result.final_observation[1] == 0).all()
-    assert not result.truncated.any() and not result.episodes
+    assert not result.truncated.any()
+    (record,) = result.episodes
+    assert record["env"] == 1 and record["seconds"] == pytest.approx(0.022)
+    worst = {"lost": 1, "score": -6.2, "fallen": 1, "success": 0}
+    assert {name: record[name] for name in worst} == pytest.approx(worst)
+    assert np.isfinite(list(record.values())).all()
     if auto_reset:
         assert (result.observation[1, :24] == 0).all() and lost._episode.steps[1] == 0
     for _ in range(3):
@@ -357,7 +362,7 @@ def test_a_lost_world_is_contained(
             ours, theirs = getattr(result, name), getattr(expected, name)
             np.testing.assert_array_equal(ours[[0, 2]], theirs[[0, 2]])
         result, expected = (w.step(np.zeros((3, 12))) for w in (lost, calm))
-        assert result.terminated[1] == (not auto_reset)
+        assert result.terminated[1] == (not auto_reset) and not result.episodes
 
 
 # -- randomization -----------------------------------------------------------------------------
@@ -494,9 +499,13 @@ def test_noise_blurs_what_is_measured_only(monkeypatch: pytest.MonkeyPatch) -> N
         np.testing.assert_array_equal(ours.reward, theirs.reward)
     np.testing.assert_array_equal(states(noisy)[:, :50], states(clean)[:, :50])
     errors = np.concatenate(off)
-    assert (errors[:, 86:] == 0).all()
-    assert errors[:, :86].std() == pytest.approx(0.03, rel=0.05)
-    assert errors[:, :86].mean() == pytest.approx(0, abs=0.002)
+    scales = 0.03 * np.array(observation.noise())
+    assert (errors[:, scales == 0] == 0).all() and (scales == 0).sum() == 5
+    normal = errors[:, scales > 0] / scales[scales > 0]
+    bound = 5 / np.sqrt(2 * len(errors))  # five standard errors of a deviation
+    np.testing.assert_allclose(normal.std(axis=0), 1, rtol=bound)
+    assert normal.std() == pytest.approx(1, rel=0.02)
+    assert normal.mean() == pytest.approx(0, abs=0.05)
     assert len(np.unique(errors[:, 0])) == len(errors)
 
 

@@ -65,6 +65,27 @@ def test_spaces_are_the_official_ones(task: str) -> None:
     official.close()
 
 
+FEATURES = {"features": ["clock", "egocentric"]}
+
+
+@pytest.mark.filterwarnings("ignore:.*Box.*")
+def test_a_single_environment_with_features_passes_gymnasiums_checks() -> None:
+    env = gymnasium.make("booster_ray/GoaliePenaltyKick-v0", **FEATURES)
+    assert env.observation_space.shape == (100,)
+    check_env(env.unwrapped)
+    env.close()
+
+
+def test_what_a_vector_with_features_observes_is_in_its_space() -> None:
+    envs = make_vec(**FEATURES)
+    assert envs.single_observation_space.shape == (100,)
+    assert envs.observation_space.shape == (3, 100)
+    assert envs.reset(seed=0)[0] in envs.observation_space
+    for _ in range(3):
+        assert envs.step(envs.action_space.sample())[0] in envs.observation_space
+    envs.close()
+
+
 def test_a_vector_is_what_its_spaces_say() -> None:
     envs = make_vec(num_envs=4)
     assert envs.num_envs == 4 and envs.spec.id == "booster_ray/Soccer-v0"
@@ -210,7 +231,8 @@ def test_a_lost_world_says_so(tmp_path: Any, monkeypatch: pytest.MonkeyPatch) ->
     envs.world._slots[1].qvel[-1] = np.nan
     observation, reward, terminated, _, infos = envs.step(np.zeros((3, 12)))
     assert terminated.tolist() == [False, True, False] and (reward == 0).all()
-    assert infos["final_info"]["lost"][1] and np.isfinite(observation).all()
+    assert infos["final_info"]["lost"].tolist() == [0, 1, 0] and np.isfinite(observation).all()
+    assert infos["final_info"]["fallen"][1] == 1 and infos["final_info"]["score"][1] < -6
 
 
 def test_dense_reward() -> None:

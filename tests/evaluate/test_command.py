@@ -1,18 +1,22 @@
 """``python -m booster_ray.evaluate``, and what it may be given."""
 
+import io
 import json
 import sys
 from pathlib import Path
 
 import pytest
+from rich.console import Console
 
 from booster_ray.cli import guarded
 from booster_ray.config import ConfigError
-from booster_ray.evaluate.command import main
+from booster_ray.evaluate import command
+from booster_ray.evaluate.command import bar, main
 from booster_ray.evaluate.target import checkpoint_actor, find_checkpoint, load_target
 from booster_ray.policy.actor_files import save_actor
 from booster_ray.store import checkpoint
 from booster_ray.store.checkpoint import CheckpointError
+from booster_ray.train.finetune_start import _locate
 from policies import actor, save_checkpoint, tiny_config
 
 
@@ -73,6 +77,45 @@ def test_the_best_of_a_folder(tmp_path: Path) -> None:
     assert find_checkpoint(tmp_path / "sweep") == kept == find_checkpoint(kept.parent)
     with pytest.raises(ConfigError, match="holds no checkpoint"):
         find_checkpoint(tmp_path)
+
+
+@pytest.mark.parametrize("damaged", [False, True])
+def test_finetuning_begins_with_what_an_evaluation_plays(damaged: bool, tmp_path: Path) -> None:
+    """One folder that is all at once; they disagreed on its order, and on what is whole."""
+    config = tiny_config()
+    for name in ("best/checkpoint", "checkpoint", "best_000000000050", "step_000000000100"):
+        save_checkpoint(tmp_path / name, config)
+    wanted = ["best/checkpoint", "checkpoint", "best_000000000050", "step_000000000100"]
+    (tmp_path / "best_000000000070").mkdir()  # its manifest, which is written last, is missing
+    for name in wanted:
+        assert find_checkpoint(tmp_path) == _locate(tmp_path) == tmp_path / name
+        (tmp_path / name / "manifest.json").unlink()
+    with pytest.raises(ConfigError, match="no checkpoint there"):
+        _locate(tmp_path)
+
+
+def test_progress_where_there_is_no_terminal(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    now = 0.0
+    monkeypatch.setattr("time.monotonic", lambda: now)
+    with bar(Console(file=io.StringIO()), "playing") as progress:
+        for now in range(101):
+            progress(40 * now, 4000)
+    told = capsys.readouterr()
+    lines = told.err.splitlines()
+    assert told.out == "" and len(lines) == 10
+    assert lines[0] == "playing: 400 of 4,000, 40.0 a second, 90 s left"
+    assert lines[-1] == "playing: 4,000 of 4,000, 40.0 a second, 0 s left"
+
+
+def test_progress_before_anything_is_done(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(command, "SECONDS_A_LINE", 0.0)
+    with bar(Console(file=io.StringIO()), "filming") as progress:
+        progress(0, 6)
+    assert capsys.readouterr().err == "filming: 0 of 6\n"
 
 
 def test_objects_by_import_path(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -4,7 +4,15 @@ import numpy as np
 import pytest
 
 from booster_ray.config import Config
-from booster_ray.evaluate.scores import Behaviour, Evaluator, flat_metrics, gains, task_means
+from booster_ray.evaluate import scores
+from booster_ray.evaluate.scores import (
+    Behaviour,
+    Evaluator,
+    ReturnEvaluator,
+    flat_metrics,
+    gains,
+    task_means,
+)
 from booster_ray.soccer import game
 
 
@@ -85,8 +93,27 @@ def test_a_lost_episode_does_not_hang(tmp_path: Path, monkeypatch: pytest.Monkey
         return zero(observations)
 
     scores = evaluator(poison)
-    assert scores["goalie"]["score"] == pytest.approx(-2.48, abs=0.02)  # of the other episode
+    # Half of the mean is the other episode, which falls over after 1.15 s.
+    assert scores["goalie"]["score"] == pytest.approx((-2.48 - 6.2) / 2, abs=0.02)
+    assert scores["goalie"]["fall_rate"] == 1 and scores["goalie"]["survival"] < 0.7
+    told = evaluator.metrics(poison)
+    assert told["evaluation/lost"] == 1 and told["score/goalie"] == scores["goalie"]["score"]
+    assert Evaluator(Config(), episodes=1, threads=1).metrics(zero)["evaluation/lost"] == 0
     evaluator.close()
+
+
+def test_a_lost_return_is_the_worst_of_its_evaluation(monkeypatch: pytest.MonkeyPatch) -> None:
+    config = Config.model_validate({"world": "brax:fast", "rewards": {}})
+    evaluator = ReturnEvaluator(config, episodes=3, threads=1)
+    played = [{"task": 0, "score": s, "seconds": 1.0, "lost": lost} for s, lost in GIVEN]
+    monkeypatch.setattr(scores, "_play", lambda *_: (played, Behaviour()))
+    told = evaluator.metrics(zero)
+    assert told["score"] == pytest.approx((5 + 2 + 2) / 3) and told["evaluation/lost"] == 1
+    evaluator.close()
+
+
+GIVEN = ((5.0, 0.0), (9.0, 1.0), (2.0, 0.0))
+"""Returns, and whether physics was lost."""
 
 
 def test_summaries_are_means_of_one_task() -> None:

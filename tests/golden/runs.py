@@ -22,6 +22,7 @@ import math
 import os
 import platform
 import re
+import shutil
 import subprocess
 import sys
 import tempfile
@@ -273,6 +274,19 @@ def sweep(folder: Path) -> Digest:
 SCENARIOS: dict[str, Callable[[Path], Digest]] = {
     scenario.__name__: scenario for scenario in (sac, mjx, imitation, ddpg, pbt, sweep)
 }
+
+
+RELEASE = Path(__file__).parent / "release"
+"""What an earlier release wrote, each run cut short; see test_release."""
+RESUMED = ("sac", "ddpg")
+
+
+def resumed(folder: Path, name: str) -> Digest:
+    """A run of an earlier release, to its end by today's code."""
+    copied = folder / RUNS / name
+    shutil.copytree(RELEASE / name, copied)
+    command(folder, "train", "--resume", name)
+    return run_digest(copied)
 
 
 # --- digests ---
@@ -566,10 +580,12 @@ def differences(before: Digest, after: Digest) -> tuple[list[str], list[str]]:
 
 
 def flat(recorded: dict[str, Any]) -> Digest:
-    """The digests of all scenarios in one."""
+    """The digests of all scenarios and resumed runs in one."""
+    kinds = {"": recorded["scenarios"], "resumed/": recorded.get("resumed", {})}
     return {
-        f"{name}/{path}": value
-        for name, digest in recorded["scenarios"].items()
+        f"{kind}{name}/{path}": value
+        for kind, digests in kinds.items()
+        for name, digest in digests.items()
         for path, value in digest.items()
     }
 
@@ -594,11 +610,16 @@ def record(out: Path, names: list[str], folder: Path) -> None:
     folder.mkdir(parents=True, exist_ok=True)
     if any(folder.iterdir()):
         raise SystemExit(f"{folder} is not empty")
-    told: dict[str, Any] = {"fingerprint": fingerprint(), "scenarios": {}}
-    for name in names:
+    told: dict[str, Any] = {"fingerprint": fingerprint(), "scenarios": {}, "resumed": {}}
+    wanted = [("scenarios", name) for name in names]
+    wanted += [("resumed", name) for name in RESUMED if name in names]
+    for kind, name in wanted:
         began = time.monotonic()
-        told["scenarios"][name] = SCENARIOS[name](folder)
-        print(f"{name}: {time.monotonic() - began:.0f} s", flush=True)
+        if kind == "scenarios":
+            told[kind][name] = SCENARIOS[name](folder)
+        else:
+            told[kind][name] = resumed(folder / "resumed", name)
+        print(f"{kind} {name}: {time.monotonic() - began:.0f} s", flush=True)
         out.write_text(json.dumps(told, indent=0, sort_keys=True) + "\n", encoding="utf-8")
 
 

@@ -17,7 +17,7 @@ from booster_ray.config import SAC, Config
 from booster_ray.envs.native import NativeWorld
 from booster_ray.evaluate.gates.observation import preprocessed
 from booster_ray.policy import convert
-from booster_ray.policy.actor_files import ABOUT, ONNX, SCRIPT, WEIGHTS, compare, torch_policy
+from booster_ray.policy.actor_files import ONNX, SCRIPT, WEIGHTS, compare, torch_policy
 from booster_ray.policy.convert import ConversionError, load_actor, save_actor, to_jax, to_torch
 from booster_ray.rl import normalizer
 from booster_ray.rl.sac.learner import Sac, SacState
@@ -25,6 +25,7 @@ from booster_ray.rl.torch_actor import TorchActor
 from booster_ray.rl.tree import from_tree, to_tree
 from booster_ray.soccer import game, observation
 from booster_ray.store.checkpoint import CheckpointError
+from booster_ray.store.files import ACTOR
 from policies import untrained
 
 TOLERANCE, SIZE = 1e-5, 89
@@ -173,7 +174,7 @@ def saved(actor: TorchActor, tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def test_every_format_acts_the_same(actor: TorchActor, saved: Path) -> None:
-    assert {f.name for f in saved.iterdir()} == {WEIGHTS, SCRIPT, ONNX, ABOUT}
+    assert {f.name for f in saved.iterdir()} == {WEIGHTS, SCRIPT, ONNX, ACTOR}
     gaps = compare(actor, saved)
     assert gaps.keys() == {WEIGHTS, SCRIPT, ONNX}
     assert gaps[WEIGHTS] == 0.0 and max(gaps.values()) < TOLERANCE
@@ -207,7 +208,7 @@ def test_a_format_that_acts_differently_leaves_nothing(
     assert list(tmp_path.iterdir()) == []
 
 
-@pytest.mark.parametrize("name", [WEIGHTS, SCRIPT, ONNX, ABOUT])
+@pytest.mark.parametrize("name", [WEIGHTS, SCRIPT, ONNX, ACTOR])
 @pytest.mark.parametrize("kept", [0.0, 0.5, None])
 def test_a_file_cut_short_or_gone_is_one_line(
     actor: TorchActor, saved: Path, name: str, kept: float | None, tmp_path: Path
@@ -227,12 +228,12 @@ def test_a_file_cut_short_or_gone_is_one_line(
 def test_files_that_do_not_fit_each_other(saved: Path, tmp_path: Path) -> None:
     broken = tmp_path / "broken"
     shutil.copytree(saved, broken)
-    about = json.loads((broken / ABOUT).read_text())
+    about = json.loads((broken / ACTOR).read_text())
     about["spec"]["hidden"] = [64, 33]
-    (broken / ABOUT).write_text(json.dumps(about))
+    (broken / ACTOR).write_text(json.dumps(about))
     with pytest.raises(ConversionError, match=r"actor\.safetensors: does not fit actor\.json"):
         load_actor(broken)
-    (broken / ABOUT).write_text(json.dumps({**about, "format": "other/3"}))
+    (broken / ACTOR).write_text(json.dumps({**about, "format": "other/3"}))
     with pytest.raises(ConversionError, match="format is 'other/3'; expected"):
         load_actor(broken)
 

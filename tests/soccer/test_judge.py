@@ -4,6 +4,7 @@ from typing import Any
 
 import jax
 import numpy as np
+import pytest
 from reward_inputs import POSE, random_input
 
 from booster_ray.soccer import game
@@ -88,7 +89,7 @@ def test_the_first_end_counts() -> None:
     assert judgement.terminated.tolist() == [True, True] + [False] * (N - 2)
     assert judgement.lost.tolist() == [False, True] + [False] * (N - 2)
     assert judgement.reward[1] == 0 and (judgement.reward[[0, 2, 3]] != 0).all()
-    assert judgement.fallen[0] and not judgement.fallen[1:].any()
+    assert judgement.fallen[:2].all() and not judgement.fallen[2:].any()
     assert (judgement.episode.hits - episode.hits)[:4].tolist() == [0, 0, 2, 0]
     np.testing.assert_array_equal(frame.joint_pos[0], frames.joint_pos[0, 1])
     np.testing.assert_array_equal(frame.joint_pos[2], frames.joint_pos[2, 3])
@@ -97,6 +98,28 @@ def test_the_first_end_counts() -> None:
     )
     sums = [sum(one.term_sums.values()) for one in (judgement.episode, episode)]
     np.testing.assert_allclose(sums[0] - sums[1], judgement.reward, rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize("task", [game.GOALIE, game.OBSTACLE, game.KICK_TO_TARGET])
+def test_a_lost_world_is_the_worst_outcome(task: int) -> None:
+    """Whatever its last frame looks like, here a ball in the goal and a robot that stands."""
+    episode, frames, lost, action = calm(steps=100)
+    lost[1, 0] = True
+    goal = np.float32([-game.FIELD_HALF_LENGTH - 0.1, 0.0, 0.1])
+    frames = frames._replace(ball_pos=frames.ball_pos + goal, target_pos=frames.ball_pos + goal)
+    frames, episode = (
+        frames._replace(task=0 * frames.task + task),
+        episode._replace(task=0 * episode.task + task),
+    )
+    for one in (judged(episode, frames, lost, action)[0],
+                jax.jit(judged)(episode, frames, lost, action)[0]):  # fmt: skip
+        record = {name: np.asarray(v) for name, v in one.record().items()}
+        assert record["lost"].tolist() == [False, True] + [False] * (N - 2)
+        assert record["fallen"][1] and not record["success"][1] and np.asarray(one.over)[1]
+        assert record["success"][[0, 2]].all() and not record["fallen"][[0, 2]].any()
+        worst = -1.3 if task == game.KICK_TO_TARGET else -6.2
+        assert record["score"][1] == pytest.approx(worst, abs=1e-6)
+        assert (record["score"][[0, 2]] > worst).all()
 
 
 def test_time_ends_what_nothing_else_ended() -> None:

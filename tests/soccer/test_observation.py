@@ -70,16 +70,36 @@ def test_sizes_and_order() -> None:
     frame = reward_input().frame
     seen = observation.append(observe(frame), frame, kept(), names)
     assert seen.shape == (observation.size(names),) and seen.dtype == np.float32
-    assert len(observation.measured(names)) == len(observation.image(names)) == len(seen)
+    assert len(observation.noise(names)) == len(observation.image(names)) == len(seen)
     np.testing.assert_array_equal(seen[: game.OBSERVATION_SIZE], observe(frame))
     places = observation.places(names)
     assert list(places) == [*OFFICIAL, *names] and places["task"] == slice(86, 89)
     for name in names:
         part = FEATURES[name].compute(frame, kept())
         np.testing.assert_allclose(seen[places[name]], part, rtol=1e-6)
-    assert not any(observation.measured(())[-len(game.TASKS) :])
     with pytest.raises(KeyError):
         observation.size(["hat"])
+
+
+CONSTANT = ("team", "task", "clock", "previous_action")
+"""Parts that no sensor measures."""
+
+
+def test_noise_is_in_each_parts_own_unit() -> None:
+    """Beside 0.03 rad of the joints' angles: half-widths of mujoco_playground's T1."""
+    names = list(FEATURES)
+    at, scales = observation.places(names), 0.03 * np.array(observation.noise(names))
+    of = {name: scales[place] for name, place in at.items()}
+    for name, width in {
+        "joint_pos": 0.03, "joint_vel": 1.5, "gravity": 0.05, "gyro": 0.2, "velocimeter": 0.1,
+        "accelerometer": 0.4905, "ball": 0.05, "ball_vel": 0.1, "ball_angvel": 0.2,
+        "south_goal_from_ball": 0.05, "target": 0.05, "defenders": 0.05,
+        **dict.fromkeys(CONSTANT, 0.0),
+    }.items():  # fmt: skip
+        np.testing.assert_allclose(of[name], width, err_msg=name)
+    np.testing.assert_allclose(of["keepers"], 2 * [*3 * [0.05], *3 * [0.1]])
+    still = [i for name in at if name in CONSTANT for i in range(112)[at[name]]]
+    np.testing.assert_array_equal(np.flatnonzero(scales == 0), still)
 
 
 def test_the_layout_is_the_competitions() -> None:

@@ -50,6 +50,12 @@ def test_factors_fill_their_range(level: int) -> None:
     )
 
 
+@pytest.mark.parametrize("delay", [2, 1.5, -1])
+def test_a_delay_that_no_world_can_make_is_refused(delay: float) -> None:
+    with pytest.raises(ValueError, match=r"action_delay is .*expected 0 or 1: worlds keep one"):
+        sample(Level({"action_delay": delay}), BODIES, np.random.default_rng(0))
+
+
 def test_every_robot_body_and_joint_has_its_own_factor() -> None:
     one = sample(LEVELS[3], BODIES, np.random.default_rng(1))
     assert len(np.unique(one.body_mass)) == BODIES

@@ -11,6 +11,7 @@ from copy import deepcopy
 from pathlib import Path
 from typing import Any
 
+import jax.numpy as jnp
 import numpy as np
 import pytest
 from train import sharing
@@ -18,8 +19,10 @@ from train.sharing import share_programs
 from train.trees import differing, leaves, numbers
 
 from booster_ray.config import Config, load
+from booster_ray.envs.mjx import Outcome
 from booster_ray.store import checkpoint
 from booster_ray.store.checkpoint import Tree
+from booster_ray.train import device_collector
 from booster_ray.train.device_collector import DeviceCollector
 from booster_ray.train.report import Report
 from booster_ray.train.runner import Runner
@@ -105,6 +108,37 @@ def test_a_checkpoint_without_tasks_of_its_episodes_goes_on() -> None:
     assert to_the_end(tree)[0] == [r for r in reports if r["env_steps"] > 288]
 
 
+def test_lost_worlds_and_dropped_contacts_are_counted() -> None:
+    def outcome(lost: list[bool], dropped: float) -> Outcome:
+        n = len(lost)
+        record = {name: jnp.ones(n) for name in ("return", "seconds", "task", "score")}
+        nothing = jnp.zeros((n, 1))
+        return Outcome(
+            nothing, nothing, jnp.zeros(n), jnp.ones(n, bool), jnp.zeros(n, bool),
+            recorded=jnp.ones(n, bool), episodes=record | {"lost": jnp.asarray(lost, jnp.float32)},
+            dropped=jnp.float32(dropped),
+        )  # fmt: skip
+
+    made = sharing.make_collector(CONFIG)
+    assert {k: made.metrics()[k] for k in ("episodes_lost", "contacts_dropped")} == {
+        "episodes_lost": 0, "contacts_dropped": 0,
+    }  # fmt: skip
+    recent = made._carry.recent
+    for lost in ([True, False, True], [False] * 3):
+        recent = device_collector._remember(recent, outcome(lost, 1.5))
+    made._take(made._carry._replace(recent=recent))
+    told = made.metrics()
+    assert told["episodes_lost"] == 2 and told["contacts_dropped"] == 3
+    tree, again = made.state(), sharing.make_collector(CONFIG)
+    again.restore(tree, 0)
+    assert again.metrics()["episodes_lost"] == 2
+    for name in ("recent.lost", "recent.dropped"):  # as in an earlier release
+        del tree["fused"][name]
+    before = sharing.make_collector(CONFIG)
+    before.restore(tree, 0)
+    assert before.metrics()["episodes_lost"] == 0
+
+
 def test_a_resumed_run_has_the_program_of_the_first() -> None:
     """It is compiled once and found in the cache: types must be equal to the last bit."""
     first, again = sharing.make_collector(CONFIG), sharing.make_collector(CONFIG)
@@ -165,6 +199,7 @@ def test_the_newest_episodes_are_averaged() -> None:
 SHARDED = """
 import sys
 import jax
+import jax.numpy as jnp
 import numpy as np
 from booster_ray.config import load
 from booster_ray.train.runner import Runner

@@ -19,7 +19,7 @@ from booster_ray.rl.sac.learner import Sac
 from booster_ray.rl.tree import from_tree
 from booster_ray.store import checkpoint
 from booster_ray.store.checkpoint import Tree
-from booster_ray.train import pretrain
+from booster_ray.train import pretrain, runner
 from booster_ray.train.host_collector import HostCollector
 from booster_ray.train.report import Report, TrainingDiverged, check_given
 from booster_ray.train.runner import Runner
@@ -153,6 +153,58 @@ def test_resume_from_disk_is_bit_exact(undisturbed: Any, env_steps: int, tmp_pat
     np.testing.assert_array_equal(action, undisturbed[2])
 
 
+class Scores:
+    """An evaluation that costs nothing."""
+
+    def metrics(self, policy: Any, interrupt: Any) -> dict[str, float]:
+        return {"score": 1.0}
+
+    def close(self) -> None: ...
+
+
+@pytest.mark.parametrize(
+    ("report_every", "every", "evaluated"),
+    [
+        (240, 300, [0, 480, 720, 960, 1200]),
+        (240, 500, [0, 720, 1200]),
+        (240, 720, [0, 720, 1200]),
+        (300, 120, [0, 300, 600, 900, 1200]),
+        (100, 150, [0, 204, 300, 504, 600, 804, 900, 1104, 1200]),  # a step is of six worlds
+    ],
+)
+def test_evaluations_have_a_counter_of_their_own(
+    monkeypatch: pytest.MonkeyPatch, report_every: int, every: int, evaluated: list[int]
+) -> None:
+    """Whatever the reports' cadence, and in a run that was interrupted off both cadences too."""
+    monkeypatch.setattr(runner, "make_evaluator", lambda *_: Scores())
+    config = configured(
+        "training.env_steps=1200", f"training.report_every={report_every}",
+        f"evaluation.every={every}",
+    )  # fmt: skip
+
+    def scored(restored: Tree | None = None) -> list[float]:
+        reports = [r.metrics for _, r in loop(config, restored)]
+        return [r["env_steps"] for r in reports if "score" in r]
+
+    assert scored() == evaluated
+    for wanted in (366, 498, 606):
+        interrupt, found = threading.Event(), []
+        for training, report in loop(config, None, interrupt):
+            found += [report.metrics["env_steps"]] if "score" in report.metrics else []
+            if training._env_steps + report_every > wanted:
+                interrupt.set()  # from here each step is reported
+            if training._env_steps == wanted:
+                tree = report.capture()
+                break
+        assert found + scored(tree) == evaluated
+
+
+def test_a_state_of_an_earlier_release_is_settled_up_to_where_it_was() -> None:
+    tree = next(r.capture() for _, r in loop() if r.metrics["env_steps"] == 150)
+    del tree["reported"]
+    assert [r.metrics["env_steps"] for _, r in loop(restored=tree) if "score" in r.metrics] == [300]
+
+
 def test_resume_between_reports_and_twice(undisturbed: Any) -> None:
     """Interrupted off the cadence, at 102, and again at 108."""
     interrupt = threading.Event()
@@ -167,6 +219,27 @@ def test_resume_between_reports_and_twice(undisturbed: Any) -> None:
     reports, end, _ = to_the_end(tree)
     assert reports == [r for r in undisturbed[0] if r["env_steps"] > 108]
     assert differing(end, undisturbed[1]) == []
+
+
+@pytest.mark.filterwarnings("ignore::RuntimeWarning")
+def test_lost_worlds_are_counted_and_stay_so(tmp_path: Path, monkeypatch: Any) -> None:
+    monkeypatch.chdir(tmp_path)  # MuJoCo logs a warning to the working directory
+    monkeypatch.setattr(runner, "make_evaluator", lambda *_: Scores())
+    told = []
+    for training, report in loop():
+        told.append(report.metrics.get("episodes_lost"))
+        collector = training.collector
+        assert isinstance(collector, HostCollector)
+        if report.metrics["env_steps"] in (30, 90):
+            collector._world._slots[0].qvel[-1] = np.nan  # type: ignore[attr-defined]
+        if report.metrics["env_steps"] == 150:
+            tree = report.capture()
+            break
+    assert told == [None, 0, 1, 1, 2, 2]
+    resumed = [r.metrics["episodes_lost"] for _, r in loop(restored=tree)]
+    assert resumed == [2] * 5
+    del tree["episodes_lost"]  # as in an earlier release
+    assert next(loop(restored=tree))[1].metrics["episodes_lost"] == 0
 
 
 def test_a_capture_stays_as_it_was_taken() -> None:

@@ -73,7 +73,8 @@ def mjx_smoke(config: Config) -> list[Finding]:
     """A ball falls and comes to rest in MJX, on every device that JAX sees."""
     import jax
     import mujoco
-    from mujoco import mjx
+
+    from booster_ray.envs.brax_mjx import mjx
 
     model = mujoco.MjModel.from_xml_string(FALLING)
     found = []

@@ -75,6 +75,9 @@ class HostDdpg:
         """``updates_per_step`` updates of what is sampled now, for a thread of their own."""
         stage, anchor = self.ddpg.config.stage_at(env_steps), self._scheduled["anchor"]
         batches = self.sample(rng)
+        if self.ddpg.config.target_noise:
+            # Checkpoints hold one learner for all workers, and a generator of each.
+            self.ddpg.seed_noise(int(rng.integers(2**63)))
 
         def learn() -> None:
             torch.set_num_threads(self._cores)

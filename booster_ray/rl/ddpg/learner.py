@@ -63,7 +63,7 @@ class Ddpg:
     Args:
         config: hyperparameters.
         actor: where learning starts; taken over.
-        seed: of the critics' parameters and of the noise on targets.
+        seed: of the critics' parameters, equal on all workers; see also :meth:`seed_noise`.
         adapt: learn the observations' normalization too, from what :meth:`act` sees; otherwise
             the actor's stays.
         demonstrated: batches tell what a demonstrator would have done, and the anchor is that.
@@ -137,6 +137,10 @@ class Ddpg:
             actor.deviation.copy_(torch.from_numpy(statistics.deviation()))
 
     # -- learning ----------------------------------------------------------------------------
+
+    def seed_noise(self, seed: int) -> None:
+        """Seed the noise on targets anew, on each worker by a number of its own."""
+        self._generator.manual_seed(seed)
 
     def learn(self, batches: Batch, stage: ThawingStage | None, anchor: float = 0.0) -> None:
         """One update for each of the stacked batches.

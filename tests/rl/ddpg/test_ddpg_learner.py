@@ -12,13 +12,16 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from torch import Tensor
 
 from booster_ray.config.finetune import DDPG, ThawingStage
+from booster_ray.rl.ddpg.host import HostDdpg
 from booster_ray.rl.ddpg.learner import TARGET_NOISE_CUT, Ddpg, Leaves
 from booster_ray.rl.ddpg.statistics import Statistics
 from booster_ray.rl.ddpg.team import Alone, Distributed, Team, current_team
 from booster_ray.rl.sac.losses import Batch
 from booster_ray.rl.torch_actor import TorchActor
+from booster_ray.runtime.seeding import stream_generator
 
 OBS, ACT, SIZE = 5, 2, 16
 SETTINGS: dict[str, Any] = {
@@ -362,6 +365,25 @@ def test_two_workers_learn_as_one_with_the_whole_batch(tmp_path: Path) -> None:
     for name in part(first, "actor") | part(first, "critics") | part(first, "statistics"):
         # Adam divides by the gradient's size: where that is tiny, its rounding is not.
         np.testing.assert_allclose(first[name], alone.state()[name], atol=2e-3, err_msg=name)
+
+
+def test_workers_of_a_team_draw_noise_of_their_own_on_targets() -> None:
+    """And the same again, from the generator that a checkpoint holds of each."""
+
+    def drawn(rank: int, **options: Any) -> Tensor | None:
+        ddpg = learner(**options)
+        share: Any = None
+        host = HostDdpg(ddpg, share, 0, {}, own_share=share, kept=None, cores=1)
+        host._scheduled = {"anchor": 0.0}
+        host.sample = lambda rng: batches(0)  # type: ignore[method-assign]
+        host.update(0, stream_generator(0, "collector", rank))
+        return ddpg._target_noise(torch.Size((4, ACT)))
+
+    noise = [drawn(rank, target_noise=0.4) for rank in (0, 1, 2, 0)]
+    assert torch.equal(noise[0], noise[3])  # type: ignore[arg-type]
+    for one, other in ((0, 1), (0, 2), (1, 2)):
+        assert (noise[one] != noise[other]).all()  # type: ignore[union-attr]
+    assert drawn(0) is None
 
 
 def test_a_team_of_one_changes_nothing() -> None:
