@@ -16,7 +16,8 @@ from booster_ray.soccer.scoring import WEIGHTS
 
 
 def episode(task: str, seed: int, score: float, first_touch: float | None = None) -> Episode:
-    terms = dict.fromkeys(WEIGHTS[task], score / len(WEIGHTS[task]))
+    measured = "distance" if task == "kick_to_target" else "ball_vel_twd_goal"
+    terms = dict.fromkeys(WEIGHTS[task], 0.0) | {measured: float(score)}
     return Episode(
         task, seed, score, terms, seconds=1.0 + seed, fallen=1.0, success=0.0,
         touched=float(first_touch is not None), first_touch=first_touch, ball_speed=0.0,
@@ -78,7 +79,7 @@ def test_a_policy_with_chance_of_its_own_is_no_deterministic_task() -> None:
 def test_ten_episodes_without_a_fall_are_not_sure_of_it() -> None:
     episodes = [dataclasses.replace(episode("obstacle", i, i), fallen=0.0) for i in range(10)]
     for one in episodes:
-        one.terms["robot_fallen"] = -0.0
+        one.terms["robot_fallen"] = -0.0  # a weight of -1.5 times no fall
     told_ = summarize(episodes)["tasks"]["obstacle"]
     assert told_["fallen"]["high"] == pytest.approx(0.345, abs=0.001)
     assert told_["terms"]["robot_fallen"]["low"] == pytest.approx(-1.5 * 0.345, abs=0.002)
