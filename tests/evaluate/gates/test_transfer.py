@@ -4,7 +4,7 @@ import dataclasses
 import os
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 import pytest
@@ -15,9 +15,9 @@ from booster_ray.envs.native import NativeWorld
 from booster_ray.envs.options import gains, soccer_options
 from booster_ray.evaluate.gates import transfer
 from booster_ray.evaluate.gates.mjx import MjxGame
-from booster_ray.evaluate.gates.rounds import EPISODES, LEVEL, MINIMUM, schedule
+from booster_ray.evaluate.gates.rounds import LEVEL, MINIMUM
 from booster_ray.evaluate.gates.transfer import compare, gate3
-from booster_ray.evaluate.play import Episode, Measures, lost
+from booster_ray.evaluate.play import Episode, Measures, lost, wanted
 from booster_ray.evaluate.target import checkpoint_actor, find_checkpoint
 from booster_ray.rl.sac import networks
 from booster_ray.soccer import game
@@ -139,22 +139,87 @@ def test_episodes_of_other_seeds_are_no_pairs() -> None:
         compare(episodes(), shifted, level=0)
 
 
+# -- rounds, of episodes that nobody simulates -----------------------------------------------------
+
+
+def told(wanted: Sequence[tuple[str, int]], loss: float = 0.0) -> list[Episode]:
+    """Episodes by their seed alone, so that pairs are alike but for a loss of score."""
+    return [
+        Episode(
+            task, seed, 2 + seed % 7 / 7 - loss, {}, 8.0, 0.0, 0.0, 1.0, None, 0.0, 1.0, 1.0, 1.0
+        )
+        for task, seed in wanted
+    ]
+
+
+class Table:
+    """Stands for :class:`MjxGame`."""
+
+    chunks: ClassVar[list[int]]
+
+    def __init__(self, config: Config, policy: Any, worlds: int, impl: str) -> None:
+        Table.chunks = [worlds]
+
+    def play(self, wanted: Sequence[tuple[str, int]], progress: Any) -> list[Episode]:
+        Table.chunks.append(len(wanted))
+        progress(1, 2)
+        return told(wanted)
+
+
+@pytest.fixture
+def checkpoint(tmp_path: Path) -> Path:
+    return save_checkpoint(tmp_path / "c", tiny_config(("clock",)))
+
+
+def officially(monkeypatch: pytest.MonkeyPatch, loss: float) -> None:
+    def play(seeds: Sequence[int], _: Any, *, tasks: Sequence[str], **__: Any) -> list[Episode]:
+        return told(wanted(seeds, tasks), loss)
+
+    monkeypatch.setattr(transfer, "MjxGame", Table)
+    monkeypatch.setattr(transfer, "play_native", play)
+
+
+def test_rounds_go_on_until_it_is_known(checkpoint: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    officially(monkeypatch, 0.3)
+    seen: list[tuple[int, int]] = []
+    verdict = gate3(checkpoint, progress=lambda *at: seen.append(at))
+    assert verdict.passed and verdict.numbers["episodes"] == 128
+    # The first round is one chunk, with one episode of Goalie; later rounds play new seeds alone.
+    assert Table.chunks == [65, 65, 64, 128]
+    found = verdict.numbers["tasks"]
+    assert [found[task]["fall rate"]["pairs"] for task in game.TASKS] == [1, 128, 128]
+    assert seen == sorted(seen) and seen[-1] == (128_000, 512_000)
+
+
+def test_it_stops_as_soon_as_it_fails(checkpoint: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """By Goalie, which one pair decides."""
+    officially(monkeypatch, 4.0)
+    verdict = gate3(checkpoint)
+    assert verdict.passed is False and Table.chunks == [65, 65]
+    assert "goalie: score" in [what for what, *_, holds in verdict.rows if holds is False]
+
+
+def test_at_the_last_round_it_may_not_know(
+    checkpoint: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    officially(monkeypatch, 0.3)
+    verdict = gate3(checkpoint, 32)
+    assert verdict.passed is None and verdict.numbers["needed"] == 128
+    assert gate3(checkpoint, verdict.numbers["needed"]).passed
+
+
 # -- whole, with a reference that is quicker than MJX ----------------------------------------------
 
 
 class NativeGame:
     """Plays the JAX policy as :class:`MjxGame` does, in native worlds with our own PD control."""
 
-    chunks: list[int]
-
     def __init__(
         self, config: Config, policy: Callable[[np.ndarray], np.ndarray], worlds: int, impl: str
     ) -> None:
         self._config, self._policy = config, policy
-        NativeGame.chunks = [worlds]
 
     def play(self, wanted: Sequence[tuple[str, int]], progress: Any) -> list[Episode]:
-        NativeGame.chunks.append(len(wanted))
         world = NativeWorld(
             [task for task, _ in wanted],
             len(wanted),
@@ -177,68 +242,21 @@ class NativeGame:
         ]
 
 
-@pytest.fixture
-def native_reference(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(transfer, "MjxGame", NativeGame)
-
-
-def test_rounds_go_on_until_it_is_known(
-    tmp_path: Path, native_reference: None, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """With rounds of 16 and 32: the policy is its own reference, and passes when it may."""
-    from booster_ray.evaluate.gates import rounds
-
-    monkeypatch.setattr(rounds, "FIRST_ROUND", 16)
-    monkeypatch.setattr(transfer, "FIRST_ROUND", 16)
-    path = save_checkpoint(tmp_path / "c", tiny_config(("clock",)))
-    seen: list[tuple[int, int]] = []
-    verdict = gate3(path, 32, progress=lambda *told: seen.append(told))
-    assert verdict.passed and verdict.numbers["episodes"] == 32
-    # One chunk is the first round, of Goalie one episode; later rounds play new seeds alone.
-    assert NativeGame.chunks == [33, 33, 32]
-    told = verdict.numbers["tasks"]
-    assert [told[task]["fall rate"]["pairs"] for task in game.TASKS] == [1, 32, 32]
-    for task in game.TASKS:
-        assert told[task]["score"]["mjx"] == pytest.approx(told[task]["score"]["official"], abs=0.2)
-    assert seen == sorted(seen) and seen[-1] == (32_000, 32_000)
-
-
-class BetterGame(NativeGame):
-    """A reference in which nobody ever falls."""
-
-    def play(self, wanted: Sequence[tuple[str, int]], progress: Any) -> list[Episode]:
-        played = super().play(wanted, progress)
-        return [dataclasses.replace(e, seconds=10.0, fallen=0.0) for e in played]
-
-
-def test_it_stops_as_soon_as_it_fails(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    from booster_ray.evaluate.gates import rounds
-
-    monkeypatch.setattr(transfer, "MjxGame", BetterGame)
-    monkeypatch.setattr(rounds, "FIRST_ROUND", 4)
-    monkeypatch.setattr(transfer, "FIRST_ROUND", 4)
-    verdict = gate3(save_checkpoint(tmp_path / "c", tiny_config(("clock",))), 512)
-    # By Goalie alone, which a pair decides; four pairs of the others tell nothing.
-    assert verdict.passed is False and NativeGame.chunks == [9, 9]
-    failed = [what for what, *_, holds in verdict.rows if holds is False]
-    assert failed == ["goalie: survival", "goalie: fall rate"]
-
-
 def test_the_verdict_is_the_same_where_products_are_tf32(
-    tmp_path: Path, native_reference: None, monkeypatch: pytest.MonkeyPatch
+    checkpoint: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    path = save_checkpoint(tmp_path / "c", tiny_config(("clock",)))
-    exact = gate3(path, 8)
+    monkeypatch.setattr(transfer, "MjxGame", NativeGame)
+    exact = gate3(checkpoint, 3)
+    found = exact.numbers["tasks"]
+    for task in game.TASKS:  # the pairs are of the same spawns, and of the same policy
+        score = found[task]["score"]
+        assert score["mjx"] == pytest.approx(score["official"], abs=0.2)
     monkeypatch.setitem(networks.MATMULS, "float32", tf32)
-    rounded = gate3(path, 8)
+    rounded = gate3(checkpoint, 3)
     assert rounded.numbers == exact.numbers and rounded.rows == exact.rows
 
 
 # -- in MJX ----------------------------------------------------------------------------------------
-
-
-def test_the_default_is_what_the_rounds_end_with() -> None:
-    assert schedule(EPISODES)[-1].episodes == 512
 
 
 @pytest.mark.slow
