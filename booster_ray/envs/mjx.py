@@ -161,6 +161,32 @@ class SoccerEnv(Env):
         factors = None
         if self._randomized:
             factors = draw_factors(self._level, len(self.parts.robot_bodies), for_factors)
+        return self._begin(task, placed, factors, rng, for_noise)
+
+    def reset_at(self, task: jax.Array, placed: spawn.Spawn) -> State:
+        """Spawn an episode where another simulator did; nothing is drawn, then or later.
+
+        Args:
+            task: int (), index into ``game.TASKS``.
+            placed: what :func:`booster_ray.soccer.spawn.place` made of that task's draws.
+
+        Raises:
+            ValueError: these worlds are randomized, so that no two episodes are comparable.
+        """
+        if self._randomized:
+            raise ValueError("reset_at needs level 0; these worlds are randomized")
+        placed = spawn.Spawn(*(jnp.asarray(part, jnp.float32) for part in placed))
+        key = jax.random.PRNGKey(0)
+        return self._begin(jnp.asarray(task, jnp.int32), placed, None, key, key)
+
+    def _begin(
+        self,
+        task: jax.Array,
+        placed: spawn.Spawn,
+        factors: Factors | None,
+        rng: jax.Array,
+        for_noise: jax.Array,
+    ) -> State:
         world = World(
             data=self._spawned(task, placed),
             episode=Episode(

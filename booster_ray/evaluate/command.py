@@ -48,7 +48,8 @@ def parser() -> argparse.ArgumentParser:
         prog="python -m booster_ray.evaluate", description=DESCRIPTION, epilog=EPILOG
     )
     p.add_argument("target", metavar="TARGET")
-    p.add_argument("--episodes", type=positive, default=10, metavar="N", help="of each task (10)")
+    text = "of each task (10); a checkpoint or package plays one of Goalie, all of which are equal"
+    p.add_argument("--episodes", type=positive, default=10, metavar="N", help=text)
     p.add_argument(
         "--world", choices=("native", "official"), default="native",
         help="native (default): fast, the same episodes; official: sai_mujoco itself",
@@ -84,10 +85,10 @@ def main(argv: list[str]) -> int:
     summary = summarize(episodes)
     console.print(table(f"{target.name} ({target.kind})", summary))
     if summary["score"] is not None:
-        console.print(f"Official score, mean of the tasks: {told(summary['score'], '.3f')}")
-    lost = 3 * args.episodes - len(episodes)
-    if lost:
-        console.print(f"{lost} episodes were lost: their physics was no longer finite")
+        console.print(f"Official score, mean of the tasks: {told(summary['score'], '.2f')}")
+    if summary["lost"]:
+        text = "their physics was no longer finite; they count as the worst outcome"
+        console.print(f"{summary['lost']} episodes were lost: {text}")
     if args.output is not None:
         about = {"target": target.name, "kind": target.kind, "world": args.world}
         write(args.output, about, summary, episodes)
@@ -144,6 +145,8 @@ def play(
     try:
         with one_thread(), bar(console, f"playing in {world} worlds") as progress:
             options: dict[str, Any] = {"keep_torques": keep_torques, "progress": progress}
+            # What others made may draw random numbers of its own.
+            options["stochastic"] = target.kind not in ("checkpoint", "package")
             if world == "official":
                 return play_official(seeds, target.make_player, **options)
             return play_native(seeds, target.make_player, threads=threads, **options)

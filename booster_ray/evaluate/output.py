@@ -17,7 +17,7 @@ from booster_ray.store.durable import replace_text
 BLANK = "–"
 
 ROWS = (
-    ("score", "official score", ".3f"),
+    ("score", "official score", ".2f"),
     ("seconds", "survival, s", ".2f"),
     ("fallen", "fall rate", ".0%"),
     ("success", "success rate", ".0%"),
@@ -33,35 +33,46 @@ JSON, PLOTS = "evaluation.json", "evaluation.html"
 def table(name: str, summary: dict[str, Any]) -> Table:
     """A column a task: the mean of each metric and, below a line, of each term of the score."""
     tasks = summary["tasks"]
-    percent = f"{summary['confidence']:.0%}"
     made = Table(
         title=name,
-        caption=f"means over {summary['episodes']} episodes; ±: half their {percent} interval",
+        caption=_caption(summary),
         box=box.SIMPLE_HEAD,
         padding=(0, 1, 0, 0),
         pad_edge=False,
     )
     made.add_column("")
     for task in tasks:
-        made.add_column(task, justify="right", no_wrap=True)
+        made.add_column(_heading(task, tasks[task]), justify="right", no_wrap=True)
     for metric, text, form in ROWS:
         cells = [told(tasks[task][metric], form) for task in tasks]
         style = "bold" if metric == "score" else ""
         made.add_row(text, *cells, style=style, end_section=metric == ROWS[-1][0])
     for term in dict.fromkeys(t for task in tasks for t in tasks[task]["terms"]):
-        made.add_row(f"  {term}", *(told(tasks[t]["terms"].get(term), "+.3f") for t in tasks))
+        made.add_row(f"  {term}", *(told(tasks[t]["terms"].get(term), "+.2f") for t in tasks))
     return made
 
 
+def _heading(task: str, summary: dict[str, Any]) -> str:
+    count = summary["episodes"]
+    return f"{task}\n{'deterministic' if summary['deterministic'] else f'{count} episodes'}"
+
+
+def _caption(summary: dict[str, Any]) -> str:
+    text = f"means over episodes [{summary['confidence']:.0%} interval]"
+    if any(task["deterministic"] for task in summary["tasks"].values()):
+        text += "; deterministic: it always starts the same way, so one episode tells all"
+    return text
+
+
 def told(estimate: dict[str, float | None] | None, form: str) -> str:
-    """``mean ±half`` of its interval's width, or as much of it as is known."""
+    """``mean [low, high]``, or as much of it as is known; the mean alone has a plus sign."""
     if estimate is None or estimate["mean"] is None:
         return BLANK
     mean = format(estimate["mean"], form)
     if estimate["low"] is None or estimate["high"] is None:
         return mean
-    half = (estimate["high"] - estimate["low"]) / 2
-    return f"{mean} ±{format(half, form.lstrip('+'))}"
+    plain = form.lstrip("+")
+    return f"{mean} [{estimate['low']:{plain}}, {estimate['high']:{plain}}]"
 
 
 def write(
@@ -115,11 +126,16 @@ def plots(about: dict[str, Any], summary: dict[str, Any], episodes: Sequence[Epi
 
 
 def extremes(episodes: Sequence[Episode]) -> dict[str, Episode]:
-    """The median and the worst episode of each task, by ``task-median`` and ``task-worst``."""
+    """The median and the worst episode of each task, by ``task-median`` and ``task-worst``.
+
+    Of a task that was played once ``task-median`` alone; lost episodes cannot be played again.
+    """
     chosen = {}
     for task in game.TASKS:
-        ranked = sorted((e for e in episodes if e.task == task), key=lambda e: e.score)
-        if ranked:
+        mine = [e for e in episodes if e.task == task and not e.lost]
+        ranked = sorted(mine, key=lambda e: e.score)
+        if len(ranked) > 1:
             chosen[f"{task}-worst"] = ranked[0]
+        if ranked:
             chosen[f"{task}-median"] = ranked[len(ranked) // 2]
     return chosen

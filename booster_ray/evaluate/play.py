@@ -19,9 +19,9 @@ from booster_ray.envs.official import make_official
 from booster_ray.envs.official_view import official_view
 from booster_ray.envs.options import gains
 from booster_ray.policy.player import Player, checked
-from booster_ray.soccer import game
+from booster_ray.soccer import game, spawn
 from booster_ray.soccer.frame import Frame
-from booster_ray.soccer.scoring import WEIGHTS, raw_terms
+from booster_ray.soccer.scoring import WEIGHTS, raw_terms, worst_score, worst_terms
 
 TASK_INDEX = "task_index"
 """The info that sai_rl adds to sai_mujoco's: the task's one-hot."""
@@ -55,10 +55,26 @@ class Episode:
     """Mean share of the joints' torque limits."""
     torques: np.ndarray | None = field(default=None, repr=False, compare=False)
     """(steps, 12) N·m, where asked for: they play the episode again."""
+    lost: bool = False
+    """Whether its physics was lost, so that it counts as the worst outcome, see :func:`lost`."""
 
     def to_dict(self) -> dict[str, Any]:
         """JSON, without the torques."""
         return {k: v for k, v in vars(self).items() if k != "torques"}
+
+
+def lost(task: str, seed: int, measured: dict[str, Any]) -> Episode:
+    """An episode whose physics was no longer finite: the worst outcome, from then on.
+
+    Were it left out, a policy that breaks the simulation would be judged by the rest.
+
+    Args:
+        task: of ``game.TASKS``.
+        seed: the episode's.
+        measured: what :meth:`Measures.of` told until then.
+    """
+    worst = {"score": worst_score(task), "fallen": 1.0, "success": 0.0, "lost": True}
+    return Episode(task, seed, terms=worst_terms(task), **(measured | worst))
 
 
 class Instant(NamedTuple):
@@ -112,11 +128,23 @@ def silent(steps: int, of: int) -> None:
     """No progress to show."""
 
 
+def wanted(
+    seeds: Sequence[int], tasks: Sequence[str], stochastic: bool = False
+) -> list[tuple[str, int]]:
+    """The episodes to play, (task, seed): all seeds of a task, one where nothing is drawn."""
+    return [
+        (task, int(seed))
+        for task in tasks
+        for seed in (seeds if stochastic or task not in spawn.DETERMINISTIC else seeds[:1])
+    ]
+
+
 def play_native(
     seeds: Sequence[int],
     make_player: Callable[[], Player],
     *,
     tasks: Sequence[str] = game.TASKS,
+    stochastic: bool = False,
     threads: int = 1,
     keep_torques: bool = False,
     progress: Progress = silent,
@@ -127,19 +155,23 @@ def play_native(
         seeds: as ``env.reset(seed=…)`` takes them.
         make_player: called for each task.
         tasks: see ``game.TASKS``.
+        stochastic: whether players draw random numbers of their own; else a task whose spawn
+            draws nothing is played on the first seed alone, because all its episodes are equal.
         threads: of physics.
         keep_torques: keep what was played, up to 480 kB an episode.
         progress: shown as it goes.
 
     Returns:
-        Episodes by task, in the order of the seeds; one whose physics was lost is left out.
+        Episodes by task, in the order of the seeds; one whose physics was lost is marked so and
+        counts as the worst outcome.
 
     Raises:
         BadAction: a player gave something that is no action.
     """
-    n = len(seeds) * len(tasks)
+    episodes = wanted(seeds, tasks, stochastic)
+    n, played_tasks = len(episodes), [task for task, _ in episodes]
     world = NativeWorld(
-        tasks,
+        played_tasks,
         n,
         gains(Config()),  # not used: actions are torques
         mode="newton_metres",
@@ -151,10 +183,10 @@ def play_native(
     measures, over, kept = Measures(n), np.zeros(n, bool), []
     ended: dict[int, dict[str, float]] = {}
     try:
-        world.reset(0, env_seeds=[seed for seed in seeds for _ in tasks])
+        world.reset(0, env_seeds=[seed for _, seed in episodes])
         frame = world.frame()
         while not over.all():
-            torque = _torques(players, frame, ~over)
+            torque = _torques(players, played_tasks, frame, ~over)
             result = world.step(torque)
             frame = world.frame()
             measures.add(_native_instant(frame), ~over)
@@ -165,16 +197,19 @@ def play_native(
     finally:
         world.close()
     return [
-        _native_episode(i, tasks, seeds, ended[i], frame, measures, kept)
-        for i in sorted(ended, key=lambda i: (i % len(tasks), i))
+        _native_episode(i, told, ended.get(i), frame, measures, kept)
+        for i, told in enumerate(episodes)
     ]
 
 
-def _torques(players: dict[str, Player], frame: Frame, alive: np.ndarray) -> np.ndarray:
-    """Of each task's worlds by its player (n, 12) N·m; world i plays task i % len(players)."""
+def _torques(
+    players: dict[str, Player], tasks: Sequence[str], frame: Frame, alive: np.ndarray
+) -> np.ndarray:
+    """Of each task's worlds by its player (n, 12) N·m; ``tasks`` (n) are the worlds', in a row."""
     torque = np.zeros((len(alive), game.ACTION_SIZE))
-    for k, (task, player) in enumerate(players.items()):
-        mine = slice(k, None, len(players))
+    for task, player in players.items():
+        first = tasks.index(task)
+        mine = slice(first, first + tasks.count(task))
         if alive[mine].any():
             view = official_view(Frame(*(part[mine] for part in frame)), task)
             torque[mine] = checked(player(*view), alive[mine])
@@ -183,20 +218,21 @@ def _torques(players: dict[str, Player], frame: Frame, alive: np.ndarray) -> np.
 
 def _native_episode(
     i: int,
-    tasks: Sequence[str],
-    seeds: Sequence[int],
-    ended: dict[str, float],
+    wanted: tuple[str, int],
+    ended: dict[str, float] | None,
     frame: Frame,
     measures: Measures,
     kept: list[np.ndarray],
 ) -> Episode:
-    """What became of world ``i``; ``frame`` is the last of all worlds."""
-    task = tasks[i % len(tasks)]
+    """What became of world ``i``; ``frame`` is the last of all worlds, ``ended`` its record."""
+    task, seed = wanted
+    torques = np.stack([t[i] for t in kept[: measures.steps[i]]]) if kept else None
+    if ended is None:
+        return lost(task, seed, measures.of(i) | {"torques": torques})
     terms = raw_terms(Frame(*(part[i : i + 1] for part in frame)))
     told: dict[str, Any] = {n: ended[n] for n in ("score", "fallen", "success")}
     told["terms"] = weighted({n: float(terms[n][0]) for n in WEIGHTS[task]}, task)
-    told["torques"] = np.stack([t[i] for t in kept[: measures.steps[i]]]) if kept else None
-    return Episode(task, int(seeds[i // len(tasks)]), **told, **measures.of(i))
+    return Episode(task, seed, **told, torques=torques, **measures.of(i))
 
 
 def weighted(raw: dict[str, float], task: str) -> dict[str, float]:
@@ -226,22 +262,24 @@ def play_official(
     make_player: Callable[[], Player],
     *,
     tasks: Sequence[str] = game.TASKS,
+    stochastic: bool = False,
     keep_torques: bool = False,
     progress: Progress = silent,
 ) -> list[Episode]:
     """The same in sai_mujoco itself, one episode after the other, each with a new player."""
     episodes: list[Episode] = []
-    whole = len(seeds) * len(tasks) * game.EPISODE_STEPS
+    every = wanted(seeds, tasks, stochastic)
+    whole = len(every) * game.EPISODE_STEPS
     for task in tasks:
         env = make_official(task)
         try:
-            for seed in seeds:
+            for seed in (seed for other, seed in every if other == task):
                 done = len(episodes) * game.EPISODE_STEPS
                 tell = partial(_tell, progress, done, whole)
                 episodes.append(_one_official(env, task, seed, make_player(), keep_torques, tell))
         finally:
             env.close()
-    return [episode for episode in episodes if np.isfinite(episode.score)]
+    return episodes
 
 
 def _tell(progress: Progress, before: int, whole: int, step: int) -> None:
@@ -275,6 +313,9 @@ def _one_official(
     raw = {name: float(value) for name, value in info["reward_terms"].items()}
     terms = weighted(raw, task)
     height = contacts.height()
+    torques = np.stack(kept) if kept else None
+    if not np.isfinite(sum(terms.values())):
+        return lost(task, int(seed), measures.of(0) | {"torques": torques})
     return Episode(
         task,
         int(seed),
@@ -282,7 +323,7 @@ def _one_official(
         terms=terms,
         fallen=float(not height > game.FALL_HEIGHT),
         success=float(info["success"]),
-        torques=np.stack(kept) if kept else None,
+        torques=torques,
         **measures.of(0),
     )
 

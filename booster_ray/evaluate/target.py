@@ -132,10 +132,10 @@ def checkpoint_config(path: Path) -> Config:
     Raises:
         CheckpointError: it is damaged, or of another release.
     """
-    if (path / ABOUT).is_file():
+    if (path / ACTOR).is_file():
         from booster_ray.policy.actor_files import load_actor as load_converted
 
-        return _config(path / ABOUT, load_converted(path)[1])
+        return _config(path / ACTOR, load_converted(path)[1])
     return _config(path / MANIFEST, checkpoint.load(path, keys=())[1])
 
 

@@ -26,6 +26,25 @@ WEIGHTS = {"goalie": PENALTY_WEIGHTS, "obstacle": PENALTY_WEIGHTS, "kick_to_targ
 """Official evaluation weights of each task's raw terms."""
 
 
+OUTCOMES = frozenset({"goal_scored", "success", "offside", "robot_fallen", "ball_blocked"})
+"""Raw terms that are 0 or 1: their means over episodes are rates."""
+
+
+def worst_terms(task: str) -> dict[str, float]:
+    """Weight times term of the worst outcome: what an episode counts as whose physics is lost.
+
+    Every punished outcome at once, at the full price of time, with the ball at rest. A ball that
+    flies away from the goal, or is touched again and again, can cost more; neither has a limit.
+    """
+    punished = OUTCOMES | {"steps"}
+    return {n: min(w, 0.0) if n in punished else 0.0 for n, w in WEIGHTS[task].items()}
+
+
+def worst_score(task: str) -> float:
+    """The official score of :func:`worst_terms`: -6 in the penalty tasks, else -1.3."""
+    return sum(worst_terms(task).values())
+
+
 def ball_in_goal(frame: Frame) -> Array:
     """Whether the ball counts as scored, by each world's task. bool (...)."""
     xp = frame.ball_pos.__array_namespace__()

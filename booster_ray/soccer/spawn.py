@@ -32,6 +32,18 @@ LANES = tuple(
 SPHERE_HEIGHT = (0.44, game.GOAL_HEIGHT - 0.5)
 
 
+DRAWN: dict[str, tuple[str, ...]] = {
+    "goalie": (),
+    "obstacle": ("target", "defender_y"),
+    "kick_to_target": ("robot_xy", "robot_yaw", "ball_xy", "target"),
+}
+"""Which fields of :class:`Spawn` are drawn at random in each task, and read in it. Of what Goalie
+draws nothing is read, so all its episodes of one policy are equal."""
+
+DETERMINISTIC = frozenset(task for task, drawn in DRAWN.items() if not drawn)
+"""Tasks that always begin in the same way."""
+
+
 class Draws(NamedTuple):
     """Random numbers of one reset."""
 

@@ -16,7 +16,7 @@ from envs.record import GAINS
 
 from booster_ray.envs import mjx, mjx_model
 from booster_ray.envs.native import NativeWorld
-from booster_ray.soccer import game
+from booster_ray.soccer import game, spawn
 from booster_ray.soccer.frame import Frame
 from booster_ray.soccer.judge import judge
 from booster_ray.soccer.observation import observe
@@ -111,6 +111,35 @@ def test_spawns() -> None:
     assert (np.abs(kicks[:, 7:9]) <= [10.47, 6.37]).all() and np.ptp(kicks[:, 7]) > 2
     apart = np.linalg.norm(kicks[:, 7:9] - kicks[:, 0:2], axis=1)
     assert (apart >= 0.5).all() and (apart <= 2.0).all()
+
+
+def test_an_episode_begins_where_the_official_one_does() -> None:
+    """Of each task, by the seeds that the official game takes."""
+    e, seeds = three().env, [3, 1003, 7]
+    world = NativeWorld(game.TASKS, len(seeds), GAINS)
+    theirs = world.reset(0, env_seeds=seeds)
+    drawn = [
+        spawn.place(t, spawn.draw(t, np.random.default_rng(seed)))
+        for t, seed in zip(world.task, seeds, strict=True)
+    ]
+    placed = spawn.Spawn(*(np.stack(parts) for parts in zip(*drawn, strict=True)))
+    states = compiled(jax.vmap(e.reset_at))(jnp.asarray(world.task), placed)
+    np.testing.assert_allclose(states.obs, theirs, atol=2e-5)
+    episode = states.pipeline_state.episode
+    np.testing.assert_array_equal(episode.task, world.task)
+    drawn_target = world.task != game.GOALIE
+    np.testing.assert_allclose(
+        episode.target[drawn_target], world._episode.target[drawn_target], atol=1e-5
+    )
+    panels = np.asarray(states.pipeline_state.data.mocap_pos)[game.OBSTACLE, e.parts.panels, 1]
+    np.testing.assert_allclose(panels, world._worlds.panel_pos[game.OBSTACLE, :, 1], atol=1e-5)
+
+
+def test_randomized_worlds_begin_nowhere_in_particular() -> None:
+    e = env(level=1)
+    placed = spawn.place(0, spawn.draw(0, np.random.default_rng(0)))
+    with pytest.raises(ValueError, match="needs level 0"):
+        e.reset_at(jnp.int32(0), placed)
 
 
 def test_first_observation_is_the_native_one() -> None:

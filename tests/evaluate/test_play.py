@@ -1,10 +1,14 @@
 """The same episodes in native worlds and in sai_mujoco, and what is measured in them."""
 
+import dataclasses
 from typing import Any
 
 import numpy as np
 import pytest
 
+from booster_ray.envs.contract import StepResult
+from booster_ray.envs.native import NativeWorld
+from booster_ray.evaluate import play as playing
 from booster_ray.evaluate.play import Episode, Instant, Measures, play_native, play_official
 from booster_ray.evaluate.target import actor_target
 from booster_ray.policy.player import BadAction, Player
@@ -14,6 +18,7 @@ from policies import actor
 
 SEEDS = [5, 2**63 + 5]
 """The competition's are 64-bit."""
+PLAYED = [("goalie", 5), *((task, seed) for task in game.TASKS[1:] for seed in SEEDS)]
 
 
 @pytest.fixture(scope="module")
@@ -29,7 +34,7 @@ def flailing() -> Player:
 
 def test_native_and_official_episodes_are_equal(native: list[Episode]) -> None:
     official = play_official(SEEDS, flailing, keep_torques=True)
-    assert [(e.task, e.seed) for e in native] == [(t, s) for t in game.TASKS for s in SEEDS]
+    assert [(e.task, e.seed) for e in native] == PLAYED
     for ours, theirs in zip(native, official, strict=True):
         assert ours.torques is not None and theirs.torques is not None
         np.testing.assert_array_equal(ours.torques, theirs.torques)
@@ -49,6 +54,34 @@ def test_what_an_episode_tells(native: list[Episode]) -> None:
 def test_a_task_may_be_played_alone(native: list[Episode]) -> None:
     (alone,) = play_native(SEEDS[:1], flailing, tasks=["obstacle"])
     assert alone == next(e for e in native if (e.task, e.seed) == ("obstacle", SEEDS[0]))
+
+
+def test_a_deterministic_task_is_played_once_and_is_deterministic(native: list[Episode]) -> None:
+    """Nothing that Goalie draws is seen: not in the physics, not in the observation."""
+    first, second = play_native(
+        SEEDS, flailing, tasks=["goalie"], stochastic=True, keep_torques=True
+    )
+    assert (first.seed, second.seed) == tuple(SEEDS)
+    assert dataclasses.replace(second, seed=first.seed) == first == native[0]
+    assert first.torques is not None and second.torques is not None
+    np.testing.assert_array_equal(first.torques, second.torques)
+    of = {task: [e for e in native if e.task == task] for task in game.TASKS[1:]}
+    assert all(one.height != other.height for one, other in of.values())
+
+
+def test_a_lost_episode_counts_as_the_worst(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A world that leaves no record of its episode, as one without finite physics does."""
+
+    class Losing(NativeWorld):
+        def step(self, action: np.ndarray) -> StepResult:
+            result = super().step(action)
+            return result._replace(episodes=[e for e in result.episodes if e["env"] != 1])
+
+    monkeypatch.setattr(playing, "NativeWorld", Losing)
+    kept, gone = play_native([5, 6], flailing, tasks=["obstacle"])
+    assert not kept.lost and kept.score > -6
+    assert gone.lost and (gone.score, gone.fallen, gone.seed) == (-6.0, 1.0, 6)
+    assert 0.3 < gone.seconds < 5
 
 
 def test_what_is_measured_step_by_step() -> None:

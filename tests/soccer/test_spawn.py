@@ -75,3 +75,19 @@ def test_a_seed_is_a_spawn() -> None:
     )
     np.testing.assert_array_equal(one.uniform, same.uniform)
     assert (one.uniform != other.uniform).all()
+
+
+@pytest.mark.parametrize("task", range(3))
+def test_what_is_drawn_is_in_the_table(task: int) -> None:
+    placed = spawn.place(task, draws(task))
+    varies = {name for name, part in placed._asdict().items() if np.ptp(part, axis=0).any()}
+    # Defenders and the sphere's height are read in the tasks that have them alone.
+    varies -= {"defender_y"} if task != game.OBSTACLE else set()
+    varies -= {"target"} if task == game.GOALIE else set()
+    assert varies == set(spawn.DRAWN[game.TASKS[task]])
+
+
+def test_goalie_alone_is_deterministic() -> None:
+    assert {"goalie"} == spawn.DETERMINISTIC
+    first, *others = (spawn.draw(game.GOALIE, np.random.default_rng(s)) for s in SEEDS)
+    assert all((other.lanes == first.lanes).all() for other in others)

@@ -9,11 +9,12 @@ from pathlib import Path
 from booster_ray.cli import positive
 from booster_ray.config import ConfigError
 from booster_ray.evaluate.command import bar, prepare
+from booster_ray.evaluate.gates.rounds import EPISODES, MINIMUM
 
 DESCRIPTION = """Gate 1: our observation is the official one. Gate 2: the torch actor acts as the
 JAX actor. Gate 3: in the official game the policy behaves as in MJX. Exit code 0 when all pass,
-1 when one fails, 2 for bad input. CHECKPOINT is a checkpoint, or a run, trial or sweep (its best);
-the verdict is written beside it as gates.json."""
+1 when one fails or is not known yet, 2 for bad input. CHECKPOINT is a checkpoint, or a run, trial
+or sweep (its best); the verdict is written beside it as gates.json."""
 
 
 def main(argv: list[str]) -> int:
@@ -21,7 +22,10 @@ def main(argv: list[str]) -> int:
     p = argparse.ArgumentParser(prog="python -m booster_ray.gates", description=DESCRIPTION)
     p.add_argument("checkpoint", metavar="CHECKPOINT", type=Path)
     p.add_argument("--gate", type=int, nargs="+", choices=(1, 2, 3), default=[1, 2, 3], metavar="N")
-    p.add_argument("--episodes", type=positive, default=10, metavar="N", help="gate 3, a task (10)")
+    text = (
+        f"gate 3, a task, at most; it stops when it knows ({EPISODES}); {MINIMUM} or more to pass"
+    )
+    p.add_argument("--episodes", type=positive, default=EPISODES, metavar="N", help=text)
     p.add_argument("--world", choices=("native", "official"), default="native", help="gate 3")
     p.add_argument("--impl", choices=("auto", "jax", "warp"), default="auto", help="gate 3: MJX's")
     p.add_argument("--output", type=Path, metavar="DIR", help="write gates.json there instead")
@@ -41,6 +45,8 @@ def main(argv: list[str]) -> int:
     console = Console()
     checkpoint = find_checkpoint(args.checkpoint)
     beside = args.output or checkpoint.parent
+    if 3 in args.gate and args.episodes < MINIMUM:
+        console.print(f"--episodes {args.episodes}: gate 3 can fail but not pass below {MINIMUM}")
     with bar(console, "gates") as progress:
         verdicts = run_gates(
             checkpoint,

@@ -1,49 +1,54 @@
 """Gate 3: in the official game the converted policy behaves as in MJX.
 
 The reference is the JAX policy in MJX worlds without randomization, whatever worlds it was
-trained in. The bounds are on what is lost: a policy that survives longer or scores more in the
-official game than in MJX passes, and is told of. To each bound comes one standard error of the
-difference, because ten episodes do not tell a rate to a tenth.
+trained in. Both simulators play the same spawns, and what is lost between them is tested against
+bounds (:mod:`booster_ray.evaluate.gates.noninferiority`), in rounds that stop when the answer is
+known (:mod:`booster_ray.evaluate.gates.rounds`). A policy that survives longer or scores more in
+the official game than in MJX passes, and is told of.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 
+from booster_ray.evaluate.gates import noninferiority
 from booster_ray.evaluate.gates.conversion import jax_policy
-from booster_ray.evaluate.gates.mjx import play_mjx
-from booster_ray.evaluate.play import Episode, Progress, play_native, play_official, silent
+from booster_ray.evaluate.gates.mjx import MjxGame
+from booster_ray.evaluate.gates.noninferiority import BOUNDS, Bound, Sample
+from booster_ray.evaluate.gates.rounds import (
+    EPISODES,
+    FIRST_ROUND,
+    LEVEL,
+    MINIMUM,
+    Round,
+    schedule,
+)
+from booster_ray.evaluate.play import (
+    Episode,
+    Progress,
+    play_native,
+    play_official,
+    silent,
+    wanted,
+)
 from booster_ray.evaluate.target import actor_target, checkpoint_actor
 from booster_ray.policy.sai import one_thread
 from booster_ray.policy.settings import settings_of
-from booster_ray.soccer import game
+from booster_ray.soccer import game, spawn
+from booster_ray.soccer.scoring import worst_score
 from booster_ray.store.gate_results import GateResult
 
-EPISODES = 10
-"""Of each task."""
 FIRST_SEED = 1000
 """Beyond those of training's own evaluations."""
 
-
-class Bound(NamedTuple):
-    """How much may be lost of a metric: an amount, or a share of the MJX value, if larger."""
-
-    amount: float
-    share: float
-    sign: int
-    """1 where more is better, -1 where less is."""
-
-
-BOUNDS = {
-    "seconds": Bound(0.5, 0.2, 1),
-    "fallen": Bound(0.2, 0.0, -1),
-    "score": Bound(0.5, 0.25, 1),
-}
-"""By the names of :class:`Episode`'s fields: survival (s), fall rate, official score."""
+DRAWN = tuple(task for task in game.TASKS if task not in spawn.DETERMINISTIC)
+"""Tasks that are a sample; of the others one pair of episodes tells all."""
 
 NAMES = {"seconds": "survival", "fallen": "fall rate", "score": "score"}
 
@@ -65,87 +70,156 @@ def gate3(
     threads: int = 1,
     progress: Progress = silent,
 ) -> GateResult:
-    """Play ``episodes`` a task in MJX and in the official game, and compare.
+    """Play the same episodes in MJX and in the official game until it is known who is better.
 
     Args:
         checkpoint: of a run of the game.
-        episodes: of each task, in each world.
+        episodes: of each task in each world, at most; below ``rounds.MINIMUM`` it cannot pass.
         world: ``native`` (equal to the official environment, faster) or ``official``.
         impl: MJX's physics: ``auto``, ``jax`` or ``warp``.
         threads: of native physics.
-        progress: shown as it goes.
+        progress: told the thousandths of an episode of a task that are done, of all.
 
     Raises:
         CheckpointError: the checkpoint is damaged, or its parts do not fit.
         ValueError: MJX cannot be had as asked.
     """
     actor = checkpoint_actor(checkpoint)
-    reference = play_mjx(actor.config, jax_policy(actor), episodes, impl=impl, progress=progress)
+    first = len(wanted(range(min(episodes, FIRST_ROUND)), game.TASKS))
+    mjx = MjxGame(actor.config, jax_policy(actor), first, impl)
     target = actor_target(str(checkpoint), actor.module, settings_of(actor.config), checkpoint)
-    seeds = range(FIRST_SEED, FIRST_SEED + episodes)
-    with one_thread():
-        if world == "official":
-            played = play_official(seeds, target.make_player, progress=progress)
-        else:
-            played = play_native(seeds, target.make_player, threads=threads, progress=progress)
-    return compare(reference, played, actor.config.randomization.level)
+    official = play_official if world == "official" else partial(play_native, threads=threads)
+    reference: list[Episode] = []
+    played: list[Episode] = []
+    before, tasks = 0, game.TASKS
+    for now in schedule(episodes):
+        seeds = range(FIRST_SEED + before, FIRST_SEED + now.episodes)
+        half = (before + now.episodes) / 2
+        with _part(progress, before, half, episodes) as tell:
+            reference += mjx.play(wanted(seeds, tasks), tell)
+        with _part(progress, half, now.episodes, episodes) as tell, one_thread():
+            played += official(seeds, target.make_player, tasks=tasks, progress=tell)
+        verdict = compare(reference, played, actor.config.randomization.level, now)
+        if verdict.passed is not None:
+            return verdict
+        before, tasks = now.episodes, DRAWN
+    return verdict
 
 
-def compare(reference: Sequence[Episode], played: Sequence[Episode], level: int) -> GateResult:
-    """The gate's verdict on episodes in MJX and in the official game.
+@contextmanager
+def _part(progress: Progress, begin: float, end: float, whole: int) -> Iterator[Progress]:
+    """The progress of what is ``begin`` to ``end`` of ``whole`` episodes, which may end early."""
+
+    def tell(done: int, of: int) -> None:
+        progress(int(1000 * (begin + (end - begin) * done / of)), 1000 * whole)
+
+    yield tell
+    tell(1, 1)
+
+
+def compare(
+    reference: Sequence[Episode], played: Sequence[Episode], level: int, now: Round | None = None
+) -> GateResult:
+    """The gate's verdict on the same episodes in MJX and in the official game.
 
     Args:
         reference: in MJX; at least one of each task.
-        played: in the official game; likewise.
+        played: in the official game, of the same tasks and seeds in the same order.
         level: of domain randomization in training.
+        now: the round that was played; None: the only one.
     """
-    numbers: dict[str, Any] = {"tasks": {}}
-    rows, better, passed = [], [], True
-    for task in game.TASKS:
-        theirs, ours = (_values(side, task) for side in (reference, played))
-        told: dict[str, Any] = {"episodes": [len(theirs["score"]), len(ours["score"])]}
-        if not min(told["episodes"]):
-            told["error"] = "no episode ended with a finite state"
-            rows.append((f"{task}: episodes", str(min(told["episodes"])), ">= 1", False))
-            passed = False
-        for name, bound in BOUNDS.items() if min(told["episodes"]) else ():
-            found = _compared(theirs[name], ours[name], bound)
-            told[NAMES[name]] = found
-            passed &= found["holds"]
-            rows.append(_row(f"{task}: {NAMES[name]}", found, bound.sign))
-            if found["loss"] < -found["bound"]:
-                better.append(f"{NAMES[name]} in {task}")
-        numbers["tasks"][task] = told
+    now = now or Round(sum(e.task == DRAWN[0] for e in played), LEVEL)
+    criteria = _criteria(reference, played)
+    _decide(criteria, now)
+    numbers: dict[str, Any] = {
+        "level": LEVEL,
+        "alpha": now.alpha,
+        "episodes": now.episodes,
+        "lost": {"mjx": sum(e.lost for e in reference), "official": sum(e.lost for e in played)},
+        "tasks": {task: {} for task in game.TASKS},
+    }
+    for c in criteria:
+        numbers["tasks"][c["task"]][NAMES[c["name"]]] = c["told"]
+    told = [c["told"] for c in criteria]
+    holds = [t["holds"] for t in told]
+    passed = False if False in holds else None if None in holds else True
     numbers["differences"] = differences(reference, played)
-    numbers["better_than_mjx"] = better
-    advice = [] if passed else advise(numbers["differences"], level)
-    return GateResult(3, "transfer", passed, numbers, rows, advice)
+    numbers["better_than_mjx"] = [
+        f"{NAMES[c['name']]} in {c['task']}" for c in criteria
+        if c["told"]["loss"] < -c["told"]["bound"]
+    ]  # fmt: skip
+    advice = [] if passed is not False else advise(numbers["differences"], level)
+    if passed is None:
+        numbers["needed"], advice = _what_would_tell(criteria, now)
+    return GateResult(3, "transfer", passed, numbers, [_row(c) for c in criteria], advice)
 
 
-def _values(episodes: Sequence[Episode], task: str) -> dict[str, np.ndarray]:
-    mine = [e for e in episodes if e.task == task]
-    return {name: np.array([getattr(e, name) for e in mine], float) for name in BOUNDS}
+def _criteria(reference: Sequence[Episode], played: Sequence[Episode]) -> list[dict[str, Any]]:
+    """Each task's each metric: what is ``told``, and ``evidence`` where the task is a sample."""
+    found = []
+    for task in game.TASKS:
+        pairs = [
+            (theirs, ours)
+            for theirs, ours in zip(reference, played, strict=True)
+            if theirs.task == task
+        ]
+        if any((theirs.task, theirs.seed) != (ours.task, ours.seed) for theirs, ours in pairs):
+            raise ValueError("the episodes are not of the same tasks and seeds")
+        for name, bound in BOUNDS.items():
+            values = np.array([[getattr(e, name) for e in pair] for pair in pairs], float).T
+            worst = {"score": worst_score(task), "seconds": 0.0, "fallen": 1.0}[name]
+            criterion = {"task": task, "name": name, "told": _told(*values, bound)}
+            if task in DRAWN:
+                sample = Sample(name, *values, worst)
+                criterion |= {"sample": sample, "evidence": noninferiority.evidence(*sample)}
+            found.append(criterion)
+    return found
 
 
-def _compared(theirs: np.ndarray, ours: np.ndarray, bound: Bound) -> dict[str, Any]:
+def _told(theirs: np.ndarray, ours: np.ndarray, bound: Bound) -> dict[str, Any]:
     mjx, here = float(theirs.mean()), float(ours.mean())
-    error = float(np.sqrt(theirs.var() / len(theirs) + ours.var() / len(ours)))
-    allowed = max(bound.amount, bound.share * abs(mjx)) + error
-    loss = bound.sign * (mjx - here)
     return {
+        "pairs": len(ours),
         "mjx": mjx,
         "official": here,
-        "loss": loss,
-        "bound": allowed,
-        "standard_error": error,
-        "holds": bool(loss <= allowed),
+        "loss": bound.sign * (mjx - here),
+        "bound": float(bound.at(theirs.mean())),
     }
 
 
-def _row(what: str, found: dict[str, Any], sign: int) -> tuple[str, str, str, bool]:
-    limit = found["mjx"] - sign * found["bound"]
-    expected = f"{'>=' if sign > 0 else '<='} {limit:.2f} (MJX {found['mjx']:.2f})"
-    return what, f"{found['official']:.2f}", expected, found["holds"]
+def _decide(criteria: list[dict[str, Any]], now: Round) -> None:
+    """Tell of each criterion whether it ``holds``; None: not known yet."""
+    sampled = [c for c in criteria if "evidence" in c]
+    failed = noninferiority.beyond([c["evidence"] for c in sampled], now.alpha)
+    for c, fails in zip(sampled, failed, strict=True):
+        told, found = c["told"], c["evidence"]
+        told["p_within"], told["p_beyond"] = map(float, (found.against_loss, found.against_bound))
+        shown = bool(found.against_loss <= now.alpha)
+        told["holds"] = False if fails else True if shown else None
+    for c in criteria:
+        if "evidence" not in c:  # deterministic: what was seen is all there is
+            c["told"]["holds"] = c["told"]["loss"] <= c["told"]["bound"]
+
+
+def _row(criterion: dict[str, Any]) -> Any:
+    told, sign = criterion["told"], BOUNDS[criterion["name"]].sign
+    limit = told["mjx"] - sign * told["bound"]
+    expected = f"{'>=' if sign > 0 else '<='} {limit:.2f} (MJX {told['mjx']:.2f})"
+    found = f"{told['official']:.2f}" + (", not known yet" if told["holds"] is None else "")
+    return f"{criterion['task']}: {NAMES[criterion['name']]}", found, expected, told["holds"]
+
+
+def _what_would_tell(criteria: list[dict[str, Any]], now: Round) -> tuple[int | None, list[str]]:
+    """Episodes of a task that probably would, None: hardly any number; and the advice."""
+    sampled = [c for c in criteria if "evidence" in c]
+    unsure = [f"{c['task']}: {NAMES[c['name']]}" for c in sampled if c["told"]["holds"] is None]
+    lines = [f"not known yet after {now.episodes} episodes of each task: {', '.join(unsure)}"]
+    if now.episodes < MINIMUM:
+        lines.append(f"fewer than {MINIMUM} episodes cannot pass, however alike they are")
+    count = noninferiority.needed([c["sample"] for c in sampled], now.episodes)
+    if count is None:
+        return None, [*lines, "what is lost lies at its bound: hardly any number would tell"]
+    return count, [*lines, f"next: --episodes {count}, which probably would tell"]
 
 
 def differences(reference: Sequence[Episode], played: Sequence[Episode]) -> dict[str, float]:

@@ -1,0 +1,89 @@
+"""Intervals of rates and means over episodes, each with a coverage that was measured.
+
+They hold the truth as often as they say at ten episodes already: tests/evaluate/test_intervals.py
+counts. BCa bootstraps (Efron 1987) were tried for the means and cover less than Student's t at ten
+and twenty episodes.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import numpy as np
+from scipy import stats
+
+CONFIDENCE = 0.95
+
+
+class Estimate(NamedTuple):
+    """A mean and its two-sided interval at ``CONFIDENCE``."""
+
+    mean: float
+    low: float | None = None
+    """None, as ``high``: what was seen does not tell how sure the mean is."""
+    high: float | None = None
+
+
+def rate(values: Sequence[float]) -> Estimate:
+    """Share of ones among zeros and ones: Wilson's interval with continuity correction.
+
+    Without the correction (Newcombe 1998, methods 3 and 4) ten episodes of a rate of 0.05 are
+    covered 91 % of the time. One episode has an interval too, a wide one.
+    """
+    array = np.asarray(values, float)
+    told = stats.binomtest(round(array.sum()), len(array))
+    low, high = told.proportion_ci(CONFIDENCE, method="wilsoncc")
+    return Estimate(float(array.mean()), float(low), float(high))
+
+
+def mean(values: Sequence[float], within: tuple[float, float] = (-np.inf, np.inf)) -> Estimate:
+    """Mean of measured numbers: Student's t.
+
+    No interval where fewer than two differ: equal numbers show no spread to judge by.
+
+    Args:
+        values: at least one.
+        within: what values are possible; the interval is cut there.
+    """
+    return stratified([values], within=within)
+
+
+def stratified(
+    groups: Sequence[Sequence[float]],
+    exact: Sequence[bool] | None = None,
+    within: tuple[float, float] = (-np.inf, np.inf),
+) -> Estimate:
+    """Mean over groups of the mean within each: t with Welch and Satterthwaite's degrees.
+
+    The variance is that of a stratified mean, sum of s²/n over the groups' number squared; its
+    degrees of freedom are Satterthwaite's (1946).
+
+    Args:
+        groups: numbers of each group, at least one.
+        exact: which groups' means are known and no estimates; none by default.
+        within: what values are possible; the interval is cut there.
+    """
+    arrays = [np.asarray(group, float) for group in groups]
+    told = float(np.mean([a.mean() for a in arrays]))
+    known = exact or [False] * len(arrays)
+    drawn = [a for a, is_known in zip(arrays, known, strict=True) if not is_known]
+    if not drawn or min(len(a) for a in drawn) < 2:
+        return Estimate(told)
+    part = np.array([a.var(ddof=1) / len(a) for a in drawn])
+    # Rounding gives equal numbers a variance near 1e-33.
+    part = np.where([np.ptp(a) == 0 for a in drawn], 0.0, part)
+    if not part.any():
+        return Estimate(told)
+    degrees = part.sum() ** 2 / np.sum(part**2 / np.array([len(a) - 1 for a in drawn]))
+    half = stats.t.ppf((1 + CONFIDENCE) / 2, degrees) * np.sqrt(part.sum()) / len(arrays)
+    low, high = np.clip([told - half, told + half], *within)
+    return Estimate(told, float(low), float(high))
+
+
+def scaled(estimate: Estimate, factor: float) -> Estimate:
+    """The estimate of ``factor`` times the number."""
+    if estimate.low is None or estimate.high is None:
+        return Estimate(factor * estimate.mean)
+    low, high = sorted((factor * estimate.low, factor * estimate.high))
+    return Estimate(factor * estimate.mean, low, high)
