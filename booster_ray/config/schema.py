@@ -61,6 +61,10 @@ class World(Section):
     """Stepping threads; 0: one per CPU given to the run (native)."""
     episode_seconds: Annotated[float, Field(gt=0, le=10)] = 10.0
     """Longest episode, s (native, mjx)."""
+    time_limit: Literal["auto", "terminates", "truncates"] = "auto"
+    """What the end of its time is to an episode. `terminates`: nothing follows, as in the official
+    game, which pays its score then (observe `time_left` with it); `truncates`: a limit of training,
+    beyond which values are bootstrapped. `auto`: terminates where rewards.official is paid."""
     impl: Literal["auto", "jax", "warp"] = "auto"
     """MJX's physics; `auto`: warp where CUDA and warp-lang are, else jax (mjx)."""
     steps_per_dispatch: Count = 16
@@ -133,6 +137,15 @@ else:
         },
     )
 
+
+_RELEASE_0_1 = (
+    "alive upright height approach ball_velocity ball_contact pose torque smoothness "
+    "joint_velocity joint_limits foot_slip vertical_velocity official fall facing_ball "
+    "behind_ball ball_speed goal gait stepping feet_air_time feet_distance "
+    "angular_velocity"
+)
+RELEASE_0_1 = frozenset(_RELEASE_0_1.split(" "))
+"""The reward terms of that release; only what it wrote itself weighs them all."""
 
 COSTS = "costs"
 """In a lesson: every reward term whose weight is negative."""
@@ -282,6 +295,10 @@ class Training(Section):
     """Budget, control steps summed over worlds."""
     report_every: Count = 20_000
     """Env steps between reports."""
+    reward_weights: Literal["per_second", "per_step"] = "per_second"
+    """What `rewards` weigh: a term's pay in a second, whatever the control step, or in each control
+    step, as up to release 0.1. Events (`fall`, `goal`, `official`, `feet_air_time`) are paid by
+    the occasion in both."""
 
 
 class Evaluation(Section):
@@ -580,6 +597,20 @@ class Config(Section):
         ),
         *FINETUNING_RULES,
     )
+
+    @model_validator(mode="before")
+    @classmethod
+    def _of_release_0_1(cls, raw: Any) -> Any:
+        """What a run of that release did, which tells every weight and neither setting, it does."""
+        told = raw if isinstance(raw, dict) else {}
+        training, world = told.get("training"), told.get("world")
+        whole = isinstance(told.get("rewards"), dict) and set(told["rewards"]) >= RELEASE_0_1
+        if not whole or not isinstance(training, dict) or "reward_weights" in training:
+            return raw
+        told = told | {"training": training | {"reward_weights": "per_step"}}
+        if isinstance(world, dict) and "time_limit" not in world:
+            told |= {"world": world | {"time_limit": "truncates"}}
+        return told
 
     def gpus(self) -> float:
         """GPUs of a trial, or of each of its workers; 0: it is given none."""

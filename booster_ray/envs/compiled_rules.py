@@ -125,9 +125,12 @@ def compiled_rules(
     features: tuple[str, ...],
     gait_frequency: float,
     episode_steps: int,
+    reward_seconds: float,
+    limit_terminates: bool,
 ) -> Rules:
     """The :class:`Rules` that equal worlds share, and with them the compiled code."""
-    conditions = Conditions(np.array(default_pose), gait_frequency, episode_steps)
+    pose = np.array(default_pose)
+    conditions = Conditions(pose, gait_frequency, episode_steps, reward_seconds, limit_terminates)
     places = {name: slice(start, stop) for name, start, stop in sensors}
     return Rules(places, terms, features, conditions)
 

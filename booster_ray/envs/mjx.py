@@ -80,6 +80,7 @@ class SoccerEnv(Env):
         features: names from ``observation.FEATURES``, appended to the observation.
         gait_frequency: of the gait clock, Hz.
         scaled_terms: reward terms whose weights :func:`scale_rewards` may change.
+        reward_seconds, limit_terminates: see :class:`~booster_ray.soccer.judge.Conditions`.
 
     Raises:
         ValueError: an unknown task, mode, level, weight, feature or impl, or a platform that is
@@ -101,6 +102,8 @@ class SoccerEnv(Env):
         features: Sequence[str] = (),
         gait_frequency: float = 1.5,
         scaled_terms: Sequence[str] = (),
+        reward_seconds: float = 1.0,
+        limit_terminates: bool = False,
     ) -> None:
         check_arguments(tasks, mode, level, decimation, episode_steps, weights or (), features)
         _check_platform(impl, platform)
@@ -108,7 +111,10 @@ class SoccerEnv(Env):
         self._tasks = np.array([game.TASKS.index(task) for task in tasks], np.int32)
         self._gains = Gains(*(jnp.asarray(part, jnp.float32) for part in gains))
         self._mode, self._decimation, self._episode_steps = mode, decimation, episode_steps
-        self._conditions = Conditions(self._gains.default_pose, gait_frequency, episode_steps)
+        pose = self._gains.default_pose
+        self._conditions = Conditions(
+            pose, gait_frequency, episode_steps, reward_seconds, limit_terminates
+        )
         self._unit = self._gains.torque_limit if mode == "newton_metres" else 1.0
         self._weights = dict(weights or {})
         self.terms = tuple(counted(self._weights))

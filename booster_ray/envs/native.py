@@ -27,7 +27,7 @@ from booster_ray.soccer import game, randomization, spawn
 from booster_ray.soccer.control import Gains, pd_target
 from booster_ray.soccer.frame import Frame
 from booster_ray.soccer.judge import Episode, Judgement
-from booster_ray.soccer.observation import Clock, gait_phase, noise, size
+from booster_ray.soccer.observation import Clock, gait_phase, noise, remaining, size
 
 _CHUNKS_PER_THREAD = 4
 _PANEL_HOME = np.array([0.0, 0.0, 0.4])
@@ -129,6 +129,7 @@ class NativeWorld:
         auto_reset: reset ended episodes; otherwise they stand still until ``reset``.
         features: names from ``observation.FEATURES``, appended to the observation.
         gait_frequency: of the gait clock, Hz.
+        reward_seconds, limit_terminates: see :class:`~booster_ray.soccer.judge.Conditions`.
 
     Raises:
         ValueError: an unknown task, level, mode, reward term or feature, a number out of range,
@@ -157,6 +158,8 @@ class NativeWorld:
         auto_reset: bool = True,
         features: Sequence[str] = (),
         gait_frequency: float = 1.5,
+        reward_seconds: float = 1.0,
+        limit_terminates: bool = False,
     ) -> None:
         used = {name: weight for name, weight in (weights or {}).items() if weight}
         check_arguments(tasks, mode, level, decimation, episode_steps, weights or {}, features)
@@ -194,6 +197,8 @@ class NativeWorld:
             tuple(features),
             gait_frequency,
             episode_steps,
+            reward_seconds,
+            limit_terminates,
         )
         self._allocate()
         self._pool = ThreadPoolExecutor(threads) if threads > 1 else None
@@ -396,7 +401,7 @@ class NativeWorld:
     def kept(self) -> Clock:
         """The gait clock (num_envs,) and the last actions (num_envs, 12), 0 after a reset."""
         phase = gait_phase(self._episode.steps, self._gait_frequency)
-        return Clock(phase, self._episode.action.copy())
+        return Clock(phase, self._episode.action.copy(), remaining(self._episode.steps))
 
     def _remember(self, episode: Episode) -> None:
         # In place: the physics reads the clocks where they are.

@@ -27,11 +27,20 @@ def soccer_options(config: Config) -> dict[str, Any]:
     }
 
 
+def reward_options(config: Config) -> dict[str, Any]:
+    """Reward weights, and the seconds by which those of dense terms are multiplied."""
+    per_second = config.training.reward_weights == "per_second"
+    step = config.control.decimation * game.TIMESTEP
+    return {"weights": config.rewards.model_dump(), "reward_seconds": step if per_second else 1.0}
+
+
 def training_options(config: Config) -> dict[str, Any]:
     """What every simulator of the game is told in training: :func:`soccer_options` and more."""
+    limit, paid = config.world.time_limit, config.rewards.official != 0
     return {
         **soccer_options(config),
-        "weights": config.rewards.model_dump(),
+        **reward_options(config),
+        "limit_terminates": limit == "terminates" or (limit == "auto" and paid),
         "level": config.randomization.level,
         "episode_steps": round(config.world.episode_seconds / game.TIMESTEP),
     }

@@ -57,7 +57,8 @@ class SoccerVectorEnv(VectorEnv):
         decimation: physics steps of 2 ms for each action.
         gains: PD gains, shapes (12,); those of the default config if None.
         reward: ``score`` (official, at the end) or ``dense`` (``weights`` in every step).
-        weights: weights of dense reward terms, by the names of ``rewards.TERMS``.
+        weights: weights of dense reward terms, by the names of ``rewards.TERMS``; what a term
+            pays in a second.
         level: domain randomization, 0-3.
         threads: physics threads.
         episode_steps: physics steps until truncation.
@@ -200,9 +201,11 @@ def _world(
         control = Config().control
         gains = leg_gains(control.default_pose, control.action_scale, control.kp, control.kd)
     paid = dict(weights or {"official": 1.0})
+    step = decimation * game.TIMESTEP
     return NativeWorld(
-        tasks, num_envs, gains, mode=mode, decimation=decimation, weights=paid, **options
-    )
+        tasks, num_envs, gains, mode=mode, decimation=decimation, weights=paid,
+        reward_seconds=step, **options,
+    )  # fmt: skip
 
 
 def _actions(mode: str) -> Box:

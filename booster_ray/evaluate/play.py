@@ -21,7 +21,7 @@ from booster_ray.envs.options import gains
 from booster_ray.policy.player import Player, checked
 from booster_ray.soccer import game, spawn
 from booster_ray.soccer.frame import Frame
-from booster_ray.soccer.scoring import WEIGHTS, raw_terms, worst_score, worst_terms
+from booster_ray.soccer.scoring import WEIGHTS, raw_terms, worst_terms
 
 TASK_INDEX = "task_index"
 """The info that sai_rl adds to sai_mujoco's: the task's one-hot."""
@@ -73,8 +73,9 @@ def lost(task: str, seed: int, measured: dict[str, Any]) -> Episode:
         seed: the episode's.
         measured: what :meth:`Measures.of` told until then.
     """
-    worst = {"score": worst_score(task), "fallen": 1.0, "success": 0.0, "lost": True}
-    return Episode(task, seed, terms=worst_terms(task), **(measured | worst))
+    terms = worst_terms(task)
+    worst = {"score": sum(terms.values()), "fallen": 1.0, "success": 0.0, "lost": True}
+    return Episode(task, seed, terms=terms, **(measured | worst))
 
 
 class Instant(NamedTuple):

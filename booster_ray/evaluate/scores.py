@@ -14,7 +14,7 @@ from booster_ray.config import Config
 from booster_ray.envs.contract import StepResult, World
 from booster_ray.envs.make import make_world
 from booster_ray.envs.native import NativeWorld
-from booster_ray.envs.options import gains, soccer_options
+from booster_ray.envs.options import gains, reward_options, soccer_options
 from booster_ray.evaluate.episodes import reward_metrics
 from booster_ray.runtime.watchdog import progress
 from booster_ray.soccer import game
@@ -101,7 +101,7 @@ class Evaluator:
             threads=threads,
             auto_reset=False,
             level=level,
-            weights=config.rewards.model_dump(),
+            **reward_options(config),
             **soccer_options(config),
         )
 

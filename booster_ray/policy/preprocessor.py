@@ -25,7 +25,7 @@ import numpy as np
 from booster_ray.policy.settings import Settings
 from booster_ray.soccer import game
 from booster_ray.soccer.geometry import rotate
-from booster_ray.soccer.observation import gait_phase, parts
+from booster_ray.soccer.observation import gait_phase, parts, remaining
 
 
 class Preprocessor:
@@ -80,7 +80,9 @@ class Preprocessor:
         frame = self.frame(obs, told)
         # The policy's module fills in the previous action.
         clock = Given(
-            phase=gait_phase(self.steps, self.GAIT_FREQUENCY), previous_action=np.zeros((n, 12))
+            phase=gait_phase(self.steps, self.GAIT_FREQUENCY),
+            previous_action=np.zeros((n, 12)),
+            time_left=remaining(self.steps),
         )
         parts = [told(part) if isinstance(part, str) else part(frame, clock) for part in self.PARTS]
         return np.concatenate([np.asarray(part, np.float32) for part in parts], axis=1)

@@ -27,14 +27,24 @@ WATCHED = ("critic_loss", "actor_loss", "critic_grad_norm", "actor_grad_norm", "
 """Metrics that :func:`divergence` looks at, where they are there."""
 
 
+EDGE_MASS = 0.9
+"""Share of the targets' mass on the two edge atoms of a C51 critic from which it learns nothing but
+the edge: returns do not fit its support."""
+
+
 def divergence(metrics: Mapping[str, float], limit: float = EXPLODED) -> str | None:
-    """What is not finite or beyond ``±limit`` among the watched metrics; None: nothing."""
+    """What is not finite or beyond ``±limit`` among the watched metrics, or does not fit a critic.
+
+    None: nothing.
+    """
     for name in WATCHED:
         value = float(metrics.get(name, 0.0))
         if not math.isfinite(value):
             return f"{name} is {value}"
         if abs(value) > limit:
             return f"{name} is {value:.3g}, beyond {limit:.3g}"
+    if (mass := float(metrics.get("edge_mass", 0.0))) > EDGE_MASS:
+        return f"edge_mass is {mass:.2f} (returns do not fit sac.v_min to sac.v_max)"
     return None
 
 

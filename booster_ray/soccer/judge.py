@@ -12,7 +12,7 @@ from typing import NamedTuple
 
 from booster_ray.soccer import game
 from booster_ray.soccer.frame import Array, Frame
-from booster_ray.soccer.observation import Clock, append, gait_phase, observe
+from booster_ray.soccer.observation import Clock, append, gait_phase, observe, remaining
 from booster_ray.soccer.rewards import RECORDED, RewardInput, reward
 from booster_ray.soccer.scoring import (
     ball_in_goal,
@@ -95,7 +95,12 @@ class Conditions(NamedTuple):
     gait_frequency: float
     """Of the gait clock, Hz."""
     episode_steps: int
-    """Physics steps until truncation."""
+    """Physics steps until time is up."""
+    reward_seconds: float = 1.0
+    """Of a control step, where reward weights are by the second; 1: they are by the step."""
+    limit_terminates: bool = False
+    """Whether an episode whose time is up counts as terminated: nothing follows, as in the
+    official game, which pays its score then. Else it is truncated, and its value bootstrapped."""
 
 
 def judge(
@@ -135,7 +140,7 @@ def judge(
         phase=gait_phase(steps, conditions.gait_frequency),
         air_time=episode.air_time,
     )
-    total, summands = reward(given, weights)
+    total, summands = reward(given, weights, conditions.reward_seconds)
     dense = xp.astype(xp.where(lost, 0.0, total), xp.float32)
     summands = {name: xp.where(lost, 0.0, value) for name, value in summands.items()}
     airborne = episode.air_time + game.TIMESTEP * (last + 1)[..., None]
@@ -150,8 +155,8 @@ def judge(
             term_sums={name: sums + summands[name] for name, sums in episode.term_sums.items()},
         ),
         reward=dense,
-        terminated=ended,
-        truncated=truncated,
+        terminated=ended | (truncated & conditions.limit_terminates),
+        truncated=truncated & (not conditions.limit_terminates),
         lost=lost,
         score=xp.where(lost, worst_score(episode.task), official_score(frame)),
         fallen=fallen(frame) | lost,
@@ -169,7 +174,8 @@ def seen(frame: Frame, episode: Episode, features: Sequence[str], conditions: Co
         features: names from ``features.FEATURES``, appended to the official observation.
         conditions: of the world.
     """
-    clock = Clock(gait_phase(episode.steps, conditions.gait_frequency), episode.action)
+    phase = gait_phase(episode.steps, conditions.gait_frequency)
+    clock = Clock(phase, episode.action, remaining(episode.steps))
     return append(observe(frame), frame, clock, features)
 
 

@@ -39,9 +39,11 @@ class Clock(NamedTuple):
     """(...) cycles in [0, 1): the gait clock."""
     previous_action: Array
     """(..., 12) in [-1, 1]."""
+    time_left: Array
+    """(...) of an official episode: 1 at its start, 0 at its end."""
 
 
-NO_CLOCK = Clock(phase=None, previous_action=None)
+NO_CLOCK = Clock(phase=None, previous_action=None, time_left=None)
 """What official parts are computed with: they do not look at it."""
 
 
@@ -221,6 +223,11 @@ def gait_phase(steps: Array, frequency: float) -> Array:
     return cycles - cycles.__array_namespace__().floor(cycles)
 
 
+def remaining(steps: Array) -> Array:
+    """Share of an official episode that is left after int (...) physics steps, in [0, 1]."""
+    return 1.0 - steps / game.EPISODE_STEPS
+
+
 def aim(frame: Frame) -> Array:
     """Where the ball should go, m: the target, or the middle of the goal line. (..., 2)."""
     xp = frame.ball_pos.__array_namespace__()
@@ -286,13 +293,20 @@ def previous_action(_: Frame, kept: Clock) -> Array:
     return kept.previous_action
 
 
+def time_left(_: Frame, kept: Clock) -> Array:
+    """Share of the episode that is left. (..., 1)."""
+    return kept.time_left[..., None]
+
+
 _EGOCENTRIC = (*2 * (PLACE,), *2 * (SPEED,), *2 * (DIRECTION,), PLACE / 5.0, *2 * (PLACE,))
+
 FEATURES: dict[str, Part] = {
     "egocentric": Part(
         egocentric, joined(PLANAR, PLANAR, PLANAR, unchanged(1), PLANAR), _EGOCENTRIC
     ),
     "clock": Part(clock, CLOCK, 0.0),
     "previous_action": Part(previous_action, JOINTS, 0.0),
+    "time_left": Part(time_left, unchanged(1), 0.0),
 }
 """Parts that a config appends, in the order that it gives, by the name that it uses."""
 

@@ -1,4 +1,8 @@
-"""Dense reward terms for training; the sum of ``weight · term`` is the reward of a control step.
+"""Dense reward terms for training; the sum of what they pay is the reward of a control step.
+
+A term pays weight · term · the control step's seconds, so that a weight means the same at any
+decimation (as in legged_gym and mujoco_playground); an event, which happens in single steps, pays
+weight · term.
 
 To add one, write its function here, under :func:`reward_term`. Terms are magnitudes; a weight's
 sign makes it a reward or a penalty. Sources are named where a term is common practice: booster_gym
@@ -64,6 +68,8 @@ class Term(NamedTuple):
     """What a config weighs it with that does not say."""
     about: str
     """One sentence for the documentation."""
+    event: bool = False
+    """Whether it is paid by the occasion and not by the second."""
 
 
 TERMS: dict[str, Term] = {}
@@ -71,7 +77,7 @@ TERMS: dict[str, Term] = {}
 
 
 def reward_term(
-    weight: float = 0.0,
+    weight: float = 0.0, *, event: bool = False
 ) -> Callable[[Callable[[RewardInput], Array]], Callable[[RewardInput], Array]]:
     """Make a function of this module a reward term of its name.
 
@@ -80,23 +86,24 @@ def reward_term(
 
     Args:
         weight: the default.
+        event: whether it is paid by the occasion: weight · term, however long a step is.
     """
 
     def register(compute: Callable[[RewardInput], Array]) -> Callable[[RewardInput], Array]:
         about = " ".join((compute.__doc__ or "").partition("\n\n")[0].split())
-        TERMS[compute.__name__] = Term(compute, weight, about)
+        TERMS[compute.__name__] = Term(compute, weight, about, event)
         return compute
 
     return register
 
 
-@reward_term(weight=1.0)
+@reward_term(weight=50.0)
 def alive(m: RewardInput) -> Array:
     """1 while the robot has not fallen."""
     return _number(~fallen(m.frame), m)
 
 
-@reward_term(weight=0.5)
+@reward_term(weight=25.0)
 def upright(m: RewardInput) -> Array:
     """1 when the trunk is vertical, about 0.5 at 24°; exp(-4 |g_xy|²) of projected gravity."""
     xp = _xp(m)
@@ -104,7 +111,7 @@ def upright(m: RewardInput) -> Array:
     return xp.exp(-4.0 * (g[..., 0] ** 2 + g[..., 1] ** 2))
 
 
-@reward_term(weight=1.0)
+@reward_term(weight=50.0)
 def height(m: RewardInput) -> Array:
     """1 at the standing height, 0.37 at 10 cm from it."""
     return _xp(m).exp(-(((m.frame.imu_pos[..., 2] - STANDING_HEIGHT) / 0.1) ** 2))
@@ -136,7 +143,7 @@ def ball_contact(m: RewardInput) -> Array:
     return _number(m.frame.ball_contact, m)
 
 
-@reward_term(weight=0.2)
+@reward_term(weight=10.0)
 def pose(m: RewardInput) -> Array:
     """1 in the default pose; exp(-Σ (q - q₀)²)."""
     xp = _xp(m)
@@ -151,7 +158,7 @@ def torque(m: RewardInput) -> Array:
     return xp.mean((m.frame.torque / limit) ** 2, axis=-1)
 
 
-@reward_term(weight=-0.05)
+@reward_term(weight=-2.5)
 def smoothness(m: RewardInput) -> Array:
     """Mean squared change of the action (the usual action-rate penalty); a cost."""
     return _xp(m).mean((m.action - m.previous_action) ** 2, axis=-1)
@@ -163,7 +170,7 @@ def joint_velocity(m: RewardInput) -> Array:
     return _xp(m).mean(m.frame.joint_vel**2, axis=-1)
 
 
-@reward_term(weight=-0.1)
+@reward_term(weight=-5.0)
 def joint_limits(m: RewardInput) -> Array:
     """Sum of the radians by which joints enter the last 5 % of their range; a cost."""
     xp = _xp(m)
@@ -190,14 +197,14 @@ def vertical_velocity(m: RewardInput) -> Array:
     return m.frame.root_vel[..., 2] ** 2
 
 
-@reward_term()
+@reward_term(event=True)
 def official(m: RewardInput) -> Array:
     """The official score, paid in the step in which the episode ends."""
     score = official_score(m.frame)
     return _xp(m).where(m.ended, score, 0 * score)
 
 
-@reward_term(weight=-5.0)
+@reward_term(weight=-5.0, event=True)
 def fall(m: RewardInput) -> Array:
     """1 in the step in which the robot falls; a cost."""
     return _number(fallen(m.frame), m)
@@ -229,7 +236,7 @@ def ball_speed(m: RewardInput) -> Array:
     return xp.maximum(towards, 0 * towards)
 
 
-@reward_term()
+@reward_term(event=True)
 def goal(m: RewardInput) -> Array:
     """1 in the step in which the ball reaches the goal or the target."""
     return _number(ball_in_goal(m.frame) & m.ended, m)
@@ -262,7 +269,7 @@ def stepping(m: RewardInput) -> Array:
     return xp.sum(_number(window & ~m.frame.foot_contact, m), axis=-1)
 
 
-@reward_term()
+@reward_term(event=True)
 def feet_air_time(m: RewardInput) -> Array:
     """Seconds beyond 0.2, at most 0.3, that a foot was in the air, paid when it lands.
 
@@ -290,17 +297,26 @@ def angular_velocity(m: RewardInput) -> Array:
     return m.frame.gyro[..., 0] ** 2 + m.frame.gyro[..., 1] ** 2
 
 
-def reward(given: RewardInput, weights: Mapping[str, Array]) -> tuple[Array, dict[str, Array]]:
-    """The sum of weight · term, (...), and each of its summands, (...), by the term's name.
+def reward(
+    given: RewardInput, weights: Mapping[str, Array], seconds: float
+) -> tuple[Array, dict[str, Array]]:
+    """The sum of what the terms pay, (...), and each of its summands, (...), by the term's name.
 
     A term whose weight is the number 0 is not computed, and no summand.
+
+    Args:
+        given: one control step.
+        weights: by the second; of events by the occasion.
+        seconds: of a control step; 1: all weights are by the step.
 
     Raises:
         KeyError: a weight names no term.
     """
     total, summands = 0.0 * given.frame.imu_pos[..., 0], {}
     for name in counted(weights):
-        summands[name] = weights[name] * TERMS[name].compute(given)
+        term = TERMS[name]
+        paid = weights[name] * (1.0 if term.event else seconds)
+        summands[name] = paid * term.compute(given)
         total = total + summands[name]
     return total, summands
 

@@ -40,11 +40,6 @@ def worst_terms(task: str) -> dict[str, float]:
     return {n: min(w, 0.0) if n in punished else 0.0 for n, w in WEIGHTS[task].items()}
 
 
-def worst_score(task: str) -> float:
-    """The official score of :func:`worst_terms`: -6 in the penalty tasks, else -1.3."""
-    return sum(worst_terms(task).values())
-
-
 def ball_in_goal(frame: Frame) -> Array:
     """Whether the ball counts as scored, by each world's task. bool (...)."""
     xp = frame.ball_pos.__array_namespace__()
@@ -124,20 +119,13 @@ def raw_terms(frame: Frame) -> dict[str, Array]:
 
 
 def worst_score(task: Array) -> Array:
-    """What an episode whose physics was lost counts as: nothing gained, each penalty once. (...).
-
-    -6.2 in the penalty tasks, -1.3 in kick_to_target: the sums of the negative ``WEIGHTS``. No
-    episode that can be scored ends in all of them, though one may score less by a ball that flies
-    backwards faster than 3 m/s.
+    """The official score of :func:`worst_terms`, (...): -6 in the penalty tasks, else -1.3.
 
     Args:
         task: int (...): index into ``game.TASKS``.
     """
     xp = task.__array_namespace__()
-    target, penalty = (
-        sum(min(weight, 0.0) for weight in weights.values())
-        for weights in (TARGET_WEIGHTS, PENALTY_WEIGHTS)
-    )
+    target, penalty = (sum(worst_terms(name).values()) for name in ("kick_to_target", "goalie"))
     return xp.where(task == game.KICK_TO_TARGET, target, penalty)
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from functools import partial
+from typing import Any
 
 import numpy as np
 
@@ -46,9 +47,11 @@ def make_collector(config: Config, restored: Tree | None, team: Team) -> GroupCo
         start = begin(config) if restored is None else from_nothing(config, restored["kept"])
     start = team.share(start)
     # The worlds do not pay the official score: the learner weighs it itself.
-    unpaid = config.rewards.model_copy(update={"official": 0.0})
+    unpaid: dict[str, Any] = {"rewards": config.rewards.model_copy(update={"official": 0.0})}
+    if config.rewards.official and config.world.time_limit == "auto":
+        unpaid["world"] = config.world.model_copy(update={"time_limit": "terminates"})
     world = make_world(
-        config.model_copy(update={"rewards": unpaid}),
+        config.model_copy(update=unpaid),
         config.world.threads or config.trainer.cpus,
         config.world.num_envs // team.size,
     )

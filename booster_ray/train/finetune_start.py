@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import math
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -12,11 +13,13 @@ import torch
 
 from booster_ray.config import Config, ConfigError
 from booster_ray.envs.make import sizes
+from booster_ray.envs.options import reward_options
 from booster_ray.policy.actor_files import ConversionError, load_actor
 from booster_ray.policy.convert import CLIP, describe_observation, to_torch
 from booster_ray.rl.torch_actor import TorchActor, hidden_layers
 from booster_ray.runtime.seeding import stream_seed
 from booster_ray.soccer import observation
+from booster_ray.soccer.rewards import TERMS
 from booster_ray.store import checkpoint
 from booster_ray.store.checkpoint.find import find_checkpoint
 from booster_ray.store.files import ACTOR
@@ -198,12 +201,21 @@ def _kept(config: Config, origin: Origin) -> Replay | None:
     return None
 
 
+def _paid_in_a_step(config: Config) -> dict[str, float]:
+    """What each term pays in a control step, in the unit of its weight."""
+    told = reward_options(config)
+    return {
+        name: weight * (1.0 if TERMS[name].event else told["reward_seconds"])
+        for name, weight in told["weights"].items()
+    }
+
+
 def _rewarded_otherwise(config: Config, trained: Config) -> str | None:
     """Why the old transitions' rewards or observations do not hold here; None: they do."""
-    ours, theirs = config.rewards.model_dump(), trained.rewards.model_dump()
+    ours, theirs = _paid_in_a_step(config), _paid_in_a_step(trained)
     if theirs["official"]:
         return "start_from was rewarded for the official score too"
-    changed = [name for name in ours if name != "official" and ours[name] != theirs[name]]
+    changed = [n for n in ours if n != "official" and not math.isclose(ours[n], theirs[n])]
     if changed:
         return f"start_from was rewarded otherwise (rewards.{changed[0]})"
     if config.observation.features != trained.observation.features:

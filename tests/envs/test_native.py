@@ -351,7 +351,7 @@ def test_a_lost_world_is_contained(
     assert not result.truncated.any()
     (record,) = result.episodes
     assert record["env"] == 1 and record["seconds"] == pytest.approx(0.022)
-    worst = {"lost": 1, "score": -6.2, "fallen": 1, "success": 0}
+    worst = {"lost": 1, "score": -6.0, "fallen": 1, "success": 0}
     assert {name: record[name] for name in worst} == pytest.approx(worst)
     assert np.isfinite(list(record.values())).all()
     if auto_reset:

@@ -26,7 +26,14 @@ from booster_ray.policy.settings import Settings, settings_of
 from booster_ray.soccer import game
 from booster_ray.soccer.control import pd_target, pd_torque
 from booster_ray.soccer.frame import Frame
-from booster_ray.soccer.observation import Clock, append, gait_phase, observe, places
+from booster_ray.soccer.observation import (
+    Clock,
+    append,
+    gait_phase,
+    observe,
+    places,
+    remaining,
+)
 
 WORLDS = 6
 """Of each task: two undisturbed, two shoved, two that fall again and again."""
@@ -89,7 +96,7 @@ class Reference:
         if acts.any():
             self.previous = np.where(acts[:, None], self.action, self.previous)
             phase = gait_phase(self.steps, self._options["gait_frequency"])
-            kept = Clock(phase, self.previous)
+            kept = Clock(phase, self.previous, remaining(self.steps))
             seen = append(observe(frame), frame, kept, self._options["features"])
             self.observation = np.where(acts[:, None], seen, self.observation)
             action = np.clip(self._policy(self.observation), -1, 1)

@@ -65,9 +65,11 @@ class MjxGame:
         chunks = -(-len(wanted) // self._worlds)
         for i in range(chunks):
             chunk = wanted[i * self._worlds : (i + 1) * self._worlds]
-            played += self._chunk(
-                chunk, lambda step, i=i: progress(i * length + step, chunks * length)
-            )
+
+            def tell(step: int, before: int = i * length) -> object:
+                return progress(before + step, chunks * length)
+
+            played += self._chunk(chunk, tell)
         return played
 
     def _chunk(

@@ -41,7 +41,7 @@ from booster_ray.evaluate.target import actor_target, checkpoint_actor
 from booster_ray.policy.sai import one_thread
 from booster_ray.policy.settings import settings_of
 from booster_ray.soccer import game, spawn
-from booster_ray.soccer.scoring import worst_score
+from booster_ray.soccer.scoring import worst_terms
 from booster_ray.store.gate_results import GateResult
 
 FIRST_SEED = 1000
@@ -91,7 +91,7 @@ def gate3(
     official = play_official if world == "official" else partial(play_native, threads=threads)
     reference: list[Episode] = []
     played: list[Episode] = []
-    before, tasks = 0, game.TASKS
+    before, tasks = 0, tuple[str, ...](game.TASKS)
     for now in schedule(episodes):
         seeds = range(FIRST_SEED + before, FIRST_SEED + now.episodes)
         half = (before + now.episodes) / 2
@@ -166,11 +166,16 @@ def _criteria(reference: Sequence[Episode], played: Sequence[Episode]) -> list[d
         if any((theirs.task, theirs.seed) != (ours.task, ours.seed) for theirs, ours in pairs):
             raise ValueError("the episodes are not of the same tasks and seeds")
         for name, bound in BOUNDS.items():
-            values = np.array([[getattr(e, name) for e in pair] for pair in pairs], float).T
-            worst = {"score": worst_score(task), "seconds": 0.0, "fallen": 1.0}[name]
-            criterion = {"task": task, "name": name, "told": _told(*values, bound)}
+            values = np.array([[getattr(e, name) for e in pair] for pair in pairs], float)
+            mjx, here = values[:, 0], values[:, 1]
+            criterion: dict[str, Any] = {
+                "task": task,
+                "name": name,
+                "told": _told(mjx, here, bound),
+            }
             if task in DRAWN:
-                sample = Sample(name, *values, worst)
+                worst = {"score": sum(worst_terms(task).values()), "seconds": 0.0, "fallen": 1.0}
+                sample = Sample(name, mjx, here, worst[name])
                 criterion |= {"sample": sample, "evidence": noninferiority.evidence(*sample)}
             found.append(criterion)
     return found

@@ -54,7 +54,7 @@ def critic_loss(
     critic_fn: CriticFn,
     head: ValueHead,
 ) -> tuple[jax.Array, Metrics]:
-    """Soft Bellman error of both critics (eq. 5-6), and the mean and maximum of Q.
+    """Soft Bellman error of both critics (eq. 5-6), the mean and maximum of Q, and the head's own.
 
     ``noise``: standard normal (batch, act), for the next action.
     """
@@ -64,7 +64,7 @@ def critic_loss(
     target = head.target(following, batch.reward, factor, alpha * log_prob)
     output = critic_fn(critic, batch.observation, batch.action)
     q = head.value(output)
-    metrics = {"q": jnp.mean(q), "q_max": jnp.max(q)}
+    metrics = {"q": jnp.mean(q), "q_max": jnp.max(q)} | head.metrics(target)
     return head.loss(output, jax.lax.stop_gradient(target)), metrics
 
 

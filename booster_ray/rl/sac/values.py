@@ -25,6 +25,8 @@ class ValueHead(NamedTuple):
     what both twins learn: Q values (batch,) or probabilities (batch, atoms)."""
     loss: Callable[[jax.Array, jax.Array], jax.Array]
     """(output, target) → a scalar."""
+    metrics: Callable[[jax.Array], dict[str, jax.Array]] = lambda target: {}
+    """Numbers of what is learned, (target) → scalars by name."""
 
 
 COMBINE: dict[str, Callable[..., jax.Array]] = {"min": jnp.min, "mean": jnp.mean}
@@ -93,7 +95,10 @@ def c51(q_target: str, atoms: int, v_min: float, v_max: float) -> ValueHead:
     def loss(output: jax.Array, target: jax.Array) -> jax.Array:
         return -jnp.mean(jnp.sum(target * jax.nn.log_softmax(output), axis=(0, -1)))
 
-    return ValueHead(value, partial(COMBINE[q_target], axis=0), target, loss)
+    def edges(target: jax.Array) -> dict[str, jax.Array]:
+        return {"edge_mass": jnp.mean(target[..., 0] + target[..., -1])}
+
+    return ValueHead(value, partial(COMBINE[q_target], axis=0), target, loss, edges)
 
 
 def project(probabilities: jax.Array, returns: jax.Array, v_min: float, v_max: float) -> jax.Array:
