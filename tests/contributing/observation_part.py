@@ -71,7 +71,7 @@ np.testing.assert_allclose(told[:, :SIZE], seen, atol=1e-6)
 env = SoccerEnv([TASK], gains(config), **soccer_options(config))
 assert env.observation_size == SIZE
 assert jax.eval_shape(env.reset, jax.random.key(0)).obs.shape == (SIZE,)
-clock = Clock(np.zeros(2), np.zeros((2, 12)))
+clock = Clock(np.zeros(2), np.zeros((2, 12)), np.ones(2))
 on_device = jax.tree.map(jax.numpy.asarray, (frame, clock))
 both = append(observe(on_device[0]), *on_device, NAMES)
 np.testing.assert_allclose(both, seen, atol=2e-5)

@@ -17,7 +17,16 @@ from booster_ray.policy.settings import Settings
 from booster_ray.soccer import game
 from booster_ray.soccer.frame import Frame
 from booster_ray.soccer.observation import FEATURES as TABLE
-from booster_ray.soccer.observation import Clock, Part, append, gait_phase, observe, places, size
+from booster_ray.soccer.observation import (
+    Clock,
+    Part,
+    append,
+    gait_phase,
+    observe,
+    places,
+    remaining,
+    size,
+)
 
 FEATURES = tuple(TABLE)
 SIZE, CLOCK = size(FEATURES), places(FEATURES)["clock"]
@@ -35,7 +44,7 @@ def world(task: str, n: int = 3, **options: Any) -> NativeWorld:
 
 def expected(frame: Frame, steps: np.ndarray) -> np.ndarray:
     """The rules' observation, previous actions aside."""
-    kept = Clock(gait_phase(steps, 1.5), np.zeros((len(steps), 12)))
+    kept = Clock(gait_phase(steps, 1.5), np.zeros((len(steps), 12)), remaining(steps))
     return append(observe(frame), frame, kept, FEATURES)
 
 

@@ -13,7 +13,7 @@ from booster_ray.soccer.observation import FEATURES, NO_CLOCK, OFFICIAL, Clock, 
 
 
 def kept(phase: float = 0.0) -> Clock:
-    return Clock(np.array(phase), np.arange(12) / 12)
+    return Clock(np.array(phase), np.arange(12) / 12, np.array(0.75))
 
 
 def turned(frame: Frame, angle: float) -> Frame:
@@ -60,7 +60,7 @@ def test_the_clock_turns_with_the_steps() -> None:
     steps = np.arange(0, 1001, 125)  # eighths of a cycle of 0.5 Hz
     phase = observation.gait_phase(steps, 0.5)
     np.testing.assert_allclose(phase, [0, 0.125, 0.25, 0.375, 0.5, 0.625, 0.75, 0.875, 0])
-    sine, cosine = observation.clock(reward_input().frame, Clock(phase, np.zeros((9, 12)))).T
+    sine, cosine = observation.clock(reward_input().frame, Clock(phase, np.zeros((9, 12)), phase)).T
     np.testing.assert_allclose(sine[[0, 2, 4, 6]], [0, 1, 0, -1], atol=1e-12)
     np.testing.assert_allclose(cosine[[0, 2, 4, 6]], [1, 0, -1, 0], atol=1e-12)
 
@@ -134,7 +134,7 @@ def test_every_part_has_the_size_of_its_image() -> None:
 @pytest.mark.parametrize("scale", [0.5, 12.0])
 def test_numpy_equals_jax_and_all_is_finite(scale: float) -> None:
     m = random_input(0, scale)
-    clock = Clock(m.phase, m.previous_action)
+    clock = Clock(m.phase, m.previous_action, m.phase)
     for name, feature in FEATURES.items():
         ours = feature.compute(m.frame, clock)
         theirs = feature.compute(*jax.tree.map(jnp.asarray, (m.frame, clock)))

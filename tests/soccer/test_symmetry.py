@@ -13,7 +13,7 @@ from booster_ray.soccer import game
 from booster_ray.soccer import observation as rules
 from booster_ray.soccer.control import leg_gains
 from booster_ray.soccer.frame import Frame
-from booster_ray.soccer.observation import Clock, append, gait_phase
+from booster_ray.soccer.observation import Clock, append, gait_phase, remaining
 from booster_ray.soccer.symmetry import ACTION, AXIAL, CLOCK, JOINTS, VECTOR, joined
 
 GAINS = leg_gains((-0.2, 0.0, 0.0, 0.4, -0.25, 0.0), 0.5, (200.0,) * 6, (5.0,) * 6)
@@ -100,7 +100,7 @@ def test_features_of_the_image_too() -> None:
     seen, steps, action = frame(rng, 50), rng.integers(0, 5000, 50), rng.normal(size=(50, 12))
     half_a_period = 250  # steps of 2 ms at 1 Hz
     both = [
-        append(rules.observe(f), f, Clock(gait_phase(s, 1.0), a), NAMES)
+        append(rules.observe(f), f, Clock(gait_phase(s, 1.0), a, remaining(s)), NAMES)
         for f, s, a in (
             (seen, steps, action),
             (frame_in_the_mirror(seen), steps + half_a_period, mirrored(JOINTS, action)),

@@ -17,7 +17,7 @@ def test_gates_add_up_on_one_checkpoint(tmp_path: Path) -> None:
     store(tmp_path, path, [verdict(2, True)])
     told = store(tmp_path, path, [verdict(3, True)])
     assert told == read(tmp_path) and set(told["gates"]) == {"2", "3"} and told["passed"]
-    assert label(tmp_path) == "pass" and stored(tmp_path, path, 2) is True
+    assert label(tmp_path) == "pass 2, 3" and stored(tmp_path, path, 2) is True
     told = store(tmp_path, path, [verdict(3, False)])
     assert not told["passed"] and label(tmp_path) == "fail 3"
 

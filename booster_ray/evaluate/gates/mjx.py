@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from functools import partial
 from typing import Any
 
 import jax
@@ -65,11 +66,7 @@ class MjxGame:
         chunks = -(-len(wanted) // self._worlds)
         for i in range(chunks):
             chunk = wanted[i * self._worlds : (i + 1) * self._worlds]
-
-            def tell(step: int, before: int = i * length) -> object:
-                return progress(before + step, chunks * length)
-
-            played += self._chunk(chunk, tell)
+            played += self._chunk(chunk, partial(_tell, progress, i * length, chunks * length))
         return played
 
     def _chunk(
@@ -99,6 +96,10 @@ class MjxGame:
         """What was measured of world ``i``, once a control step and not once a physics step."""
         told = measures.of(i)
         return told | {"seconds": told["seconds"] * self._env.decimation, "first_touch": None}
+
+
+def _tell(progress: Progress, before: int, whole: int, step: int) -> None:
+    progress(before + step, whole)
 
 
 def _spawns(wanted: Sequence[tuple[str, int]]) -> tuple[np.ndarray, spawn.Spawn]:

@@ -13,7 +13,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -91,7 +91,8 @@ def gate3(
     official = play_official if world == "official" else partial(play_native, threads=threads)
     reference: list[Episode] = []
     played: list[Episode] = []
-    before, tasks = 0, tuple[str, ...](game.TASKS)
+    before = 0
+    tasks: Sequence[str] = game.TASKS
     for now in schedule(episodes):
         seeds = range(FIRST_SEED + before, FIRST_SEED + now.episodes)
         half = (before + now.episodes) / 2
@@ -139,14 +140,12 @@ def compare(
         "tasks": {task: {} for task in game.TASKS},
     }
     for c in criteria:
-        numbers["tasks"][c["task"]][NAMES[c["name"]]] = c["told"]
-    told = [c["told"] for c in criteria]
-    holds = [t["holds"] for t in told]
+        numbers["tasks"][c.task][NAMES[c.name]] = c.told
+    holds = [c.told["holds"] for c in criteria]
     passed = False if False in holds else None if None in holds else True
     numbers["differences"] = differences(reference, played)
     numbers["better_than_mjx"] = [
-        f"{NAMES[c['name']]} in {c['task']}" for c in criteria
-        if c["told"]["loss"] < -c["told"]["bound"]
+        f"{NAMES[c.name]} in {c.task}" for c in criteria if c.told["loss"] < -c.told["bound"]
     ]  # fmt: skip
     advice = [] if passed is not False else advise(numbers["differences"], level)
     if passed is None:
@@ -154,8 +153,24 @@ def compare(
     return GateResult(3, "transfer", passed, numbers, [_row(c) for c in criteria], advice)
 
 
-def _criteria(reference: Sequence[Episode], played: Sequence[Episode]) -> list[dict[str, Any]]:
-    """Each task's each metric: what is ``told``, and ``evidence`` where the task is a sample."""
+class Criterion(NamedTuple):
+    """One metric of one task."""
+
+    task: str
+    name: str
+    """Of ``BOUNDS``."""
+    told: dict[str, Any]
+    """JSON."""
+    sample: Sample | None
+    """None where the task is deterministic: there is nothing to be unsure of."""
+
+    @property
+    def title(self) -> str:
+        """For people."""
+        return f"{self.task}: {NAMES[self.name]}"
+
+
+def _criteria(reference: Sequence[Episode], played: Sequence[Episode]) -> list[Criterion]:
     found = []
     for task in game.TASKS:
         pairs = [
@@ -166,18 +181,12 @@ def _criteria(reference: Sequence[Episode], played: Sequence[Episode]) -> list[d
         if any((theirs.task, theirs.seed) != (ours.task, ours.seed) for theirs, ours in pairs):
             raise ValueError("the episodes are not of the same tasks and seeds")
         for name, bound in BOUNDS.items():
-            values = np.array([[getattr(e, name) for e in pair] for pair in pairs], float)
-            mjx, here = values[:, 0], values[:, 1]
-            criterion: dict[str, Any] = {
-                "task": task,
-                "name": name,
-                "told": _told(mjx, here, bound),
-            }
-            if task in DRAWN:
-                worst = {"score": sum(worst_terms(task).values()), "seconds": 0.0, "fallen": 1.0}
-                sample = Sample(name, mjx, here, worst[name])
-                criterion |= {"sample": sample, "evidence": noninferiority.evidence(*sample)}
-            found.append(criterion)
+            mjx, here = (
+                np.array([getattr(pair[i], name) for pair in pairs], float) for i in (0, 1)
+            )
+            worst = {"score": sum(worst_terms(task).values()), "seconds": 0.0, "fallen": 1.0}[name]
+            sample = Sample(name, mjx, here, worst) if task in DRAWN else None
+            found.append(Criterion(task, name, _told(mjx, here, bound), sample))
     return found
 
 
@@ -192,36 +201,34 @@ def _told(theirs: np.ndarray, ours: np.ndarray, bound: Bound) -> dict[str, Any]:
     }
 
 
-def _decide(criteria: list[dict[str, Any]], now: Round) -> None:
+def _decide(criteria: list[Criterion], now: Round) -> None:
     """Tell of each criterion whether it ``holds``; None: not known yet."""
-    sampled = [c for c in criteria if "evidence" in c]
-    failed = noninferiority.beyond([c["evidence"] for c in sampled], now.alpha)
-    for c, fails in zip(sampled, failed, strict=True):
-        told, found = c["told"], c["evidence"]
-        told["p_within"], told["p_beyond"] = map(float, (found.against_loss, found.against_bound))
+    sampled = [(c.told, noninferiority.evidence(*c.sample)) for c in criteria if c.sample]
+    failed = noninferiority.beyond([found for _, found in sampled], now.alpha)
+    for (told, found), fails in zip(sampled, failed, strict=True):
+        told["p_within"], told["p_beyond"] = float(found.against_loss), float(found.against_bound)
         shown = bool(found.against_loss <= now.alpha)
         told["holds"] = False if fails else True if shown else None
     for c in criteria:
-        if "evidence" not in c:  # deterministic: what was seen is all there is
-            c["told"]["holds"] = c["told"]["loss"] <= c["told"]["bound"]
+        if c.sample is None:
+            c.told["holds"] = c.told["loss"] <= c.told["bound"]
 
 
-def _row(criterion: dict[str, Any]) -> Any:
-    told, sign = criterion["told"], BOUNDS[criterion["name"]].sign
+def _row(criterion: Criterion) -> Any:
+    told, sign = criterion.told, BOUNDS[criterion.name].sign
     limit = told["mjx"] - sign * told["bound"]
     expected = f"{'>=' if sign > 0 else '<='} {limit:.2f} (MJX {told['mjx']:.2f})"
     found = f"{told['official']:.2f}" + (", not known yet" if told["holds"] is None else "")
-    return f"{criterion['task']}: {NAMES[criterion['name']]}", found, expected, told["holds"]
+    return criterion.title, found, expected, told["holds"]
 
 
-def _what_would_tell(criteria: list[dict[str, Any]], now: Round) -> tuple[int | None, list[str]]:
+def _what_would_tell(criteria: list[Criterion], now: Round) -> tuple[int | None, list[str]]:
     """Episodes of a task that probably would, None: hardly any number; and the advice."""
-    sampled = [c for c in criteria if "evidence" in c]
-    unsure = [f"{c['task']}: {NAMES[c['name']]}" for c in sampled if c["told"]["holds"] is None]
+    unsure = [c.title for c in criteria if c.told["holds"] is None]
     lines = [f"not known yet after {now.episodes} episodes of each task: {', '.join(unsure)}"]
     if now.episodes < MINIMUM:
         lines.append(f"fewer than {MINIMUM} episodes cannot pass, however alike they are")
-    count = noninferiority.needed([c["sample"] for c in sampled], now.episodes)
+    count = noninferiority.needed([c.sample for c in criteria if c.sample], now.episodes)
     if count is None:
         return None, [*lines, "what is lost lies at its bound: hardly any number would tell"]
     return count, [*lines, f"next: --episodes {count}, which probably would tell"]

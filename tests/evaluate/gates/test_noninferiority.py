@@ -196,6 +196,13 @@ def test_few_equal_differences_are_no_certainty() -> None:
     assert ni.evidence("score", many, many - 1.4, -6.0).against_bound < 1e-4
 
 
+def test_what_no_episode_showed_may_be_there() -> None:
+    """A loss of 7.5 once in 15 is the bound; 64 pairs hide it in one of 83 tries."""
+    same = np.full(64, 1.5)
+    found = ni.evidence("score", same, same, -6.0)
+    assert found.against_loss == pytest.approx((14 / 15) ** 64) and found.against_loss > 1 / 84
+
+
 def test_the_larger_of_both_bounds_counts() -> None:
     rng = np.random.default_rng(0)
     theirs = 8 + 0.1 * rng.standard_normal(200)
