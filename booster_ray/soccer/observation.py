@@ -281,6 +281,9 @@ def egocentric(frame: Frame, _: Clock) -> Array:
     )
 
 
+_EGOCENTRIC = (*2 * (PLACE,), *2 * (SPEED,), *2 * (DIRECTION,), PLACE / 5.0, *2 * (PLACE,))
+
+
 def clock(_: Frame, kept: Clock) -> Array:
     """Sine and cosine of the gait clock. (..., 2)."""
     xp = kept.phase.__array_namespace__()
@@ -297,8 +300,6 @@ def time_left(_: Frame, kept: Clock) -> Array:
     """Share of the episode that is left. (..., 1)."""
     return kept.time_left[..., None]
 
-
-_EGOCENTRIC = (*2 * (PLACE,), *2 * (SPEED,), *2 * (DIRECTION,), PLACE / 5.0, *2 * (PLACE,))
 
 FEATURES: dict[str, Part] = {
     "egocentric": Part(

@@ -187,9 +187,9 @@ def test_parts_that_no_package_can_compute(
     played.reset(0)
     view = official_view(played.frame(), "goalie")
     played.close()
-    monkeypatch.setitem(TABLE, "new", Part(by_hand, ((0, 1),)))
+    monkeypatch.setitem(TABLE, "new", Part(by_hand, ((0, 1),), 0.0))
     assert made(features=("new",)).modify_state(*view).shape == (1, 90 + 24)
-    monkeypatch.setitem(TABLE, "new", Part(compute, ((0, 1),)))
+    monkeypatch.setitem(TABLE, "new", Part(compute, ((0, 1),), 0.0))
     with pytest.raises((ValueError, AttributeError), match=refused):
         made(features=("egocentric", "new")).modify_state(*view)
 

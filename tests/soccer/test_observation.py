@@ -98,7 +98,7 @@ def test_noise_is_in_each_parts_own_unit() -> None:
     }.items():  # fmt: skip
         np.testing.assert_allclose(of[name], width, err_msg=name)
     np.testing.assert_allclose(of["keepers"], 2 * [*3 * [0.05], *3 * [0.1]])
-    still = [i for name in at if name in CONSTANT for i in range(112)[at[name]]]
+    still = [i for name in at if name in CONSTANT for i in range(113)[at[name]]]
     np.testing.assert_array_equal(np.flatnonzero(scales == 0), still)
 
 
