@@ -24,6 +24,8 @@ FINE = {"critic_loss": 3.0, "actor_loss": -200.0, "q": 40.0, "entropy": -3.0, "a
         ({"actor_grad_norm": 2 * EXPLODED}, "actor_grad_norm is 2e+06, beyond 1e+06"),
         ({"q_max": -2 * EXPLODED}, "q_max is -2e+06, beyond 1e+06"),
         ({"env_steps": 1e12}, None),
+        ({"edge_mass": 0.2}, None),
+        ({"edge_mass": 0.97}, "edge_mass is 0.97 (returns do not fit sac.v_min to sac.v_max)"),
     ],
 )
 def test_divergence(change: dict[str, float], said: str | None) -> None:

@@ -131,3 +131,26 @@ def test_time_ends_what_nothing_else_ended() -> None:
     assert judgement.terminated.tolist() == [True] + [False] * (N - 1)
     assert judgement.truncated.tolist() == [False] + [True] * (N - 1)
     assert not judgement.lost.any()
+
+
+def test_time_that_is_up_ends_the_game_where_it_is_told_to() -> None:
+    given = recorded()
+    cut, _ = judge(*given, WEIGHTS, CONDITIONS)
+    over, _ = judge(*given, WEIGHTS, CONDITIONS._replace(limit_terminates=True))
+    assert cut.truncated.any() and not (cut.truncated & cut.terminated).any()
+    assert not over.truncated.any()
+    np.testing.assert_array_equal(over.terminated, cut.terminated | cut.truncated)
+    np.testing.assert_array_equal(over.over, cut.over)
+    np.testing.assert_array_equal(over.reward, cut.reward)
+
+
+def test_a_second_pays_the_same_at_any_decimation() -> None:
+    episode, frames, lost, action = recorded()
+    long = Frame(*(part[:, :1] for part in frames))
+    weights = {"alive": 3.0, "upright": 1.0}
+    paid = [
+        judge(episode, long, lost[:, :1] & False, action, weights,
+              CONDITIONS._replace(reward_seconds=seconds))[0].reward
+        for seconds in (0.02, 0.01)
+    ]  # fmt: skip
+    np.testing.assert_allclose(paid[0], 2 * paid[1], rtol=1e-6)

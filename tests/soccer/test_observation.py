@@ -81,7 +81,7 @@ def test_sizes_and_order() -> None:
         observation.size(["hat"])
 
 
-CONSTANT = ("team", "task", "clock", "previous_action")
+CONSTANT = ("team", "task", "clock", "previous_action", "time_left")
 """Parts that no sensor measures."""
 
 
@@ -140,3 +140,18 @@ def test_numpy_equals_jax_and_all_is_finite(scale: float) -> None:
         theirs = feature.compute(*jax.tree.map(jnp.asarray, (m.frame, clock)))
         np.testing.assert_allclose(ours, theirs, rtol=2e-4, atol=2e-5, err_msg=name)
         assert np.isfinite(ours).all() and ours.shape[-1] == feature.size
+
+
+def test_the_balls_ground_velocity_does_not_need_the_keepers() -> None:
+    """Official infos tell no keeper's true speed where it touches a post."""
+    frame = reward_input().frame
+    for task in range(len(game.TASKS)):
+        one = frame._replace(task=np.array(task))
+        seen = observation.ground_velocity(one)
+        if task != game.GOALIE:
+            np.testing.assert_array_equal(seen, one.ball_vel)
+        else:
+            own = rotate(one.imu_quat, one.velocimeter)
+            np.testing.assert_allclose(seen, one.ball_vel - one.root_vel + own, atol=1e-5)
+        pushed = one._replace(keeper_vel=one.keeper_vel + 1.0)
+        np.testing.assert_array_equal(observation.ground_velocity(pushed), seen)

@@ -400,3 +400,15 @@ def test_joint_limit_bounds_just_reach_the_farther_limit() -> None:
     np.testing.assert_array_equal(gains.action_scale[:6], gains.action_scale[6:])
     half = control.leg_gains(pose, 0.5, [1.0] * 6, [1.0] * 6, "joint_limits")
     np.testing.assert_allclose(half.action_scale, 0.5 * gains.action_scale)
+
+
+def test_weights_are_paid_by_the_second_and_events_by_the_occasion() -> None:
+    m = reward_input()._replace(ended=np.array(True))
+    weights = {"alive": 2.0, "goal": 3.0, "smoothness": -1.0, "official": 1.0}
+    _, per_step = reward(m, weights)
+    _, per_second = reward(m, weights, 0.02)
+    events = {name for name, term in TERMS.items() if term.event}
+    assert events == {"official", "fall", "goal", "feet_air_time"}
+    for name, paid in per_second.items():
+        expected = per_step[name] * (1.0 if name in events else 0.02)
+        np.testing.assert_allclose(paid, expected, rtol=1e-12)
