@@ -92,7 +92,7 @@ def test_scalar_target_and_loss(q_target: str) -> None:
 
 
 def test_mass_on_the_edges_is_told() -> None:
-    head = values.c51("min", 5, -2.0, 2.0)
+    head = c51("min", 5, -2.0, 2.0)
     target = jnp.array([[0.5, 0, 0, 0, 0.3], [0, 0.2, 0.8, 0, 0]])
     assert float(head.metrics(target)["edge_mass"]) == pytest.approx(0.4)
-    assert values.scalar("min").metrics(jnp.zeros(2)) == {}
+    assert scalar("min").metrics(jnp.zeros(2)) == {}

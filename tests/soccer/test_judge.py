@@ -134,7 +134,8 @@ def test_time_ends_what_nothing_else_ended() -> None:
 
 
 def test_time_that_is_up_ends_the_game_where_it_is_told_to() -> None:
-    given = recorded()
+    episode, *others = recorded()
+    given = episode._replace(steps=np.full(N, 1000 - K, np.int32)), *others
     cut, _ = judge(*given, WEIGHTS, CONDITIONS)
     over, _ = judge(*given, WEIGHTS, CONDITIONS._replace(limit_terminates=True))
     assert cut.truncated.any() and not (cut.truncated & cut.terminated).any()
@@ -144,13 +145,12 @@ def test_time_that_is_up_ends_the_game_where_it_is_told_to() -> None:
     np.testing.assert_array_equal(over.reward, cut.reward)
 
 
-def test_a_second_pays_the_same_at_any_decimation() -> None:
-    episode, frames, lost, action = recorded()
-    long = Frame(*(part[:, :1] for part in frames))
-    weights = {"alive": 3.0, "upright": 1.0}
-    paid = [
-        judge(episode, long, lost[:, :1] & False, action, weights,
-              CONDITIONS._replace(reward_seconds=seconds))[0].reward
+def test_what_is_paid_by_the_second_follows_the_step() -> None:
+    given = recorded()
+    weights = {n: np.array(0.1 * (not term.event)) for n, term in TERMS.items()}
+    long, short = (
+        judge(*given, weights, CONDITIONS._replace(reward_seconds=seconds))[0].reward
         for seconds in (0.02, 0.01)
-    ]  # fmt: skip
-    np.testing.assert_allclose(paid[0], 2 * paid[1], rtol=1e-6)
+    )
+    assert np.abs(long).max() > 0
+    np.testing.assert_allclose(long, 2 * short, rtol=1e-5)
