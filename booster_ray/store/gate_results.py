@@ -22,8 +22,8 @@ class GateResult(NamedTuple):
     """None: not known yet, what was played tells too little."""
     numbers: dict[str, Any]
     """JSON."""
-    rows: list[tuple[str, str, str, bool]]
-    """For people: what, found, expected, and whether it holds."""
+    rows: list[tuple[str, str, str, bool | None]]
+    """For people: what, found, expected, and whether it holds (None: not known yet)."""
     advice: list[str]
     """What to do; empty where it passed."""
     key: Mapping[str, Any] = MappingProxyType({})

@@ -45,7 +45,8 @@ class Replayed(NamedTuple):
 def gate1() -> GateResult:
     """Record official states of every task and compare; about half a minute."""
     numbers: dict[str, Any] = {"bound": BOUND, "tasks": {}}
-    rows, passed = [], True
+    rows: list[tuple[str, str, str, bool | None]] = []
+    passed = True
     for task in game.TASKS:
         data = record(task)
         found = measure(data, task)

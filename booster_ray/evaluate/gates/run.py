@@ -12,6 +12,7 @@ from rich.table import Table
 from rich.text import Text
 
 from booster_ray.evaluate.gates.keys import verdict_key
+from booster_ray.evaluate.gates.rounds import EPISODES
 from booster_ray.evaluate.play import Progress, silent
 from booster_ray.evaluate.target import checkpoint_config, find_checkpoint
 from booster_ray.store.gate_results import GateResult, store, stored
@@ -23,7 +24,7 @@ def run_gates(
     checkpoint: Path,
     gates: Sequence[int] = ALL,
     *,
-    episodes: int = 10,
+    episodes: int = EPISODES,
     world: str = "native",
     impl: str = "auto",
     threads: int = 1,
@@ -53,7 +54,7 @@ def gate_key(
     checkpoint: Path,
     gate: int,
     *,
-    episodes: int = 10,
+    episodes: int = EPISODES,
     world: str = "native",
     impl: str = "auto",
 ) -> Mapping[str, Any]:
@@ -63,7 +64,7 @@ def gate_key(
 
 
 def gate(
-    trial_dir: Path, gates: Sequence[int] = (2, 3), *, episodes: int = 10, threads: int = 1
+    trial_dir: Path, gates: Sequence[int] = (2, 3), *, episodes: int = EPISODES, threads: int = 1
 ) -> dict[str, Any]:
     """Run gates on a trial's best checkpoint and write ``gates.json`` beside it.
 
@@ -82,7 +83,7 @@ def gate_once(
     checkpoint: Path,
     gates: Sequence[int],
     *,
-    episodes: int = 10,
+    episodes: int = EPISODES,
     threads: int = 1,
 ) -> dict[str, Any]:
     """The same for a checkpoint anywhere, with ``gates.json`` in ``directory``."""
@@ -103,6 +104,7 @@ def show(verdict: GateResult, console: Console) -> None:
         table.add_column(heading, overflow="fold")
     for what, found, expected, holds in verdict.rows:
         mark = Text("holds", "green") if holds else Text("FAILS", "bold red")
+        mark = Text("not known yet", "yellow") if holds is None else mark
         table.add_row(what, found, expected, mark)
     console.print(table)
     for name in verdict.numbers.get("better_than_mjx", ()):
