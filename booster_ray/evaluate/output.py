@@ -68,11 +68,12 @@ def told(estimate: dict[str, float | None] | None, form: str) -> str:
     """``mean [low, high]``, or as much of it as is known; the mean alone has a plus sign."""
     if estimate is None or estimate["mean"] is None:
         return BLANK
-    mean = format(estimate["mean"], form)
+    plain = form.lstrip("+")
+    sign = form.removesuffix(plain)
+    mean = f"{estimate['mean']:{sign}z{plain}}"  # z: no -0.00
     if estimate["low"] is None or estimate["high"] is None:
         return mean
-    plain = form.lstrip("+")
-    return f"{mean} [{estimate['low']:{plain}}, {estimate['high']:{plain}}]"
+    return f"{mean} [{estimate['low']:z{plain}}, {estimate['high']:z{plain}}]"
 
 
 def write(

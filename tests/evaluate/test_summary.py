@@ -112,5 +112,6 @@ def text(shown: Table) -> str:
 def test_told() -> None:
     assert told({"mean": 1.234, "low": 0.5, "high": 2.0}, "+.2f") == "+1.23 [0.50, 2.00]"
     assert told({"mean": 0.0, "low": 0.0, "high": 0.31}, ".0%") == "0% [0%, 31%]"
+    assert told({"mean": -0.0, "low": -0.049, "high": -0.0}, "+.1f") == "+0.0 [0.0, 0.0]"
     assert told({"mean": 1.0, "low": None, "high": None}, ".1f") == "1.0"
     assert told(None, ".1f") == "–"
