@@ -19,6 +19,7 @@ from booster_ray.envs.official_view import official_view
 from booster_ray.evaluate.gates.conversion import jax_policy, judge
 from booster_ray.evaluate.target import checkpoint_actor
 from booster_ray.policy import package
+from booster_ray.policy.sai import Rejected
 from booster_ray.policy.settings import Settings, settings_of
 from booster_ray.soccer import game
 from booster_ray.soccer.observation import FEATURES
@@ -72,7 +73,10 @@ def spoiled(subject: Subject, mutant: Mutant, folder: Path) -> Path:
 
 
 def change(true: Path, mutant: Path) -> float:
-    """Largest |Δ torque|, N·m, in worlds that the true package plays, not all for equally long."""
+    """Largest |Δ torque|, N·m, in worlds that the true package plays, not all for equally long.
+
+    Infinite where the mutant gives no torques at all.
+    """
     largest = 0.0
     for task in game.TASKS:
         options: dict[str, Any] = {"mode": "newton_metres", "decimation": 1, "episode_steps": 70}
@@ -82,7 +86,11 @@ def change(true: Path, mutant: Path) -> float:
         rng = np.random.default_rng(0)
         for _ in range(100):
             view = official_view(world.frame(), task)
-            ours, theirs = (np.asarray(player(*view)) for player in players)
+            try:
+                ours, theirs = (np.asarray(player(*view)) for player in players)
+            except Rejected:
+                world.close()
+                return float("inf")
             largest = max(largest, float(np.abs(ours - theirs).max()))
             world.step(ours + rng.uniform(-9, 9, ours.shape))
         world.close()
@@ -110,7 +118,8 @@ def test_every_mutant_that_changes_a_torque_is_refused(
         made = spoiled(subject, mutant, tmp_path / str(number))
         changed, found = change(subject.package, made), verdict(subject, made)
         refused = not found.passed
-        rows.append((mutant.name, changed, refused, ", ".join(found.numbers["differs"][:3])))
+        where = found.numbers.get("differs", [found.numbers.get("error", "")])
+        rows.append((mutant.name, changed, refused, ", ".join(where[:3])[:60]))
         missed += [mutant.name] if changed > TORQUE and not refused else []
     with capsys.disabled():
         print(f"\n{'mutant':40} {'Δ torque':>9}  verdict  differs first in")
