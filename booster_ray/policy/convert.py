@@ -224,8 +224,12 @@ def describe_observation(size: int) -> str:
     }
     if size in known:
         return f"{size} numbers ({known[size]})"
-    for count in range(1, len(observation.FEATURES) + 1):
-        for names in itertools.combinations(observation.FEATURES, count):
-            if observation.size(names) == size:
-                return f"{size} numbers (official, with three tasks, and {', '.join(names)})"
-    return f"{size} numbers (not an observation of the game)"
+    fitting = [
+        ", ".join(names)
+        for count in range(1, len(observation.FEATURES) + 1)
+        for names in itertools.combinations(observation.FEATURES, count)
+        if observation.size(names) == size
+    ]
+    if not fitting:
+        return f"{size} numbers (not an observation of the game)"
+    return f"{size} numbers (official, with three tasks, and {'; or '.join(fitting)})"

@@ -128,7 +128,7 @@ def test_the_onnx_file_of_the_policy_in_the_repository() -> None:
     told = np.random.default_rng(0).standard_normal((6, 138)).astype(np.float32)
     told[:, 100:112], told[:, -2:] = 0.0, 1.0  # the first step: no action was before
     with torch.no_grad():
-        wanted = loaded.make_player()._model(torch.from_numpy(told)).numpy()
+        wanted = loaded.make_player().model(torch.from_numpy(told)).numpy()
     session = onnxruntime.InferenceSession(str(folder / "policy.onnx"))
     np.testing.assert_allclose(session.run(None, {"told": told[:, :-2]})[0], wanted, atol=1e-3)
 

@@ -310,7 +310,7 @@ def test_spoilt_parameters_stop_the_run_long_before_the_next_report(
 
 def test_a_reward_that_overflows_is_not_blamed_on_learning_rates() -> None:
     with pytest.raises(TrainingDiverged) as caught:
-        list(loop(configured("rewards.height=1.0e+39")))
+        list(loop(configured("rewards.height=1.0e+41")))
     assert re.fullmatch(
         r"world\.kind native gives a reward of inf in world \d of 6 after 0 env steps; "
         "check the reward weights",
