@@ -16,11 +16,16 @@ from policies import save_checkpoint, tiny_config
 FEATURES = ("egocentric", "clock")
 
 
+OLD = GateResult(2, "conversion", True, {}, [], [], {"code": "of another day"})
+"""A verdict that other code gave."""
+
+
 @pytest.fixture(scope="module")
 def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A run's folder with its best checkpoint, and the package of it."""
     root = tmp_path_factory.mktemp("run")
-    save_checkpoint(root / "best_000000000100", tiny_config(FEATURES))
+    path = save_checkpoint(root / "best_000000000100", tiny_config(FEATURES))
+    store(root, path, [OLD._replace(passed=False)])  # which is not believed either
     assert main([str(root), "--output", str(root / "made")]) == 0
     return root
 
@@ -29,7 +34,8 @@ def test_gate_2_was_run_and_stands_in_the_package(run: Path) -> None:
     told = read(run)
     assert told is not None and told["gates"]["2"]["passed"]
     about = package.load(run / "made").about
-    assert about["gates"]["2"]["numbers"]["states"] >= 1000
+    assert about["gates"]["2"]["numbers"]["control_steps"] >= 1000
+    assert about["gates"]["2"]["key"]["text"]
     assert about["checkpoint"].endswith("best_000000000100")
     assert about["settings"]["features"] == list(FEATURES)
 
@@ -68,11 +74,13 @@ def test_a_policy_changed_after_its_gate_is_not_submitted(
     assert "changed since its gates" in said.err and "secret-key" not in said.err + said.out
 
 
-def test_a_failed_gate_2_is_not_exported(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+def test_a_verdict_of_other_code_is_not_believed(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     path = save_checkpoint(tmp_path / "best_1", tiny_config())
-    store(tmp_path, path, [GateResult(2, "conversion", False, {}, [], ["?"])])
+    store(tmp_path, path, [OLD])
+    now = OLD._replace(passed=False, advice=["the preprocessor tells another ball"])
+    monkeypatch.setattr("booster_ray.evaluate.gates.conversion.judge", lambda *_: now)
     assert guarded(lambda: main([str(tmp_path), "--output", str(tmp_path / "out")])) == 2
     line = capsys.readouterr().err
     assert "did not pass gate 2" in line and line.count("\n") == 1

@@ -36,3 +36,14 @@ def test_a_file_cut_short_counts_as_none(tmp_path: Path) -> None:
     assert read(tmp_path) is None and label(tmp_path) is None
     (tmp_path / GATES).write_text("[]")
     assert read(tmp_path) is None
+
+
+def test_a_verdict_is_believed_under_its_own_key_alone(tmp_path: Path) -> None:
+    path = save_checkpoint(tmp_path / "best_1", tiny_config())
+    key = {"code": "a", "episodes": 32, "settings": {"kp": (1.0, 2.0)}}
+    store(tmp_path, path, [verdict(2, True)._replace(key=key)])
+    assert stored(tmp_path, path, 2, key) is True and stored(tmp_path, path, 2) is True
+    for name, other in (("code", "b"), ("episodes", 10), ("settings", {"kp": (1.0, 2.5)})):
+        assert stored(tmp_path, path, 2, key | {name: other}) is None
+    store(tmp_path, path, [verdict(3, True)._replace(passed=None)])
+    assert stored(tmp_path, path, 3) is None and label(tmp_path) == "unknown 3"

@@ -33,7 +33,9 @@ def test_the_best_trials_play_the_gates_and_the_best_becomes_a_package(tmp_path:
         trial = sweep / "trials" / row["trial"]
         told = json.loads((trial / GATES).read_text())
         assert told["digest"] == digest(find_checkpoint(trial))
-        assert told["gates"]["2"]["passed"] and told["gates"]["2"]["numbers"]["states"] >= 1000
+        assert (
+            told["gates"]["2"]["passed"] and told["gates"]["2"]["numbers"]["control_steps"] >= 1000
+        )
         assert set(told["gates"]["3"]["numbers"]["tasks"]) == {
             "goalie", "obstacle", "kick_to_target",
         }  # fmt: skip
