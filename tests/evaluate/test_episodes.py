@@ -37,13 +37,16 @@ def test_the_device_remembers_the_newest() -> None:
         term_sums={"alive": jnp.full(EPISODES_AVERAGED, jnp.nan)},
         next=jnp.int32(2),
         filled=jnp.int32(2),
+        lost=jnp.int32(1),
+        dropped=jnp.float32(0),
     )
     zero = jnp.zeros(3)
     told = {"return": zero, "seconds": zero, "reward.alive": jnp.array([1.0, 7.0, 4.0])}
     outcome = Outcome(
         *[zero] * 5,
         recorded=jnp.array([True, False, True]),
-        episodes=told | {"task": jnp.array([2, 0, 1])},
+        episodes=told | {"task": jnp.array([2, 0, 1]), "lost": jnp.array([0.0, 1.0, 1.0])},
+        dropped=jnp.float32(3),
     )
     recent = _remember(recent, outcome)
     # The first two were restored from a checkpoint that told nothing of terms.
@@ -55,3 +58,5 @@ def test_the_device_remembers_the_newest() -> None:
         {"task": 1, "reward.alive": 4.0} | plain,
     ]
     assert np.isnan(recent.term_sums["alive"][4:]).all()
+    # The second world's episode was not recorded.
+    assert int(recent.lost) == 2 and float(recent.dropped) == 3
