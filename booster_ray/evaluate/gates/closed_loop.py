@@ -141,7 +141,8 @@ class Watched:
                 gaps.add(name, self._player.seen[:, part] / size, theirs / size, acts)
         self._inside(acts, alive, gaps)
         gaps.add("pd", torque, reference.law(self._own, frame), alive)
-        return np.where(alive[:, None], torque, 0.0)
+        # What is no number is written down as a difference; the world goes on.
+        return np.where(alive[:, None], np.nan_to_num(torque), 0.0)
 
     def _inside(self, acts: np.ndarray, alive: np.ndarray, gaps: Gaps) -> None:
         """What the parts of the module say, to name the one that differs."""

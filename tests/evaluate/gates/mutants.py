@@ -80,6 +80,8 @@ def _texts(settings: Settings) -> Iterator[Mutant]:
     ):
         yield Mutant(name, _text_replaced("action_function.py", limit, new))
     action = "return np.nan_to_num(np.clip(policy"
+    nothing = _text_replaced("action_function.py", "return np.nan_to_num(", "return np.nan * (")
+    yield Mutant("torques that are no numbers", nothing)
     yield Mutant(
         "torques 0.1 % low", _text_replaced("action_function.py", action, f"{action} * 0.999")
     )
