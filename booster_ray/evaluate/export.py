@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from booster_ray.config import ConfigError
+from booster_ray.evaluate.play import Progress, silent
 from booster_ray.evaluate.target import checkpoint_actor, find_checkpoint
 from booster_ray.policy import package
 from booster_ray.policy.settings import settings_of
@@ -17,7 +18,7 @@ PACKAGE = "package"
 """Folder of a trial's or sweep's package."""
 
 
-def export(checkpoint: Path, directory: Path) -> package.Package:
+def export(checkpoint: Path, directory: Path, progress: Progress = silent) -> package.Package:
     """Make the package of a checkpoint, which appears only if it passes gate 2.
 
     The gate is played by the very files that are shipped, unless it has passed before under a key
@@ -27,6 +28,7 @@ def export(checkpoint: Path, directory: Path) -> package.Package:
     Args:
         checkpoint: of a run of the game.
         directory: must not exist; appears only when the package is whole and plays.
+        progress: of the gate, where it is played.
 
     Raises:
         CheckpointError: the checkpoint is damaged, or its parts do not fit.
@@ -42,7 +44,7 @@ def export(checkpoint: Path, directory: Path) -> package.Package:
 
         key = gate_key(checkpoint, 2)
         if stored(beside, checkpoint, 2, key) is not True:
-            verdict = judge(actor.config, jax_policy(actor), made)
+            verdict = judge(actor.config, jax_policy(actor), made, progress=progress)
             store(beside, checkpoint, [verdict._replace(key=key)])
         told = (read(beside) or {})["gates"]
         if not told["2"]["passed"]:

@@ -23,14 +23,17 @@ def main(argv: list[str]) -> int:
     if not args.checkpoint.is_dir():
         text = f"{args.checkpoint} is not there, expected a checkpoint, run, trial or sweep"
         raise ConfigError("command line", "CHECKPOINT", text)
-    from booster_ray.evaluate.command import prepare
+    from rich.console import Console
+
+    from booster_ray.evaluate.command import bar, prepare
 
     prepare()
     from booster_ray.evaluate.export import export
     from booster_ray.evaluate.submit import command, submit
     from booster_ray.evaluate.target import find_checkpoint
 
-    export(find_checkpoint(args.checkpoint), args.output)
+    with bar(Console(), "gate 2") as progress:
+        export(find_checkpoint(args.checkpoint), args.output, progress)
     print(f"Exported: {args.output} (policy.pt, preprocessor.py, action_function.py, policy.onnx)")
     if args.submit:
         made = submit(args.output, args.name or args.output.resolve().name)

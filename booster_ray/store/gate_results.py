@@ -27,7 +27,7 @@ class GateResult(NamedTuple):
     advice: list[str]
     """What to do; empty where it passed."""
     key: Mapping[str, Any] = MappingProxyType({})
-    """JSON: all that could have changed it but the checkpoint; see :func:`stored`."""
+    """JSON: all that could have changed it but the checkpoint; see :func:`recorded`."""
 
     def to_dict(self) -> dict[str, Any]:
         """JSON."""
@@ -80,10 +80,10 @@ def read(directory: Path) -> dict[str, Any] | None:
     return told if whole else None
 
 
-def stored(
+def recorded(
     directory: Path, checkpoint: Path, gate: int, key: Mapping[str, Any] | None = None
-) -> bool | None:
-    """Whether a gate passed on just this checkpoint; None where that is not known.
+) -> dict[str, Any] | None:
+    """A gate's verdict on just this checkpoint, whatever it says; None where there is none.
 
     Args:
         directory: that holds ``gates.json``.
@@ -95,12 +95,23 @@ def stored(
     told = read(directory)
     if told is None or told["digest"] != digest(checkpoint):
         return None
-    found = told["gates"].get(str(gate))
-    if found is None or found["passed"] is None:
+    found: dict[str, Any] | None = told["gates"].get(str(gate))
+    if found is None:
         return None
     if key is not None and found.get("key") != json.loads(json.dumps(dict(key))):
         return None
-    return bool(found["passed"])
+    return found
+
+
+def stored(
+    directory: Path, checkpoint: Path, gate: int, key: Mapping[str, Any] | None = None
+) -> bool | None:
+    """Whether a gate passed; None where it was not run, or told too little.
+
+    See :func:`recorded`.
+    """
+    found = recorded(directory, checkpoint, gate, key)
+    return None if found is None or found["passed"] is None else bool(found["passed"])
 
 
 def label(directory: Path) -> str | None:

@@ -7,6 +7,7 @@ import pytest
 
 from booster_ray.cli import guarded
 from booster_ray.deploy import submit as submit_command
+from booster_ray.evaluate import command
 from booster_ray.evaluate.export import export_best
 from booster_ray.evaluate.export_command import main
 from booster_ray.policy import package
@@ -40,9 +41,15 @@ def test_gate_2_was_run_and_stands_in_the_package(run: Path) -> None:
     assert about["settings"]["features"] == list(FEATURES)
 
 
-def test_what_to_do_next_is_printed(run: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_what_to_do_next_is_printed(
+    run: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(command, "SECONDS_A_LINE", 0.0)
+    store(run, run / "best_000000000100", [OLD])
     assert main([str(run / "best_000000000100"), "--output", str(run / "again")]) == 0
-    shown = capsys.readouterr().out
+    told = capsys.readouterr()
+    shown = told.out
+    assert "gate 2: " in told.err and " s left" in told.err
     assert "booster_ray.evaluate" in shown and "booster_ray.submit" in shown
     for name in ("preprocessor.py", "action_function.py"):
         assert (run / "again" / name).read_text() == (run / "made" / name).read_text()
@@ -80,7 +87,7 @@ def test_a_verdict_of_other_code_is_not_believed(
     path = save_checkpoint(tmp_path / "best_1", tiny_config())
     store(tmp_path, path, [OLD])
     now = OLD._replace(passed=False, advice=["the preprocessor tells another ball"])
-    monkeypatch.setattr("booster_ray.evaluate.gates.conversion.judge", lambda *_: now)
+    monkeypatch.setattr("booster_ray.evaluate.gates.conversion.judge", lambda *_, **__: now)
     assert guarded(lambda: main([str(tmp_path), "--output", str(tmp_path / "out")])) == 2
     line = capsys.readouterr().err
     assert "did not pass gate 2" in line and line.count("\n") == 1

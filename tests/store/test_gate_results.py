@@ -3,7 +3,7 @@
 from pathlib import Path
 
 from booster_ray.store.files import GATES
-from booster_ray.store.gate_results import GateResult, label, read, store, stored
+from booster_ray.store.gate_results import GateResult, label, read, recorded, store, stored
 from policies import save_checkpoint, tiny_config
 
 
@@ -47,3 +47,6 @@ def test_a_verdict_is_believed_under_its_own_key_alone(tmp_path: Path) -> None:
         assert stored(tmp_path, path, 2, key | {name: other}) is None
     store(tmp_path, path, [verdict(3, True)._replace(passed=None)])
     assert stored(tmp_path, path, 3) is None and label(tmp_path) == "unknown 3"
+    found = recorded(tmp_path, path, 3)
+    assert found is not None and found["passed"] is None
+    assert recorded(tmp_path, path, 3, key) is None and recorded(tmp_path, path, 1) is None

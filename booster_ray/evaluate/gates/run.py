@@ -15,7 +15,7 @@ from booster_ray.evaluate.gates.keys import verdict_key
 from booster_ray.evaluate.gates.rounds import EPISODES
 from booster_ray.evaluate.play import Progress, silent
 from booster_ray.evaluate.target import checkpoint_config, find_checkpoint
-from booster_ray.store.gate_results import GateResult, store, stored
+from booster_ray.store.gate_results import GateResult, recorded, store
 
 ALL = (1, 2, 3)
 
@@ -89,8 +89,9 @@ def gate_once(
     """The same for a checkpoint anywhere, with ``gates.json`` in ``directory``."""
 
     def known(number: int) -> bool:
+        # "Not known yet" too: the same episodes would be played, and tell as little again.
         key = gate_key(checkpoint, number, episodes=episodes)
-        return stored(directory, checkpoint, number, key) is not None
+        return recorded(directory, checkpoint, number, key) is not None
 
     missing = [number for number in gates if not known(number)]
     verdicts = run_gates(checkpoint, missing, episodes=episodes, threads=threads)

@@ -40,6 +40,23 @@ def test_a_gate_that_fails(
     assert not (run / "gates.json").exists()
 
 
+def test_what_is_not_known_yet_is_not_played_again(
+    run: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked: list[tuple[int, ...]] = []
+
+    def too_little(checkpoint: Path, gates: list[int], **options: object) -> list[GateResult]:
+        asked.append(tuple(gates))
+        key = hook.gate_key(checkpoint, 3, episodes=options["episodes"])
+        return [GateResult(3, "transfer", None, {}, [], ["more episodes"], key) for _ in gates]
+
+    monkeypatch.setattr(hook, "run_gates", too_little)
+    for episodes in (8, 8, 16):
+        told = hook.gate_once(run, run / "best_1", (3,), episodes=episodes)
+        assert told["gates"]["3"]["passed"] is None and not told["passed"]
+    assert asked == [(3,), (), (3,)]
+
+
 def test_bad_input_gets_one_line(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     (tmp_path / "empty").mkdir()
     for target, says in (("nowhere", "is not there"), ("empty", "holds no checkpoint")):
