@@ -10,7 +10,7 @@ from booster_ray.soccer.rewards import RewardInput
 
 TRIPLES = (
     "imu_pos", "gyro", "accelerometer", "velocimeter", "root_vel", "ball_pos", "ball_vel",
-    "ball_angvel", "root_angvel", "target_pos", "target_vel",
+    "ball_angvel", "ball_center_vel", "root_angvel", "target_pos", "target_vel",
 )  # fmt: skip
 SHAPES = {
     **dict.fromkeys(TRIPLES, (3,)),
@@ -47,7 +47,7 @@ def reward_input(task: str = "goalie", **changes: Any) -> RewardInput:
     }
     action = np.zeros(12)
     outer = {"action": action, "previous_action": action, "default_pose": POSE, "ended": False}
-    outer |= {"phase": 0.0, "air_time": np.zeros(2)}
+    outer |= {"phase": 0.0, "air_time": np.zeros(2), "score": 0.0, "previous_score": 0.0}
     outer = {key: np.asarray(changes.pop(key, value)) for key, value in outer.items()}
     parts |= {key: np.asarray(value) for key, value in changes.items()}
     return RewardInput(frame=Frame(**parts), **outer)
@@ -77,4 +77,7 @@ def random_input(seed: int, scale: float) -> RewardInput:
         ball_hits=rng.integers(0, 4, BATCH).astype(np.int32),
     )
     actions = rng.uniform(-1, 1, (2, BATCH, 12)).astype(np.float32)
-    return RewardInput(frame, *actions, POSE, rng.random(BATCH) < 0.5, uniform() % 1.0, uniform(2))
+    ended, clocks = rng.random(BATCH) < 0.5, (uniform() % 1.0, uniform(2))
+    return RewardInput(
+        frame, *actions, POSE, ended, *clocks, score=uniform(), previous_score=uniform()
+    )

@@ -297,8 +297,8 @@ class Training(Section):
     """Env steps between reports."""
     reward_weights: Literal["per_second", "per_step"] = "per_second"
     """What `rewards` weigh: a term's pay in a second, whatever the control step, or in each control
-    step, as up to release 0.1. Events (`fall`, `goal`, `official`, `feet_air_time`) are paid by
-    the occasion in both."""
+    step, as up to release 0.1. Events (`fall`, `goal`, `official`, `score_change`, `feet_air_time`)
+    are paid by the occasion in both."""
 
 
 class Evaluation(Section):

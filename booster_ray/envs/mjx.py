@@ -203,6 +203,7 @@ class SoccerEnv(Env):
                 touching=jnp.zeros((), bool),
                 air_time=jnp.zeros(2),
                 action=jnp.zeros(game.ACTION_SIZE),
+                score=jnp.zeros(()),
                 returns=jnp.zeros(()),
                 term_sums=dict.fromkeys(self.terms, jnp.zeros(())),
             ),
@@ -580,7 +581,7 @@ def _with_sums_of(expected: dict[str, Any], tree: dict[str, Any]) -> dict[str, A
     """``tree`` with sums of the reward terms that ``expected`` has, and no others.
 
     They are zero where ``tree`` has none: it is of an earlier release, or of other weights. So
-    are the contacts that a step dropped.
+    are the contacts that a step dropped, and the running score.
     """
     world, metrics = tree.get("pipeline_state", {}), tree.get("metrics", {})
     like, earlier = expected["pipeline_state"]["term_sums"], world.get("term_sums", {})
@@ -588,6 +589,7 @@ def _with_sums_of(expected: dict[str, Any], tree: dict[str, Any]) -> dict[str, A
     others = {name: value for name, value in metrics.items() if not name.startswith(RECORDED)}
     paid = {name: metrics.get(name, jnp.zeros_like(v)) for name, v in expected["metrics"].items()}
     paid = {name: v for name, v in paid.items() if name.startswith((RECORDED, DROPPED))}
+    world = {"score": jnp.zeros_like(expected["pipeline_state"]["score"])} | world
     return tree | {"pipeline_state": world | {"term_sums": sums}, "metrics": others | paid}
 
 

@@ -243,6 +243,7 @@ class NativeWorld:
             touching=np.zeros(n, bool),
             air_time=np.zeros((n, 2)),
             action=np.zeros((n, game.ACTION_SIZE)),
+            score=np.zeros(n),
             returns=np.zeros(n),
             term_sums={term: np.zeros(n) for term in self._terms},
         )
@@ -314,7 +315,8 @@ class NativeWorld:
             self._spawn(i, placed)
         episode = self._episode
         begun = (episode.steps, episode.hits, episode.touching, episode.air_time, episode.action)
-        for array in (*begun, episode.returns, *episode.term_sums.values()):
+        sums = (episode.score, episode.returns, *episode.term_sums.values())
+        for array in (*begun, *sums):
             array[which] = 0
         self._action[which] = 0.0
         self._ended[which] = False
@@ -532,8 +534,9 @@ class NativeWorld:
         self._factors = randomization.Factors(
             **{k: np.array(v) for k, v in state["factors"].items()}
         )
+        counters = {"score": 0.0} | state["counters"]  # not of every release
         for name, array in self._counters().items():
-            array[:] = state["counters"][name]
+            array[:] = counters[name]
         self._episode.action[:] = self._action / self._unit
         # Not of every release, nor of a run that counted other terms.
         sums = state.get("term_sums", {})

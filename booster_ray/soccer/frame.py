@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any, NamedTuple
 
 from booster_ray.soccer import game
-from booster_ray.soccer.geometry import rotate
+from booster_ray.soccer.geometry import cross, rotate
 
 Array = Any
 """A NumPy or JAX array. Rules ask the array for its namespace, so both work."""
@@ -44,6 +44,8 @@ class Frame(NamedTuple):
     """(..., 3) m/s of that site."""
     ball_angvel: Array
     """(..., 3) rad/s."""
+    ball_center_vel: Array
+    """(..., 3) m/s of the ball's centre, which no official number is of."""
     root_angvel: Array
     """(..., 3) rad/s of the imu site."""
     keeper_pos: Array
@@ -98,15 +100,18 @@ def make_frame(
     goalie = (task == game.GOALIE)[..., None]
     imu, root_vel = measured["imu_pos"], measured["root_vel"]
     still = xp.zeros_like(keeper_speed)
+    # Orientations lag like the sites.
+    ball_angvel = rotate(ball_quat, ball_turn)
+    to_center = rotate(ball_quat, xp.asarray(game.BALL_CENTER, dtype=ball_quat.dtype))
     keeper_vel = xp.stack([still, keeper_speed, still], axis=-1)
     return Frame(
         task=task,
         keeper_vel=xp.where(goalie[..., None], keeper_vel, root_vel[..., None, :]),
         target_pos=xp.where(goalie, imu, target),
         target_vel=xp.where(goalie, root_vel, 0.0),
-        # Orientations lag like the sites.
         root_angvel=rotate(measured["imu_quat"], root_turn),
-        ball_angvel=rotate(ball_quat, ball_turn),
+        ball_angvel=ball_angvel,
+        ball_center_vel=measured["ball_vel"] + cross(ball_angvel, to_center),
         ball_hits=xp.zeros(task.shape, dtype=xp.int32),
         **measured,
     )

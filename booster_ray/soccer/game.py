@@ -36,6 +36,9 @@ PENALTY_ROBOT_OFFSET = 2.0
 PENALTY_YAW = 3.14
 """Penalty spawn: ball on the spot, robot 2 m behind it, facing -x (3.14, not π)."""
 
+BALL_CENTER = (0.0, 0.0, 0.11)
+"""Metres from the ball's site, the origin of its body, to its centre (sai_mujoco's model)."""
+
 OBSTACLE_GOAL_RADIUS = 0.3
 TARGET_RADIUS = 0.4
 """Metres from the ball's site to the target that count as success."""

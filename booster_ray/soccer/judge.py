@@ -18,6 +18,7 @@ from booster_ray.soccer.scoring import (
     ball_in_goal,
     fallen,
     official_score,
+    running_score,
     terminated,
     worst_score,
 )
@@ -40,6 +41,8 @@ class Episode(NamedTuple):
     """(..., 2) s for which each foot has been in the air."""
     action: Array
     """(..., 12): the last action, in [-1, 1]."""
+    score: Array
+    """(...): :func:`~booster_ray.soccer.scoring.running_score` after the last control step."""
     returns: Array
     """(...): sum of the rewards."""
     term_sums: dict[str, Array]
@@ -131,6 +134,7 @@ def judge(
     ended, lost = _at(ended, last), _at(lost, last)
     steps = episode.steps + last + 1
     truncated = (steps >= conditions.episode_steps) & ~ended
+    score = running_score(frame)
     given = RewardInput(
         frame=frame,
         action=action,
@@ -139,6 +143,8 @@ def judge(
         ended=(ended & ~lost) | truncated,
         phase=gait_phase(steps, conditions.gait_frequency),
         air_time=episode.air_time,
+        score=score,
+        previous_score=xp.where(episode.steps == 0, score, episode.score),
     )
     total, summands = reward(given, weights, conditions.reward_seconds)
     dense = xp.astype(xp.where(lost, 0.0, total), xp.float32)
@@ -151,6 +157,7 @@ def judge(
             touching=frame.ball_contact,
             air_time=xp.where(frame.foot_contact, 0.0, airborne),
             action=action,
+            score=xp.where(lost, 0.0, score),
             returns=episode.returns + dense,
             term_sums={name: sums + summands[name] for name, sums in episode.term_sums.items()},
         ),

@@ -57,6 +57,10 @@ class RewardInput(NamedTuple):
     """(...) cycles in [0, 1): the gait clock. The left foot swings in the first half."""
     air_time: Array
     """(..., 2) s for which each foot had been in the air before this step."""
+    score: Array
+    """(...): the running score (:func:`~booster_ray.soccer.scoring.running_score`)."""
+    previous_score: Array
+    """(...): the same one control step before; in an episode's first step that of now."""
 
 
 class Term(NamedTuple):
@@ -202,6 +206,16 @@ def official(m: RewardInput) -> Array:
     """The official score, paid in the step in which the episode ends."""
     score = official_score(m.frame)
     return _xp(m).where(m.ended, score, 0 * score)
+
+
+@reward_term(event=True)
+def score_change(m: RewardInput) -> Array:
+    """What the step adds to the official score, were the episode to end, by the ball's centre.
+
+    Over an episode it sums to the score at its end (less that of its first step): it is dense at
+    the moment of a kick, and cannot be earned twice.
+    """
+    return m.score - m.previous_score
 
 
 @reward_term(weight=-5.0, event=True)

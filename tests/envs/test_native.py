@@ -13,7 +13,7 @@ from booster_ray.envs import stepping
 from booster_ray.envs.contract import StepResult
 from booster_ray.envs.native import NativeWorld
 from booster_ray.evaluate.scores import gains
-from booster_ray.soccer import game, observation, randomization
+from booster_ray.soccer import game, observation, randomization, scoring
 from booster_ray.soccer.control import pd_target, pd_torque
 from booster_ray.soccer.randomization import DRAWS, LEVELS, Level
 from booster_ray.store import checkpoint
@@ -267,6 +267,49 @@ def test_air_time_counts_from_the_last_contact() -> None:
     landings = [p for p in paid if p]
     assert 1 <= len(landings) <= 2 and sum(landings) == pytest.approx(2 * (0.08 - 0.2), abs=0.06)
     assert (w._episode.air_time == 0).all()
+
+
+def test_changes_of_the_score_add_up_to_it() -> None:
+    """A ball rolls at the goal from a kick that nobody gave: the sum is the score at the end."""
+    w = world(weights={"score_change": 2.0}, auto_reset=False)
+    w.reset(1)
+    first = w.step(np.zeros((3, 12)))
+    np.testing.assert_array_equal(first.reward, 0.0)
+    begun = scoring.running_score(w.frame())
+    for slot in w._slots:
+        slot.qvel[0] = -6.0  # m/s along x
+    paid = w.step(np.zeros((3, 12))).reward.astype(np.float64)
+    kicked = scoring.running_score(w.frame())
+    assert (kicked[:2] - begun[:2] > 7.0).all()  # 1.5 times 6 m/s, less what friction takes
+    np.testing.assert_allclose(paid, 2.0 * (kicked - begun), atol=1e-6)
+    alive = np.ones(3, bool)
+    ended = {}
+    while alive.any():
+        result = w.step(np.zeros((3, 12)))
+        paid += np.where(alive, result.reward, 0.0)
+        ended |= {int(e["env"]): e for e in result.episodes}
+        # The frame is of the step's last physics step, which may lie behind the end.
+        last = np.where(result.truncated, scoring.running_score(w.frame()), w._episode.score)
+        for i in np.flatnonzero(alive & (result.terminated | result.truncated)):
+            assert paid[i] == pytest.approx(2.0 * (last[i] - begun[i]), abs=1e-4)
+            assert ended[int(i)]["reward.score_change"] == pytest.approx(paid[i], abs=1e-4)
+            alive[i] = False
+
+
+def test_the_velocity_of_the_ball_s_centre() -> None:
+    w = world(KICK, 1)
+    w.reset(0)
+    w._slots[0].qvel[:6] = (0.5, -1.0, 0.2, 3.0, 4.0, -5.0)
+    for _ in range(3):
+        w.step(np.zeros((1, 12)))
+    data, parts = w._shared_of[0].data, w._shared_of[0].parts
+    velocity = np.zeros(6)
+    mujoco.mj_objectVelocity(
+        parts.model, data, mujoco.mjtObj.mjOBJ_GEOM, int(np.ravel(parts.ball_geom)[0]), velocity, 0
+    )
+    # MuJoCo tells it for orientations that lag by one physics step, as the frame's do.
+    np.testing.assert_allclose(w.frame().ball_center_vel[0], velocity[3:], atol=3e-2)
+    assert np.abs(w.frame().ball_vel[0] - velocity[3:]).max() > 0.1
 
 
 def test_the_record_of_an_episode_tells_what_each_term_paid() -> None:

@@ -33,6 +33,7 @@ def recorded(seed: int = 0) -> tuple[Episode, Frame, np.ndarray, np.ndarray]:
         touching=rng.random(N) < 0.5,
         air_time=given.air_time[:N],
         action=given.previous_action[:N],
+        score=rng.random(N).astype(np.float32),
         returns=rng.random(N).astype(np.float32),
         term_sums={name: rng.random(N).astype(np.float32) for name in TERMS},
     )

@@ -67,7 +67,7 @@ def test_batched_equals_single(m: RewardInput) -> None:
     whole = everything(m)
     for i in range(0, BATCH, 7):
         frame = Frame(*(np.asarray(part[i]) for part in m.frame))
-        rest = (part[i] for part in (m.ended, m.phase, m.air_time))
+        rest = (part[i] for part in m[4:])
         one = everything(RewardInput(frame, m.action[i], m.previous_action[i], POSE, *rest))
         for name, value in one.items():
             np.testing.assert_allclose(
@@ -408,7 +408,7 @@ def test_weights_are_paid_by_the_second_and_events_by_the_occasion() -> None:
     _, per_step = reward(m, weights)
     _, per_second = reward(m, weights, 0.02)
     events = {name for name, term in TERMS.items() if term.event}
-    assert events == {"official", "fall", "goal", "feet_air_time"}
+    assert events == {"official", "score_change", "fall", "goal", "feet_air_time"}
     for name, paid in per_second.items():
         expected = per_step[name] * (1.0 if name in events else 0.02)
         np.testing.assert_allclose(paid, expected, rtol=1e-12)

@@ -60,7 +60,8 @@ def frame(rng: np.random.Generator, n: int) -> Frame:
     return Frame(
         task=rng.integers(0, 3, n), joint_pos=draw(12), joint_vel=draw(12), imu_pos=draw(3),
         imu_quat=quat, gyro=draw(3), accelerometer=draw(3), velocimeter=draw(3), root_vel=draw(3),
-        ball_pos=draw(3), ball_vel=draw(3), ball_angvel=draw(3), root_angvel=draw(3),
+        ball_pos=draw(3), ball_vel=draw(3), ball_angvel=draw(3), ball_center_vel=draw(3),
+        root_angvel=draw(3),
         keeper_pos=draw(2, 3), keeper_vel=draw(2, 3), target_pos=draw(3), target_vel=draw(3),
         defender_pos=draw(3, 3), foot_pos=draw(2, 3), foot_vel=draw(2, 3),
         foot_contact=np.ones((n, 2), bool), ball_contact=np.ones(n, bool),
@@ -72,7 +73,7 @@ def frame_in_the_mirror(seen: Frame) -> Frame:
     """Every quantity by what it is, independent of its place in the observation."""
     vectors = (
         "imu_pos", "accelerometer", "velocimeter", "root_vel", "ball_pos", "ball_vel",
-        "keeper_pos", "keeper_vel", "target_pos", "target_vel", "defender_pos",
+        "ball_center_vel", "keeper_pos", "keeper_vel", "target_pos", "target_vel", "defender_pos",
     )  # fmt: skip
     turns = ("gyro", "ball_angvel", "root_angvel")
     # A rotation by an angle about an axis: both components in the mirror's plane turn round.
