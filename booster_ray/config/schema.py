@@ -372,6 +372,8 @@ class Tune(Section):
     """Database of the Optuna study, e.g. `postgresql://…`; null: SQLite in the sweep's folder."""
     gate_trials: Natural = 1
     """Best trials that go through gates 2 and 3 at the end; the very best becomes the package."""
+    gate_episodes: Count = 512
+    """Episodes of each task that gate 3 plays at most in each world; below 14 it cannot pass."""
     max_failures: Natural = 2
     """Retries of a trial that fails by itself; what a lost machine cuts short is not counted."""
     max_hours: Positive | None = None

@@ -8,6 +8,7 @@ from pathlib import Path
 from rich.console import Console
 
 from booster_ray.config import Config
+from booster_ray.evaluate.command import bar
 from booster_ray.evaluate.export import PACKAGE, export_best
 from booster_ray.evaluate.gates.run import gate, print_stored
 from booster_ray.store.files import GATES
@@ -34,9 +35,16 @@ def gate_best(
     for place, record in enumerate(scored[: config.tune.gate_trials]):
         directory = trial_directory(root, record.number)
         sharing.fetch_run(directory)
-        console.print(f"Gates of trial {record.trial_id} …")
+        title = f"gates of trial {record.trial_id}"
+        console.print(f"{title.capitalize()} …")
         try:
-            told = gate(directory, threads=available_cpus())
+            with bar(console, title) as progress:
+                told = gate(
+                    directory,
+                    episodes=config.tune.gate_episodes,
+                    threads=available_cpus(),
+                    progress=progress,
+                )
             print_stored(told, console)
             publish(config, directory / GATES)
             if place == 0:

@@ -23,7 +23,11 @@ def nothing_left_running() -> Iterator[None]:
 @pytest.mark.slow
 def test_the_best_trials_play_the_gates_and_the_best_becomes_a_package(tmp_path: Path) -> None:
     code, output = driving.run(
-        "debug", f"storage={tmp_path}", "tune.trials=3", "tune.gate_trials=2"
+        "debug",
+        f"storage={tmp_path}",
+        "tune.trials=3",
+        "tune.gate_trials=2",
+        "tune.gate_episodes=3",
     )
     assert code == 0, output
     sweep = tmp_path / "debug"
@@ -36,9 +40,9 @@ def test_the_best_trials_play_the_gates_and_the_best_becomes_a_package(tmp_path:
         assert (
             told["gates"]["2"]["passed"] and told["gates"]["2"]["numbers"]["control_steps"] >= 1000
         )
-        assert set(told["gates"]["3"]["numbers"]["tasks"]) == {
-            "goalie", "obstacle", "kick_to_target",
-        }  # fmt: skip
+        played = told["gates"]["3"]["numbers"]
+        assert set(played["tasks"]) == {"goalie", "obstacle", "kick_to_target"}
+        assert played["episodes"] == 3 and told["gates"]["3"]["passed"] is not True
     assert "Gate 2 (conversion) passed" in output and "Gate 3 (transfer)" in output
     assert f"Submission package: {sweep / 'package'}" in output
     assert "gates</th>" in (sweep / "report.html").read_text()

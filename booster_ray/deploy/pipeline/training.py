@@ -104,14 +104,18 @@ def best_of(sweep: Sweep) -> Best | None:
 
 def judge(config: Config, run: Path, numbers: Sequence[int]) -> Mapping[str, Any]:
     """Put the best of a run through gates that it was not through; returns ``gates.json``."""
-    from booster_ray.evaluate.command import prepare
+    from rich.console import Console
+
+    from booster_ray.evaluate.command import bar, prepare
 
     prepare(jax_on_cpu=False)  # for a run that had ended before
     from booster_ray.evaluate.gates.run import gate
     from booster_ray.store.files import GATES
     from booster_ray.train.ray_train import available_cpus
 
-    told = gate(run, numbers, threads=available_cpus())
+    episodes, threads = config.tune.gate_episodes, available_cpus()
+    with bar(Console(), "gates") as progress:
+        told = gate(run, numbers, episodes=episodes, threads=threads, progress=progress)
     runs.publish(config, run / GATES)
     return told
 

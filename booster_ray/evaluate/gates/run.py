@@ -64,7 +64,12 @@ def gate_key(
 
 
 def gate(
-    trial_dir: Path, gates: Sequence[int] = (2, 3), *, episodes: int = EPISODES, threads: int = 1
+    trial_dir: Path,
+    gates: Sequence[int] = (2, 3),
+    *,
+    episodes: int = EPISODES,
+    threads: int = 1,
+    progress: Progress = silent,
 ) -> dict[str, Any]:
     """Run gates on a trial's best checkpoint and write ``gates.json`` beside it.
 
@@ -75,7 +80,8 @@ def gate(
         What :func:`booster_ray.store.gate_results.store` writes.
     """
     checkpoint = find_checkpoint(trial_dir)
-    return gate_once(trial_dir, checkpoint, gates, episodes=episodes, threads=threads)
+    played: dict[str, Any] = {"episodes": episodes, "threads": threads, "progress": progress}
+    return gate_once(trial_dir, checkpoint, gates, **played)
 
 
 def gate_once(
@@ -85,6 +91,7 @@ def gate_once(
     *,
     episodes: int = EPISODES,
     threads: int = 1,
+    progress: Progress = silent,
 ) -> dict[str, Any]:
     """The same for a checkpoint anywhere, with ``gates.json`` in ``directory``."""
 
@@ -94,7 +101,7 @@ def gate_once(
         return recorded(directory, checkpoint, number, key) is not None
 
     missing = [number for number in gates if not known(number)]
-    verdicts = run_gates(checkpoint, missing, episodes=episodes, threads=threads)
+    verdicts = run_gates(checkpoint, missing, episodes=episodes, threads=threads, progress=progress)
     return store(directory, checkpoint, verdicts)
 
 
