@@ -144,7 +144,7 @@ def test_a_resumed_run_has_the_program_of_the_first() -> None:
     first, again = sharing.make_collector(CONFIG), sharing.make_collector(CONFIG)
     again.restore({**first.state(), "env_steps": 0}, 0)
     assert isinstance(first, DeviceCollector) and isinstance(again, DeviceCollector)
-    programs = [c._dispatch.lower(c._carry).as_text() for c in (first, again)]
+    programs = [c._dispatch.lower(c._numbers, c._carry).as_text() for c in (first, again)]
     assert programs[0] == programs[1]
 
 
@@ -168,7 +168,7 @@ def test_no_dispatch_begins_before_the_one_before_has_ended() -> None:
             under_way.remove(self)
             return self
 
-    def dispatch(carry: Any) -> tuple[Any, dict[str, Any]]:
+    def dispatch(numbers: Any, carry: Any) -> tuple[Any, dict[str, Any]]:
         assert under_way == []
         under_way.append(Metric())
         return carry, {"critic_loss": under_way[-1]}
