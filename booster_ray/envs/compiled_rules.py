@@ -8,7 +8,7 @@ the official game is a matter of 1e-6 at ten metres.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from functools import cache
+from functools import lru_cache
 
 import jax
 import jax.numpy as jnp
@@ -31,6 +31,8 @@ class Rules:
         sensors: place of each sensor in ``sensordata``.
         terms: names of the dense reward terms that count.
         features: appended to the observation.
+        reward_seconds: see :class:`~booster_ray.soccer.judge.Conditions`; follows from what is
+            structure anyway, how many physics steps a control step has.
     """
 
     def __init__(
@@ -38,8 +40,9 @@ class Rules:
         sensors: dict[str, slice],
         terms: Sequence[str],
         features: Sequence[str],
+        reward_seconds: float,
     ) -> None:
-        self._sensors = sensors
+        self._sensors, self._reward_seconds = sensors, reward_seconds
         self._terms, self._features = tuple(terms), tuple(features)
         self.judge = _in_float64(jax.jit(self._judge))
         self.frame = _in_float64(jax.jit(self._frame))
@@ -68,7 +71,7 @@ class Rules:
             torque: (n, k, 12) N·m.
             action: (n, 12) in [-1, 1].
             weights: (terms,) of the reward terms.
-            conditions: of all their episodes.
+            conditions: of all their episodes, but for ``reward_seconds``.
 
         Returns:
             What came of it, and the observation without noise, float32 (n, obs): zeros where the
@@ -76,6 +79,7 @@ class Rules:
         """
         # The bound is MuJoCo's own for a state that is bad; NaN is not below it either.
         lost = ~(jnp.abs(record[..., :SENSORS]) < mujoco.mjMAXVAL).all(axis=-1)
+        conditions = conditions._replace(reward_seconds=self._reward_seconds)
         weighted = dict(zip(self._terms, weights, strict=True))
         frames = self._frame(episode, record, torque)
         judged, frame = judge(episode, frames, lost, action, weighted, conditions)
@@ -122,12 +126,16 @@ class Rules:
         )
 
 
-@cache
+@lru_cache(maxsize=8)
 def compiled_rules(
-    sensors: tuple[tuple[str, int, int], ...], terms: tuple[str, ...], features: tuple[str, ...]
+    sensors: tuple[tuple[str, int, int], ...],
+    terms: tuple[str, ...],
+    features: tuple[str, ...],
+    reward_seconds: float,
 ) -> Rules:
     """The :class:`Rules` of worlds that differ in number alone, which share compiled code."""
-    return Rules({name: slice(start, stop) for name, start, stop in sensors}, terms, features)
+    places = {name: slice(start, stop) for name, start, stop in sensors}
+    return Rules(places, terms, features, reward_seconds)
 
 
 def _in_float64(function: Callable[..., Array]) -> Callable[..., Array]:

@@ -194,14 +194,14 @@ class NativeWorld:
             tuple((n, at.start, at.stop) for n, at in self._slots[0].parts.sensors.items()),
             tuple(used),
             tuple(features),
+            reward_seconds,
         )
         # Arrays, and no Python numbers: those would be of another type, and compile anew.
         self._conditions = Conditions(
             np.asarray(gains.default_pose, np.float64),
             np.float64(gait_frequency),
             np.int64(episode_steps),
-            np.float64(reward_seconds),
-            np.bool_(limit_terminates),
+            limit_terminates=np.bool_(limit_terminates),
         )
         self._allocate()
         self._pool = ThreadPoolExecutor(threads) if threads > 1 else None

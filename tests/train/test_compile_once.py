@@ -67,7 +67,6 @@ def otherwise(config: Config) -> Config:
     told["sac"] |= {"target_entropy": -1.0, "task_shares": {"goalie": 3.0}}
     told["randomization"] = {"level": 3}
     told["world"]["time_limit"] = "truncates"
-    told["training"]["reward_weights"] = "per_step"
     told["seed"] = 1
     return Config.model_validate(told)
 

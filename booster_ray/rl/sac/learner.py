@@ -64,8 +64,6 @@ class Numbers(NamedTuple):
     """Of the critics' optimizer."""
     alpha: Rates
     """Of the temperature's optimizer."""
-    actor_lr_inverse: jax.Array
-    """1 / the actor's learning rate."""
     tau: Decay
     """The target critics' step; ``new`` is what they take over of the critics."""
     discount: jax.Array
@@ -270,9 +268,8 @@ class Sac:
                 state.actor, self._normalize(state, batch.observation), batch.action,
                 actor_fn=self._actor_fn,
             )  # fmt: skip
-            change, opt = optimizer(self.numbers.actor).update(grads, state.actor_opt, state.actor)
-            factor = lr * self.numbers.actor_lr_inverse
-            change = jax.tree.map(lambda part: part * factor, change)
+            rates = self.numbers.actor._replace(lr=lr)
+            change, opt = optimizer(rates).update(grads, state.actor_opt, state.actor)
             actor = optax.apply_updates(state.actor, change)
             state = state._replace(actor=actor, actor_opt=opt, updates=state.updates + 1)
             return state, metrics | {"actor_loss": loss}
@@ -368,7 +365,6 @@ def numbers_of(config: SAC) -> Numbers:
         actor=rates(config.actor_lr),
         critic=rates(config.critic_lr),
         alpha=Rates(jnp.float32(config.alpha_lr), b1, b2),
-        actor_lr_inverse=jnp.float32(1 / np.float32(config.actor_lr)),
         tau=Decay(kept=jnp.float32(1.0 - config.tau), new=jnp.float32(config.tau)),
         discount=jnp.float32(config.discount),
         target_entropy=jnp.float32(config.target_entropy),

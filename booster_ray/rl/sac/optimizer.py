@@ -59,17 +59,23 @@ def optimizer(rates: Rates) -> optax.GradientTransformation:
 def _scale_by_adam(b1: Decay, b2: Decay) -> optax.GradientTransformation:
     """``optax.scale_by_adam``, which would subtract a decay from 1 in float32."""
 
+    def second(grad: jax.Array, was: jax.Array) -> jax.Array:
+        new, kept = b2.new * grad**2, b2.kept * was
+        # The order decides which product is rounded before the sum. It is the one that XLA takes
+        # where decays are constants, as in runs of earlier releases: another one for a scalar.
+        return new + kept if grad.ndim else kept + new
+
     def update(
         grads: Any, state: optax.ScaleByAdamState, params: Any = None
     ) -> tuple[Any, optax.ScaleByAdamState]:
         del params
         mu = jax.tree.map(lambda g, m: b1.new * g + b1.kept * m, grads, state.mu)
-        nu = jax.tree.map(lambda g, v: b2.new * g**2 + b2.kept * v, grads, state.nu)
+        nu = jax.tree.map(second, grads, state.nu)
         count = optax.safe_increment(state.count)
-        first, second = (1 - b.kept**count for b in (b1, b2))
+        bias1, bias2 = (1 - b.kept**count for b in (b1, b2))
 
         def scaled(m: jax.Array, v: jax.Array) -> jax.Array:
-            return m / first / (jnp.sqrt(v / second) + EPSILON)
+            return m / bias1 / (jnp.sqrt(v / bias2) + EPSILON)
 
         return jax.tree.map(scaled, mu, nu), optax.ScaleByAdamState(count, mu, nu)
 
