@@ -639,11 +639,15 @@ def _with_sums_of(expected: dict[str, Any], tree: dict[str, Any]) -> dict[str, A
     They are zero where ``tree`` has none: it is of an earlier release, or of other weights. So
     are the contacts that a step dropped.
     """
+
+    def blank(like: jax.Array) -> np.ndarray:
+        return np.zeros(like.shape, like.dtype)  # NumPy's: JAX would compile them
+
     world, metrics = tree.get("pipeline_state", {}), tree.get("metrics", {})
     like, earlier = expected["pipeline_state"]["term_sums"], world.get("term_sums", {})
-    sums = {term: earlier.get(term, jnp.zeros_like(sum_)) for term, sum_ in like.items()}
+    sums = {term: earlier.get(term, blank(sum_)) for term, sum_ in like.items()}
     others = {name: value for name, value in metrics.items() if not name.startswith(RECORDED)}
-    paid = {name: metrics.get(name, jnp.zeros_like(v)) for name, v in expected["metrics"].items()}
+    paid = {name: metrics.get(name, blank(v)) for name, v in expected["metrics"].items()}
     paid = {name: v for name, v in paid.items() if name.startswith((RECORDED, DROPPED))}
     return tree | {"pipeline_state": world | {"term_sums": sums}, "metrics": others | paid}
 
