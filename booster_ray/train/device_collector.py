@@ -13,11 +13,12 @@ from typing import Any, NamedTuple, Protocol
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jax.sharding import Mesh, NamedSharding, PartitionSpec
+from jax.sharding import NamedSharding, PartitionSpec
 
 from booster_ray.config import Config
 from booster_ray.config.curriculum import reward_factors
 from booster_ray.envs.device import Dynamics, ScalableDynamics
+from booster_ray.envs.divided import DividedDynamics
 from booster_ray.envs.mjx import Outcome
 from booster_ray.rl.replay import FORMAT_1
 from booster_ray.rl.sac.device_replay import DeviceReplay, Rings, Step
@@ -170,8 +171,9 @@ _PROGRAMS: Programs[Callable[..., Any]] = Programs(2)
 class DeviceCollector:
     """Implements :class:`booster_ray.train.collector.Collector` on the device.
 
-    With ``sac.devices`` above 1, worlds are divided among that many local devices, as the
-    learner divides its batches; the replay stands whole on each.
+    With ``sac.devices`` above 1, worlds are divided among that many local devices
+    (:mod:`booster_ray.envs.divided`), as the learner divides its batches; the replay stands whole
+    on each.
 
     Args:
         config: a resolved config.
@@ -217,7 +219,7 @@ class DeviceCollector:
         )
         # A checkpoint loses weak types: with them a first run would have a program of its own.
         carry = jax.tree.map(lambda leaf: jnp.asarray(leaf, leaf.dtype), carry)
-        self._placed = _placement(carry, config.sac.devices, dynamics.num_envs)
+        self._placed = _placement(carry, dynamics)
         self._numbers = dispatch.numbers
         self._dispatch = _PROGRAMS.of(dispatch.structure, lambda: _compiled(dispatch, self._placed))
         self._take(carry)
@@ -343,16 +345,10 @@ def _compiled(dispatch: Dispatch, placed: Carry | None) -> Callable[..., Any]:
     return jax.jit(many_steps, donate_argnums=1, **options)
 
 
-def _placement(carry: Carry, devices: int, num_envs: int) -> Carry | None:
+def _placement(carry: Carry, dynamics: Dynamics[Any]) -> Carry | None:
     """Which device holds what: worlds divided, all else whole. None: there is but one."""
-    if devices == 1:
+    if not isinstance(dynamics, DividedDynamics):
         return None
-    mesh = Mesh(np.array(jax.local_devices()[:devices]), ("data",))
-    whole = NamedSharding(mesh, PartitionSpec())
-    split = NamedSharding(mesh, PartitionSpec("data"))
-
-    def place(leaf: jax.Array) -> NamedSharding:
-        return split if leaf.ndim and leaf.shape[0] == num_envs else whole
-
+    whole = NamedSharding(dynamics.mesh, PartitionSpec())
     placed = jax.tree.map(lambda _: whole, carry)
-    return placed._replace(worlds=jax.tree.map(place, carry.worlds))
+    return placed._replace(worlds=dynamics.placement(carry.worlds))
