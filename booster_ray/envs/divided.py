@@ -69,13 +69,18 @@ class DividedDynamics:
             state, outcome = self._part.bound(numbers).advance(state, action)
             return state, outcome._replace(dropped=jax.lax.psum(outcome.dropped, AXIS))
 
+        def share(leaf: jax.Array) -> jax.ShapeDtypeStruct:
+            first = (leaf.shape[0] // self.mesh.size,) if self._spec(leaf) == SPLIT else ()
+            return jax.ShapeDtypeStruct((*first, *leaf.shape[len(first) :]), leaf.dtype)
+
         worlds = jax.tree.map(self._spec, state)
-        told = jax.eval_shape(self._whole.advance, state, action)[1]
+        shapes = jax.tree.map(share, (state, action))
+        told = jax.eval_shape(self._part.advance, *shapes)[1]
         return jax.shard_map(
             step,
             mesh=self.mesh,
             in_specs=(WHOLE, worlds, SPLIT),
-            out_specs=(worlds, jax.tree.map(self._spec, told)),
+            out_specs=(worlds, jax.tree.map(lambda leaf: SPLIT if leaf.ndim else WHOLE, told)),
             # What is the same on all devices is so by construction: the sum above.
             check_vma=False,
         )(self.numbers, state, action)

@@ -18,11 +18,11 @@ from train import sharing
 from train.sharing import share_programs
 from train.trees import differing, leaves, numbers
 
-from booster_ray.config import Config, load
+from booster_ray.config import Config, ConfigError, load
 from booster_ray.envs.mjx import Outcome
 from booster_ray.store import checkpoint
 from booster_ray.store.checkpoint import Tree
-from booster_ray.train import device_collector
+from booster_ray.train import device_collector, pretrain
 from booster_ray.train.device_collector import DeviceCollector
 from booster_ray.train.report import Report
 from booster_ray.train.runner import Runner
@@ -222,14 +222,34 @@ for one, two in zip(*weights):
 """
 
 
-@pytest.mark.slow
-def test_two_devices_learn_what_one_learns() -> None:
-    overrides = [
-        "world=brax:fast", "world.num_envs=4", "world.steps_per_dispatch=4",
-        "training.env_steps=144", "training.report_every=48", "sac.replay_size=128",
-    ]  # fmt: skip
+DIVIDED = """
+import jax
+import jax.numpy as jnp
+from booster_ray.envs.brax_world import BraxDynamics
+from booster_ray.envs.divided import DividedDynamics
+
+whole, part = (BraxDynamics("inverted_pendulum/spring", n) for n in (6, 3))
+divided = DividedDynamics(whole, part, 2)
+state = jax.eval_shape(divided.start, 0)
+assert state.now.pipeline_state.x.pos.shape == (6, 2, 3)
+action = jax.ShapeDtypeStruct((6, 1), jnp.float32)
+program = jax.jit(divided.advance).lower(state, action).as_text()
+computed = ("multiply", "add", "subtract", "dot_general", "select", "broadcast_in_dim", "reduce")
+
+
+def count(shape):
+    lines = [line for line in program.splitlines() if f"tensor<{shape}xf32>" in line]
+    return sum(any(f"stablehlo.{name}" in line for name in computed) for line in lines)
+
+
+assert "sdy.manual_computation" in program
+assert count("3x2x3") > 100 and count("6x2x3") == 0, (count("3x2x3"), count("6x2x3"))
+"""
+
+
+def with_two_devices(script: str, *arguments: str) -> None:
     done = subprocess.run(
-        [sys.executable, "-c", SHARDED, str(DEBUG), *overrides],
+        [sys.executable, "-c", script, *arguments],
         # Two devices on fewer than two threads would wait for each other for ever.
         env={
             **os.environ,
@@ -242,6 +262,29 @@ def test_two_devices_learn_what_one_learns() -> None:
         check=False,
     )
     assert done.returncode == 0, done.stderr[-3000:]
+
+
+@pytest.mark.slow
+def test_each_device_steps_its_share_of_the_worlds() -> None:
+    """Positions of bodies (worlds, 2, 3) are computed for half the worlds, and never for all."""
+    with_two_devices(DIVIDED)
+
+
+@pytest.mark.slow
+def test_two_devices_learn_what_one_learns() -> None:
+    overrides = [
+        "world=brax:fast", "world.num_envs=4", "world.steps_per_dispatch=4",
+        "training.env_steps=144", "training.report_every=48", "sac.replay_size=128",
+    ]  # fmt: skip
+    with_two_devices(SHARDED, str(DEBUG), *overrides)
+
+
+def test_worlds_that_devices_cannot_share_are_refused() -> None:
+    config = configured("world.num_envs=5", "sac.devices=2")
+    with pytest.raises(
+        ConfigError, match="5 worlds do not divide among 2 devices, expected 4 or 6"
+    ):
+        pretrain.make_collector(config)
 
 
 @pytest.mark.slow
