@@ -5,7 +5,7 @@ from __future__ import annotations
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
-from booster_ray.config import Config, ConfigError
+from booster_ray.config import Config
 from booster_ray.envs.make import make_dynamics, make_world
 from booster_ray.rl.replay import Replay
 from booster_ray.rl.sac.host import HostSac
@@ -70,17 +70,13 @@ def _on_device(config: Config) -> Collector:
 
 def _divided(config: Config) -> Dynamics[Any]:
     """The worlds, which the learner's devices share."""
-    devices, worlds = config.sac.devices, config.world.num_envs
-    whole = make_dynamics(config)
+    devices = config.sac.devices
     if devices == 1:
-        return whole
+        return make_dynamics(config)
     from booster_ray.envs.divided import DividedDynamics
 
-    if rest := worlds % devices:
-        text = f"{worlds} worlds do not divide among {devices} devices, expected "
-        sizes = " or ".join(str(n) for n in (worlds - rest, worlds - rest + devices) if n)
-        raise ConfigError("world.num_envs", text + sizes)
-    return DividedDynamics(whole, make_dynamics(config, worlds // devices), devices)
+    part = make_dynamics(config, config.world.num_envs // devices)
+    return DividedDynamics(make_dynamics(config), part, devices)
 
 
 def _replay_options(config: Config) -> dict[str, Any]:

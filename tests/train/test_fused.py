@@ -18,11 +18,11 @@ from train import sharing
 from train.sharing import share_programs
 from train.trees import differing, leaves, numbers
 
-from booster_ray.config import Config, ConfigError, load
+from booster_ray.config import Config, load
 from booster_ray.envs.mjx import Outcome
 from booster_ray.store import checkpoint
 from booster_ray.store.checkpoint import Tree
-from booster_ray.train import device_collector, pretrain
+from booster_ray.train import device_collector
 from booster_ray.train.device_collector import DeviceCollector
 from booster_ray.train.report import Report
 from booster_ray.train.runner import Runner
@@ -277,14 +277,6 @@ def test_two_devices_learn_what_one_learns() -> None:
         "training.env_steps=144", "training.report_every=48", "sac.replay_size=128",
     ]  # fmt: skip
     with_two_devices(SHARDED, str(DEBUG), *overrides)
-
-
-def test_worlds_that_devices_cannot_share_are_refused() -> None:
-    config = configured("world.num_envs=5", "sac.devices=2")
-    with pytest.raises(
-        ConfigError, match="5 worlds do not divide among 2 devices, expected 4 or 6"
-    ):
-        pretrain.make_collector(config)
 
 
 @pytest.mark.slow
