@@ -175,7 +175,7 @@ def one_of_ten(before: State, action: np.ndarray) -> Told:
     np.testing.assert_allclose(after.obs, observe(at_step(film, -1)), rtol=1e-5, atol=2e-5)
     episode = jax.device_get(before.pipeline_state.episode)
     first = jax.tree.map(lambda part: part[:, :1], film)
-    conditions = jax.device_get(e._conditions)
+    conditions = jax.device_get(e.numbers.conditions)
     judged, frame = judge(episode, first, np.zeros((N, 1), bool), action, WEIGHTS, conditions)
     return observe(frame), judged.reward, at_step(film, 0)
 
