@@ -21,7 +21,7 @@ from booster_ray.rl import normalizer
 from booster_ray.rl import symmetry as mirrors
 from booster_ray.rl.sac import losses, values
 from booster_ray.rl.sac.losses import Array, Batch, Metrics, Params
-from booster_ray.rl.sac.networks import MLP, TwinCritic, split_head, squashed
+from booster_ray.rl.sac.networks import MATMULS, MLP, TwinCritic, split_head, squashed
 from booster_ray.rl.sac.optimizer import Decay, Rates, decay, optimizer
 from booster_ray.rl.symmetry import Mirror, mirrored
 from booster_ray.runtime.programs import Programs
@@ -388,6 +388,7 @@ def _structure(config: SAC) -> Hashable:
     """All that compiles anew; whatever is added to the config does until it is said otherwise."""
     rest = config.model_dump(exclude=set(_NUMBERS))
     rest["max_grad_norm"] = config.max_grad_norm is not None
+    rest["matmul"] = MATMULS[config.matmul]
     return tuple(rest.items())
 
 
