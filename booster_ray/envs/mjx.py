@@ -650,7 +650,7 @@ def _with_sums_of(expected: dict[str, Any], tree: dict[str, Any]) -> dict[str, A
     others = {name: value for name, value in metrics.items() if not name.startswith(RECORDED)}
     paid = {name: metrics.get(name, blank(v)) for name, v in expected["metrics"].items()}
     paid = {name: v for name, v in paid.items() if name.startswith((RECORDED, DROPPED))}
-    world = {"score": jnp.zeros_like(expected["pipeline_state"]["score"])} | world
+    world = {"score": blank(expected["pipeline_state"]["score"])} | world
     return tree | {"pipeline_state": world | {"term_sums": sums}, "metrics": others | paid}
 
 
