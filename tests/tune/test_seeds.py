@@ -39,6 +39,7 @@ from booster_ray.tune.leaderboard import (
 from booster_ray.tune.ledger import verdict_of
 from booster_ray.tune.plan import lines, plan
 from booster_ray.tune.records import SeedRecord, Status, TrialRecord, pareto_front, rank
+from booster_ray.tune.report import write_report
 from booster_ray.tune.schedule import make_scheduler
 from booster_ray.tune.trial import _seeded
 
@@ -163,9 +164,19 @@ def test_the_leaderboard_tells_of_each_seed() -> None:
     assert leaderboard_table([two, three]).row_count == 2
 
 
-def test_with_one_seed_nothing_is_said_of_seeds() -> None:
+def test_the_page_tells_of_each_seed(tmp_path: Path) -> None:
+    write_report(
+        tmp_path / "page.html", "x", [trial(0, run(1.0), run(2.0), run(6.0))], {}, None, {}
+    )
+    page = (tmp_path / "page.html").read_text()
+    assert "3 of 3 seeds: 1.00 2.00 6.00" in page and "<td>3.00 [1.00, 6.00]</td>" in page
+
+
+def test_with_one_seed_nothing_is_said_of_seeds(tmp_path: Path) -> None:
     only = trial(0, run(1.0))
-    assert "seed" not in json.dumps(leaderboard_json([only])) + leaderboard_markdown([only])
+    write_report(tmp_path / "page.html", "x", [only], {}, None, {})
+    said = json.dumps(leaderboard_json([only])) + leaderboard_markdown([only])
+    assert "seed" not in said + (tmp_path / "page.html").read_text().partition("<script")[0]
 
 
 # -- the searcher ------------------------------------------------------------------------------
