@@ -424,7 +424,8 @@ class Runtime(Section):
     mujoco_gl: Literal["egl", "osmesa", "disabled"] | None = None
     """MuJoCo's render back end (MUJOCO_GL); null: left alone."""
     compilation_cache: Text | None = "~/.cache/booster_ray/jax"
-    """Folder of JAX's compilation cache (JAX_COMPILATION_CACHE_DIR); null: none."""
+    """Folder of JAX's compilation cache (JAX_COMPILATION_CACHE_DIR), and of Warp's kernels below
+    it; machines may share one. null: none."""
     prefer_pip_cuda: bool = False
     """Look for CUDA's libraries where pip put them before LD_LIBRARY_PATH, in workers too."""
 

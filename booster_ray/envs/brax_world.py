@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Hashable
 from typing import Any, NamedTuple
 
 import jax
@@ -13,6 +14,9 @@ from booster_ray.config import Config
 from booster_ray.config.kinds import kind_of
 from booster_ray.envs.brax_mjx import State, envs
 from booster_ray.envs.mjx import Outcome
+from booster_ray.runtime.programs import Programs
+
+_BEGIN: Programs[Callable[..., State]] = Programs(2)
 
 EPISODE_STEPS = 1000
 """Control steps until truncation, as in Brax's own training."""
@@ -61,7 +65,13 @@ class BraxDynamics:
         self.action_size = int(self._env.action_size)
         self.tasks: tuple[int, ...] = (0,)
         self.terms: tuple[str, ...] = ()
-        self._begin = jax.jit(jax.vmap(self._env.reset))
+        self.numbers: tuple[()] = ()
+        self.structure: Hashable = ("brax", name, num_envs, episode_steps)
+        self._begin = _BEGIN.of(self.structure, lambda: jax.jit(jax.vmap(self._env.reset)))
+
+    def bound(self, numbers: Any) -> BraxDynamics:
+        """These worlds: they have no numbers that may differ."""
+        return self
 
     def start(self, seed: int) -> Episodes:
         """Every episode at its begin, each world with its own stream."""

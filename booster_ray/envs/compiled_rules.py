@@ -8,7 +8,7 @@ the official game is a matter of 1e-6 at ten metres.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from functools import cache
+from functools import lru_cache
 
 import jax
 import jax.numpy as jnp
@@ -31,7 +31,8 @@ class Rules:
         sensors: place of each sensor in ``sensordata``.
         terms: names of the dense reward terms that count.
         features: appended to the observation.
-        conditions: of all their episodes.
+        reward_seconds: see :class:`~booster_ray.soccer.judge.Conditions`; follows from what is
+            structure anyway, how many physics steps a control step has.
     """
 
     def __init__(
@@ -39,22 +40,28 @@ class Rules:
         sensors: dict[str, slice],
         terms: Sequence[str],
         features: Sequence[str],
-        conditions: Conditions,
+        reward_seconds: float,
     ) -> None:
-        self._sensors, self._conditions = sensors, conditions
+        self._sensors, self._reward_seconds = sensors, reward_seconds
         self._terms, self._features = tuple(terms), tuple(features)
         self.judge = _in_float64(jax.jit(self._judge))
         self.frame = _in_float64(jax.jit(self._frame))
         self.first = _in_float64(jax.jit(self._first))
 
-    def _first(self, episode: Episode, record: Array) -> Array:
+    def _first(self, episode: Episode, record: Array, conditions: Conditions) -> Array:
         """Observation of a reset, from recorded rows (n, width): float32 (n, obs)."""
         torque = jnp.zeros((*record.shape[:-1], game.ACTION_SIZE))
         frame = self._frame(episode, record, torque)
-        return seen(frame, episode, self._features, self._conditions)
+        return seen(frame, episode, self._features, conditions)
 
     def _judge(
-        self, episode: Episode, record: Array, torque: Array, action: Array, weights: Array
+        self,
+        episode: Episode,
+        record: Array,
+        torque: Array,
+        action: Array,
+        weights: Array,
+        conditions: Conditions,
     ) -> tuple[Judgement, Array]:
         """Judge one control step.
 
@@ -64,6 +71,7 @@ class Rules:
             torque: (n, k, 12) N·m.
             action: (n, 12) in [-1, 1].
             weights: (terms,) of the reward terms.
+            conditions: of all their episodes, but for ``reward_seconds``.
 
         Returns:
             What came of it, and the observation without noise, float32 (n, obs): zeros where the
@@ -71,10 +79,11 @@ class Rules:
         """
         # The bound is MuJoCo's own for a state that is bad; NaN is not below it either.
         lost = ~(jnp.abs(record[..., :SENSORS]) < mujoco.mjMAXVAL).all(axis=-1)
+        conditions = conditions._replace(reward_seconds=self._reward_seconds)
         weighted = dict(zip(self._terms, weights, strict=True))
         frames = self._frame(episode, record, torque)
-        judged, frame = judge(episode, frames, lost, action, weighted, self._conditions)
-        observation = seen(frame, judged.episode, self._features, self._conditions)
+        judged, frame = judge(episode, frames, lost, action, weighted, conditions)
+        observation = seen(frame, judged.episode, self._features, conditions)
         return judged, jnp.where(judged.lost[:, None], jnp.float32(0), observation)
 
     def _frame(self, episode: Episode, record: Array, torque: Array) -> Frame:
@@ -117,22 +126,16 @@ class Rules:
         )
 
 
-@cache
+@lru_cache(maxsize=8)
 def compiled_rules(
     sensors: tuple[tuple[str, int, int], ...],
-    default_pose: tuple[float, ...],
     terms: tuple[str, ...],
     features: tuple[str, ...],
-    gait_frequency: float,
-    episode_steps: int,
     reward_seconds: float,
-    limit_terminates: bool,
 ) -> Rules:
-    """The :class:`Rules` that equal worlds share, and with them the compiled code."""
-    pose = np.array(default_pose)
-    conditions = Conditions(pose, gait_frequency, episode_steps, reward_seconds, limit_terminates)
+    """The :class:`Rules` of worlds that differ in number alone, which share compiled code."""
     places = {name: slice(start, stop) for name, start, stop in sensors}
-    return Rules(places, terms, features, conditions)
+    return Rules(places, terms, features, reward_seconds)
 
 
 def _in_float64(function: Callable[..., Array]) -> Callable[..., Array]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Hashable, Mapping
 from typing import Any, Protocol, TypeVar, runtime_checkable
 
 import jax
@@ -11,6 +11,7 @@ import numpy as np
 
 from booster_ray.envs.contract import StepResult
 from booster_ray.envs.mjx import Outcome
+from booster_ray.runtime.programs import Programs
 
 S = TypeVar("S")
 
@@ -28,6 +29,14 @@ class Dynamics(Protocol[S]):
     """Numbers of the tasks that may be drawn at a reset."""
     terms: tuple[str, ...]
     """Reward terms whose sums the records have, as ``reward.TERM``."""
+    numbers: Any
+    """A pytree of what may differ between worlds that share their compiled functions."""
+    structure: Hashable
+    """All the rest that compiled functions depend on."""
+
+    def bound(self, numbers: Any) -> Dynamics[S]:
+        """These worlds with other numbers, which may be traced."""
+        ...
 
     def start(self, seed: int) -> S:
         """The state in which every episode begins."""
@@ -62,6 +71,9 @@ class ScalableDynamics(Protocol):
         ...
 
 
+_ADVANCE: Programs[Callable[..., Any]] = Programs(2)
+
+
 class DeviceWorld:
     """:class:`Dynamics` of one task, stepped from the host as a ``contract.World``.
 
@@ -77,7 +89,10 @@ class DeviceWorld:
         self.observation_size = dynamics.observation_size
         self.action_size = dynamics.action_size
         self.task = np.full(dynamics.num_envs, dynamics.tasks[0], np.int32)
-        self._advance = jax.jit(dynamics.advance)
+        self._advance = _ADVANCE.of(
+            dynamics.structure,
+            lambda: jax.jit(lambda numbers, *given: dynamics.bound(numbers).advance(*given)),
+        )
         self._state: Any = None
 
     def reset(self, seed: int) -> np.ndarray:
@@ -92,7 +107,9 @@ class DeviceWorld:
             raise ValueError(f"action has shape {np.shape(action)}; expected {expected}")
         if not np.isfinite(action).all():
             raise ValueError("action is not finite; expected numbers in [-1, 1]")
-        self._state, outcome = self._advance(self._state, jnp.asarray(action, jnp.float32))
+        self._state, outcome = self._advance(
+            self.dynamics.numbers, self._state, jnp.asarray(action, jnp.float32)
+        )
         outcome = jax.device_get(outcome)
         records = [
             {"env": int(i), **{name: float(v[i]) for name, v in outcome.episodes.items()}}

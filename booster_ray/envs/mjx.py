@@ -10,8 +10,9 @@ training loop on the device reads of a step is its :func:`outcome`; what a check
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from typing import Any, NamedTuple
+import copy
+from collections.abc import Hashable, Mapping, Sequence
+from typing import Any, NamedTuple, Self
 
 import jax
 import jax.numpy as jnp
@@ -32,7 +33,7 @@ from booster_ray.envs.mjx_model import (
     MjxParts,
     mjx_parts,
 )
-from booster_ray.envs.mjx_randomization import draw_factors, randomize, with_priorities
+from booster_ray.envs.mjx_randomization import draw_within, randomize, with_priorities
 from booster_ray.soccer import game, randomization, spawn
 from booster_ray.soccer.control import Gains, pd_target, pd_torque
 from booster_ray.soccer.frame import Frame, make_frame
@@ -40,7 +41,7 @@ from booster_ray.soccer.geometry import rotate
 from booster_ray.soccer.judge import Conditions, Episode, Judgement, judge, seen
 from booster_ray.soccer.observation import noise, size
 from booster_ray.soccer.randomization import Factors
-from booster_ray.soccer.rewards import RECORDED, counted
+from booster_ray.soccer.rewards import RECORDED, TERMS, counted
 
 _ROOT_QPOS, _ROOT_QVEL = 7, 6
 """The ball comes first in qpos and qvel, then the robot's free joint, then its 12 joints."""
@@ -60,6 +61,23 @@ class World(NamedTuple):
     episode: Episode
     factors: Factors | None
     """This episode's randomization; None at level 0."""
+
+
+class Numbers(NamedTuple):
+    """What may differ between environments of one structure; arrays, which may be traced."""
+
+    gains: Gains
+    conditions: Conditions
+    """Reward weights are by the step here: :attr:`pay` says what a step's seconds make of them."""
+    pay: jax.Array
+    """float32 (terms,): what each term that counts pays in one control step for its magnitude."""
+    widths: dict[str, jax.Array]
+    """Of ``randomization.widths_of``."""
+    noise: jax.Array
+    """float32 (): see :class:`~booster_ray.soccer.randomization.Level`, as the next two."""
+    push_speed: jax.Array
+    push_chance: jax.Array
+    """float32 (): of a push in one control step."""
 
 
 class SoccerEnv(Env):
@@ -109,20 +127,30 @@ class SoccerEnv(Env):
         _check_platform(impl, platform)
         self.parts = mjx_parts(impl)
         self._tasks = np.array([game.TASKS.index(task) for task in tasks], np.int32)
-        self._gains = Gains(*(jnp.asarray(part, jnp.float32) for part in gains))
         self._mode, self._decimation, self._episode_steps = mode, decimation, episode_steps
-        pose = self._gains.default_pose
-        self._conditions = Conditions(
-            pose, gait_frequency, episode_steps, reward_seconds, limit_terminates
-        )
-        self._unit = self._gains.torque_limit if mode == "newton_metres" else 1.0
-        self._weights = dict(weights or {})
-        self.terms = tuple(counted(self._weights))
+        weights = dict(weights or {})
+        self.terms = tuple(counted(weights))
         """Reward terms that count: those of a weight other than 0."""
+        conditions = Conditions(
+            jnp.asarray(gains.default_pose, jnp.float32),
+            jnp.float32(gait_frequency),
+            jnp.int32(episode_steps),
+            jnp.float32(1.0),
+            jnp.bool_(limit_terminates),
+        )
+        paid = [weights[t] * (1.0 if TERMS[t].event else reward_seconds) for t in self.terms]
+        self.numbers = Numbers(
+            gains=Gains(*(jnp.asarray(part, jnp.float32) for part in gains)),
+            conditions=conditions,
+            pay=jnp.asarray(np.array(paid, np.float32)),
+            **_randomization(randomization.LEVELS[level], decimation),
+        )
+        self._unit: Any = 1.0
+        if mode == "newton_metres":
+            self._unit = jnp.asarray(gains.torque_limit, jnp.float32)
         self._scaled = tuple(scaled_terms)
         self._features = tuple(features)
         self._deviation = jnp.asarray(noise(self._features), jnp.float32)
-        self._level = randomization.LEVELS[level]
         self._randomized = level > 0
         model = self.parts.model
         if impl == "warp" and self._randomized:
@@ -131,6 +159,18 @@ class SoccerEnv(Env):
         """The mjx.Model that all worlds share at level 0."""
         self._template = _template(self.parts, worlds)
         self._room = _CONTACTS * worlds
+        self.structure: Hashable = (
+            tuple(tasks), mode, decimation, self.terms, self._randomized, impl, worlds,
+            self._features, self._scaled, tuple(np.asarray(gains.torque_limit).tolist()),
+        )  # fmt: skip
+        """What environments share whose functions may be compiled once: all but numbers. Whether
+        worlds are randomized is of it: those that are not share one model."""
+
+    def bound(self, numbers: Numbers) -> Self:
+        """This environment with other numbers, which may be traced."""
+        other = copy.copy(self)
+        other.numbers = numbers
+        return other
 
     @property
     def observation_size(self) -> int:
@@ -166,7 +206,7 @@ class SoccerEnv(Env):
         placed = self._place(task, for_spawn)
         factors = None
         if self._randomized:
-            factors = draw_factors(self._level, len(self.parts.robot_bodies), for_factors)
+            factors = draw_within(self.numbers.widths, len(self.parts.robot_bodies), for_factors)
         return self._begin(task, placed, factors, rng, for_noise)
 
     def reset_at(self, task: jax.Array, placed: spawn.Spawn) -> State:
@@ -210,7 +250,7 @@ class SoccerEnv(Env):
             factors=factors,
         )
         frame = self._frame(world, world.data, jnp.zeros(game.ACTION_SIZE), jnp.zeros(()))
-        first = seen(frame, world.episode, self._features, self._conditions)
+        first = seen(frame, world.episode, self._features, self.numbers.conditions)
         zero = jnp.zeros(())
         scaled = {"reward_factors": jnp.ones(len(self._scaled))} if self._scaled else {}
         return State(
@@ -283,8 +323,9 @@ class SoccerEnv(Env):
         with jax.default_matmul_precision("highest"):  # TF32 would lose the physics
             data, frames, lost, dropped = self._advance(world, action, for_push)
         weights = self._weights_now(state)
-        judged, frame = judge(world.episode, frames, lost, action, weights, self._conditions)
-        observation = seen(frame, judged.episode, self._features, self._conditions)
+        conditions = self.numbers.conditions
+        judged, frame = judge(world.episode, frames, lost, action, weights, conditions)
+        observation = seen(frame, judged.episode, self._features, conditions)
         observation = self._noisy(observation, for_noise)
         info = state.info | {"rng": rng, "truncation": judged.truncated.astype(jnp.float32)}
         return state.replace(
@@ -297,16 +338,17 @@ class SoccerEnv(Env):
         )
 
     def _weights_now(self, state: State) -> dict[str, Any]:
+        weights = dict(zip(self.terms, self.numbers.pay, strict=True))
         if not self._scaled:
-            return self._weights
+            return weights
         factors = dict(zip(self._scaled, state.info["reward_factors"], strict=True))
-        return {n: w * factors[n] if n in factors else w for n, w in self._weights.items()}
+        return {n: w * factors[n] if n in factors else w for n, w in weights.items()}
 
     def _advance(
         self, world: World, action: jax.Array, rng: jax.Array
     ) -> tuple[mjx.Data, Frame, jax.Array, jax.Array]:
         """The physics steps: data, frames (decimation, ...), lost, bool (decimation,), dropped."""
-        model, gains, applied = self.sys, self._gains, action
+        model, gains, applied = self.sys, self.numbers.gains, action
         if world.factors is not None:
             f = world.factors
             model = randomize(model, self.parts, f)
@@ -348,19 +390,19 @@ class SoccerEnv(Env):
         return data.replace(mocap_pos=places), omega * game.KEEPER_AMPLITUDE * jnp.cos(phase)
 
     def _push(self, data: mjx.Data, rng: jax.Array) -> mjx.Data:
-        if not self._level.push_speed:
+        if not self._randomized:
             return data
         hit, angle, size = jax.random.uniform(rng, (3,))
-        chance = self._decimation * game.TIMESTEP / self._level.push_interval
-        speed = jnp.where(hit < chance, size * self._level.push_speed, 0.0)
+        pushed = hit < self.numbers.push_chance
+        speed = jnp.where(pushed, size * self.numbers.push_speed, 0.0)
         direction = jnp.stack([jnp.cos(2 * jnp.pi * angle), jnp.sin(2 * jnp.pi * angle)])
         root = slice(_ROOT_QVEL, _ROOT_QVEL + 2)
         return data.replace(qvel=data.qvel.at[root].add(speed * direction))
 
     def _noisy(self, observation: jax.Array, rng: jax.Array) -> jax.Array:
-        sigma = self._level.observation_noise
-        if not sigma:
+        if not self._randomized:
             return observation
+        sigma = self.numbers.noise
         return observation + sigma * self._deviation * jax.random.normal(rng, observation.shape)
 
     # -- what the rules see ----------------------------------------------------------------------
@@ -421,6 +463,21 @@ class SoccerEnv(Env):
 
         feet = jnp.stack([any_of(FOOT0), any_of(FOOT1)])
         return feet, any_of(ROBOT | BALL), any_of(BLOCKER | BALL)
+
+
+def _randomization(level: randomization.Level, decimation: int) -> dict[str, Any]:
+    """What :class:`Numbers` says of a level, for control steps of ``decimation`` physics steps."""
+    chance = decimation * game.TIMESTEP / level.push_interval
+    widths = randomization.widths_of(level)
+    return {
+        "widths": {
+            name: jnp.asarray(width, jnp.int32 if isinstance(width, int) else jnp.float32)
+            for name, width in widths.items()
+        },
+        "noise": jnp.float32(level.observation_noise),
+        "push_speed": jnp.float32(level.push_speed),
+        "push_chance": jnp.float32(chance),
+    }
 
 
 def _metrics(judged: Judgement) -> dict[str, jax.Array]:
@@ -583,13 +640,17 @@ def _with_sums_of(expected: dict[str, Any], tree: dict[str, Any]) -> dict[str, A
     They are zero where ``tree`` has none: it is of an earlier release, or of other weights. So
     are the contacts that a step dropped, and the running score.
     """
+
+    def blank(like: jax.Array) -> np.ndarray:
+        return np.zeros(like.shape, like.dtype)  # NumPy's: JAX would compile them
+
     world, metrics = tree.get("pipeline_state", {}), tree.get("metrics", {})
     like, earlier = expected["pipeline_state"]["term_sums"], world.get("term_sums", {})
-    sums = {term: earlier.get(term, jnp.zeros_like(sum_)) for term, sum_ in like.items()}
+    sums = {term: earlier.get(term, blank(sum_)) for term, sum_ in like.items()}
     others = {name: value for name, value in metrics.items() if not name.startswith(RECORDED)}
-    paid = {name: metrics.get(name, jnp.zeros_like(v)) for name, v in expected["metrics"].items()}
+    paid = {name: metrics.get(name, blank(v)) for name, v in expected["metrics"].items()}
     paid = {name: v for name, v in paid.items() if name.startswith((RECORDED, DROPPED))}
-    world = {"score": jnp.zeros_like(expected["pipeline_state"]["score"])} | world
+    world = {"score": blank(expected["pipeline_state"]["score"])} | world
     return tree | {"pipeline_state": world | {"term_sums": sums}, "metrics": others | paid}
 
 

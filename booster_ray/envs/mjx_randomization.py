@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from typing import Any
+
 import jax
 import jax.numpy as jnp
 import mujoco
@@ -15,15 +18,20 @@ from booster_ray.soccer.randomization import Factors
 
 def draw_factors(level: randomization.Level, bodies: int, rng: jax.Array) -> Factors:
     """One world's factors, as ``randomization.sample`` draws them, from a JAX key."""
+    return draw_within(randomization.widths_of(level), bodies, rng)
+
+
+def draw_within(widths: Mapping[str, Any], bodies: int, rng: jax.Array) -> Factors:
+    """The same of widths that may be traced: those of ``randomization.widths_of``."""
     keys = iter(jax.random.split(rng, len(randomization.DRAWS)))
 
-    def factor(half_width: float, *shape: int) -> jax.Array:
+    def factor(half_width: Any, *shape: int) -> jax.Array:
         return 1.0 + jax.random.uniform(next(keys), shape, minval=-half_width, maxval=half_width)
 
-    def below(end: int) -> jax.Array:
-        return jax.random.randint(next(keys), (), 0, end)
+    def upto(most: jax.Array | int) -> jax.Array:
+        return jax.random.randint(next(keys), (), 0, most + 1)
 
-    return randomization.draw(level, bodies, factor, below)
+    return randomization.draw(widths, bodies, factor, upto)
 
 
 def randomize(model: mjx.Model, parts: MjxParts, factors: Factors) -> mjx.Model:

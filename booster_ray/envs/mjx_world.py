@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import copy
+from collections.abc import Callable, Hashable, Mapping, Sequence
 from importlib.util import find_spec
 from typing import Any
 
@@ -13,6 +14,7 @@ from booster_ray.config.curriculum import scheduled_terms
 from booster_ray.envs.brax_mjx import State
 from booster_ray.envs.mjx import (
     AutoReset,
+    Numbers,
     Outcome,
     SoccerEnv,
     outcome,
@@ -22,6 +24,7 @@ from booster_ray.envs.mjx import (
 )
 from booster_ray.envs.options import gains as gains_of
 from booster_ray.envs.options import training_options
+from booster_ray.runtime.programs import Programs
 from booster_ray.soccer import game
 from booster_ray.soccer.control import Gains
 
@@ -31,6 +34,9 @@ def resolved_impl(impl: str) -> str:
     if impl != "auto":
         return impl
     return "warp" if jax.default_backend() == "gpu" and find_spec("warp") else "jax"
+
+
+_BEGIN: Programs[Callable[..., State]] = Programs(2)
 
 
 class MjxDynamics:
@@ -67,11 +73,24 @@ class MjxDynamics:
         self.action_size: int = self._env.action_size
         self.tasks = tuple(game.TASKS.index(task) for task in tasks)
         self._scaled: tuple[str, ...] = tuple(options.get("scaled_terms", ()))
-        self._begin = jax.jit(self._env.reset)
+        self.numbers: Numbers = env.numbers
+        self.structure: Hashable = ("mjx", num_envs, env.structure)
+        self._begin = _BEGIN.of(self.structure, self._compiled)
+
+    def _compiled(self) -> Callable[..., State]:
+        return jax.jit(lambda numbers, keys: self.bound(numbers)._env.reset(keys))
+
+    def bound(self, numbers: Numbers) -> MjxDynamics:
+        """These worlds with other numbers, which may be traced."""
+        other = copy.copy(self)
+        other.numbers = numbers
+        other._env = AutoReset(self._env.env.bound(numbers))
+        return other
 
     def start(self, seed: int) -> State:
         """Every episode at its begin, each world with its own stream."""
-        return self._begin(jax.random.split(jax.random.PRNGKey(seed), self.num_envs))
+        keys = jax.random.split(jax.random.PRNGKey(seed), self.num_envs)
+        return self._begin(self.numbers, keys)
 
     def observation(self, state: State) -> jax.Array:
         """(num_envs, observation_size)."""

@@ -26,7 +26,7 @@ from booster_ray.envs.options import training_options
 from booster_ray.soccer import game, randomization, spawn
 from booster_ray.soccer.control import Gains, pd_target
 from booster_ray.soccer.frame import Frame
-from booster_ray.soccer.judge import Episode, Judgement
+from booster_ray.soccer.judge import Conditions, Episode, Judgement
 from booster_ray.soccer.observation import Clock, gait_phase, noise, remaining, size
 
 _CHUNKS_PER_THREAD = 4
@@ -192,13 +192,16 @@ class NativeWorld:
         self._share_data(np.array_split(np.arange(num_envs), chunks))
         self._rules = compiled_rules(
             tuple((n, at.start, at.stop) for n, at in self._slots[0].parts.sensors.items()),
-            tuple(np.asarray(gains.default_pose).tolist()),
             tuple(used),
             tuple(features),
-            gait_frequency,
-            episode_steps,
             reward_seconds,
-            limit_terminates,
+        )
+        # Arrays, and no Python numbers: those would be of another type, and compile anew.
+        self._conditions = Conditions(
+            np.asarray(gains.default_pose, np.float64),
+            np.float64(gait_frequency),
+            np.int64(episode_steps),
+            limit_terminates=np.bool_(limit_terminates),
         )
         self._allocate()
         self._pool = ThreadPoolExecutor(threads) if threads > 1 else None
@@ -299,7 +302,7 @@ class NativeWorld:
 
     def _first(self) -> np.ndarray:
         """Observations of the record's step 0, where a reset leaves its frame."""
-        return self._rules.first(self._episode, self._record[:, 0])
+        return self._rules.first(self._episode, self._record[:, 0], self._conditions)
 
     def _reset_worlds(self, which: np.ndarray) -> None:
         """Respawn worlds ``which`` and leave their first record in physics step 0."""
@@ -380,7 +383,12 @@ class NativeWorld:
         action = self._checked(action)
         self._advance(np.where(self._factors.action_delay[:, None] > 0, self._action, action))
         judged, observation = self._rules.judge(
-            self._episode, self._record, self._torque, action / self._unit, self._weights
+            self._episode,
+            self._record,
+            self._torque,
+            action / self._unit,
+            self._weights,
+            self._conditions,
         )
         self._remember(judged.episode)
         self._latest[:] = self._decimation - 1

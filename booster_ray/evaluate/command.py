@@ -173,16 +173,19 @@ def bar(console: Console, text: str) -> Iterator[Progress]:
 
 def _lines(text: str) -> Progress:
     """What prints how far something is, how fast it goes and when it will be done."""
-    began = last = time.monotonic()
+    last = time.monotonic()
+    begun: tuple[float, int] | None = None
 
     def tell(done: int, of: int) -> None:
-        nonlocal last
+        nonlocal last, begun
         now = time.monotonic()
+        # What came before the first word is preparation: it says nothing of what is left.
+        begun = begun or (now, done)
         if now - last < SECONDS_A_LINE:
             return
         last = now
-        rate = done / (now - began)
-        ahead = f", {rate:,.1f} a second, {(of - done) / rate:,.0f} s left" if done else ""
+        rate = (done - begun[1]) / (now - begun[0]) if now > begun[0] else 0.0
+        ahead = f", {rate:,.1f} a second, {(of - done) / rate:,.0f} s left" if rate else ""
         print(f"{text}: {done:,} of {of:,}{ahead}", file=sys.stderr, flush=True)
 
     return tell

@@ -24,6 +24,7 @@ ROWS = (
     ("touched", "touches the ball", ".0%"),
     ("first_touch", "first touch, s", ".2f"),
     ("ball_speed", "ball speed, m/s", ".2f"),
+    ("goal_speed", "… of its centre at the goal", ".2f"),
 )
 """Metric, its name, its format."""
 

@@ -57,6 +57,9 @@ class Episode:
     """(steps, 12) N·m, where asked for: they play the episode again."""
     lost: bool = False
     """Whether its physics was lost, so that it counts as the worst outcome, see :func:`lost`."""
+    goal_speed: float = 0.0
+    """m/s of the ball's centre towards the line of the goal, at the end: an honest kick's, where
+    the score reads a point of the rolling ball's surface."""
 
     def to_dict(self) -> dict[str, Any]:
         """JSON, without the torques."""
@@ -83,6 +86,7 @@ class Instant(NamedTuple):
 
     touching: np.ndarray
     ball_speed: np.ndarray
+    goal_speed: np.ndarray
     height: np.ndarray
     contact: np.ndarray
     torque: np.ndarray
@@ -95,6 +99,7 @@ class Measures:
         self.steps = np.zeros(n, np.int64)
         self.first_touch = np.zeros(n, np.int64)
         self.ball_speed = np.zeros(n)
+        self.goal_speed = np.zeros(n)
         self._sums = np.zeros((3, n))
 
     def add(self, now: Instant, alive: np.ndarray) -> None:
@@ -103,6 +108,7 @@ class Measures:
         new = now.touching & (self.first_touch == 0) & alive
         self.first_touch = np.where(new, self.steps, self.first_touch)
         self.ball_speed = np.where(alive, np.fmax(self.ball_speed, now.ball_speed), self.ball_speed)
+        self.goal_speed = np.where(alive, np.nan_to_num(now.goal_speed), self.goal_speed)
         parts = np.stack([now.height, now.contact, now.torque])
         self._sums += np.where(alive, np.nan_to_num(parts), 0.0)
 
@@ -115,6 +121,7 @@ class Measures:
             "touched": float(touch > 0),
             "first_touch": touch * game.TIMESTEP if touch else None,
             "ball_speed": float(self.ball_speed[i]),
+            "goal_speed": float(self.goal_speed[i]),
             "height": height,
             "contact": contact,
             "torque": torque,
@@ -245,6 +252,7 @@ def _native_instant(frame: Frame) -> Instant:
     return Instant(
         touching=frame.ball_contact,
         ball_speed=np.linalg.norm(frame.ball_vel, axis=-1),
+        goal_speed=-frame.ball_center_vel[:, 0],
         height=frame.imu_pos[:, 2],
         contact=frame.foot_contact.mean(axis=-1),
         torque=_effort(frame.torque),
@@ -348,10 +356,13 @@ class Contacts:
         """Of the last step, with its torques (1, 12)."""
         data = self._data
         pairs = data.contact.geom[: data.ncon]
+        turned = data.geom(self._ball).xmat.reshape(3, 3)
+        center = data.qvel[0:3] + turned @ np.cross(data.qvel[3:6], game.BALL_CENTER)
         touching = ((pairs == self._ball) & self._robot[pairs[:, ::-1]]).any()
         return Instant(
             touching=np.array([touching]),
             ball_speed=np.array([np.linalg.norm(data.qvel[0:3])]),
+            goal_speed=-center[0:1],
             height=np.array([self.height()]),
             contact=np.array([np.mean([foot[pairs].any() for foot in self._feet])]),
             torque=_effort(torque),

@@ -22,6 +22,7 @@ MEASURED = {
     "seconds": _SECONDS,
     "first_touch": _SECONDS,
     "ball_speed": (0.0, np.inf),
+    "goal_speed": (-np.inf, np.inf),
     "height": (-np.inf, np.inf),
     "contact": (0.0, 1.0),
     "torque": (0.0, 1.0),

@@ -8,7 +8,7 @@ Array = Any
 
 
 def fold(
-    reward: Array, terminated: Array, ended: Array, discount: float
+    reward: Array, terminated: Array, ended: Array, discount: Array
 ) -> tuple[Array, Array, Array]:
     """Fold windows of consecutive steps into one transition each.
 

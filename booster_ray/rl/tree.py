@@ -31,7 +31,8 @@ def from_tree(template: Any, tree: Tree) -> Any:
         if saved is None or np.shape(saved) != np.shape(leaf):
             found = "missing" if saved is None else f"of shape {np.shape(saved)}"
             raise ValueError(f"checkpoint leaf {name} is {found}; expected {np.shape(leaf)}")
-        filled.append(jnp.array(saved))
+        # Copied by NumPy: JAX would compile a copy for each shape.
+        filled.append(jnp.asarray(np.array(saved)))
     return jax.tree.unflatten(structure, filled)
 
 

@@ -16,6 +16,7 @@ import shlex
 import subprocess
 import sys
 from collections.abc import Mapping
+from importlib import metadata
 from importlib.util import find_spec
 from pathlib import Path
 
@@ -26,6 +27,7 @@ LIBRARY_PATH = "LD_LIBRARY_PATH"
 XLA_FLAGS = "XLA_FLAGS"
 PLATFORMS = "JAX_PLATFORMS"
 CACHE = "JAX_COMPILATION_CACHE_DIR"
+WARP_CACHE = "WARP_CACHE_PATH"
 DEFAULTS = "BOOSTER_RAY_DEFAULTS"
 """Carries to a worker, as JSON, what it shall have unless its own machine says otherwise."""
 PIP_CUDA = "BOOSTER_RAY_PIP_CUDA"
@@ -101,7 +103,25 @@ def process_environment(config: Config, cpus: int) -> dict[str, str]:
         found[XLA_FLAGS] = flags
     if config.runtime.prefer_pip_cuda and (path := library_path()):
         found[LIBRARY_PATH] = path
+    if WARP_CACHE not in user:
+        found |= warp_cache({**user, **found})
     return found
+
+
+def warp_cache(environment: Mapping[str, str]) -> dict[str, str]:
+    """Where Warp keeps its kernels: beside JAX's programs, where those are kept, else left alone.
+
+    Each version of Warp has a folder of its own, which releases before 1.13 did not see to.
+    """
+    folder = environment.get(CACHE)
+    disabled = environment.get("JAX_ENABLE_COMPILATION_CACHE") == "false"
+    if not folder or disabled or "://" in folder:
+        return {}
+    try:
+        version = metadata.version("warp-lang")
+    except metadata.PackageNotFoundError:
+        return {}
+    return {WARP_CACHE: str(Path(folder) / f"warp-{version}")}
 
 
 def _explicit(config: Config, user: Mapping[str, str]) -> dict[str, str]:
@@ -215,6 +235,8 @@ def settle(defaults: Mapping[str, str] | None = None) -> None:
             os.environ[name] = merged_flags(value, os.environ.get(name))
         else:
             os.environ.setdefault(name, os.path.expanduser(value))
+    for name, value in warp_cache(os.environ).items():
+        os.environ.setdefault(name, value)
     if os.environ.pop(PIP_CUDA, ""):
         load_pip_cuda()
 

@@ -91,17 +91,17 @@ class Judgement(NamedTuple):
 
 
 class Conditions(NamedTuple):
-    """What stays the same in all episodes of a world."""
+    """What stays the same in all episodes of a world: numbers, which may be traced."""
 
     default_pose: Array
     """(12,) rad."""
-    gait_frequency: float
+    gait_frequency: Array
     """Of the gait clock, Hz."""
-    episode_steps: int
+    episode_steps: Array
     """Physics steps until time is up."""
-    reward_seconds: float = 1.0
+    reward_seconds: Array = 1.0
     """Of a control step, where reward weights are by the second; 1: they are by the step."""
-    limit_terminates: bool = False
+    limit_terminates: Array = False
     """Whether an episode whose time is up counts as terminated: nothing follows, as in the
     official game, which pays its score then. Else it is truncated, and its value bootstrapped."""
 
@@ -146,6 +146,7 @@ def judge(
         score=score,
         previous_score=xp.where(episode.steps == 0, score, episode.score),
     )
+    closing = truncated & conditions.limit_terminates
     total, summands = reward(given, weights, conditions.reward_seconds)
     dense = xp.astype(xp.where(lost, 0.0, total), xp.float32)
     summands = {name: xp.where(lost, 0.0, value) for name, value in summands.items()}
@@ -162,8 +163,8 @@ def judge(
             term_sums={name: sums + summands[name] for name, sums in episode.term_sums.items()},
         ),
         reward=dense,
-        terminated=ended | (truncated & conditions.limit_terminates),
-        truncated=truncated & (not conditions.limit_terminates),
+        terminated=ended | closing,
+        truncated=truncated & ~closing,
         lost=lost,
         score=xp.where(lost, worst_score(episode.task), official_score(frame)),
         fallen=fallen(frame) | lost,
@@ -195,7 +196,7 @@ def _with_hits(frames: Frame, episode: Episode) -> Frame:
     return frames._replace(ball_hits=episode.hits[..., None] + begun)
 
 
-def _last_that_counts(ended: Array, steps: Array, episode_steps: int) -> Array:
+def _last_that_counts(ended: Array, steps: Array, episode_steps: Array) -> Array:
     """Which of the k physics steps is the last of the episode, or else of the control step.
 
     Args:

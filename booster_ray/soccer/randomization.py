@@ -88,28 +88,39 @@ def sample(level: Level, bodies: int, rng: np.random.Generator) -> Factors:
     def factor(half_width: float, *shape: int) -> Array:
         return 1.0 + rng.uniform(-half_width, half_width, shape)
 
-    return draw(level, bodies, factor, lambda end: rng.integers(0, end))
+    return draw(widths_of(level), bodies, factor, lambda most: rng.integers(0, most + 1))
 
 
 def draw(
-    level: Level,
+    widths: Mapping[str, Array],
     bodies: int,
     factor: Callable[..., Array],
-    below: Callable[[int], Array],
+    upto: Callable[[Array], Array],
 ) -> Factors:
     """What a level randomizes, drawn in a fixed order by the caller's generator.
 
-    ``factor(half_width, *shape)`` gives 1 + U(-half_width, half_width); ``below(end)`` an integer
-    in [0, end).
+    ``widths``: of :func:`widths_of`; they may be traced. ``factor(half_width, *shape)`` gives
+    1 + U(-half_width, half_width); ``upto(most)`` an integer from 0 to ``most``.
+    """
+    shapes = {"world": (), "body": (bodies,), "joint": (game.ACTION_SIZE,)}
+    return Factors(
+        *(
+            upto(widths[name]) if row.whole else factor(widths[name], *shapes[row.each])
+            for name, row in DRAWS.items()
+        )
+    )
+
+
+def widths_of(level: Level) -> dict[str, float]:
+    """The half-width of every row, by name; of a whole number its largest value, an int.
 
     Raises:
         ValueError: a delay of more control steps than the one action that worlds remember.
     """
-    shapes = {"world": (), "body": (bodies,), "joint": (game.ACTION_SIZE,)}
-    drawn = []
+    widths = {}
     for name, row in DRAWS.items():
         width = level.widths.get(name, 0.0)
         if row.whole and width not in (0, 1):
             raise ValueError(f"{name} is {width:g}, expected 0 or 1: worlds keep one action")
-        drawn.append(below(int(width) + 1) if row.whole else factor(width, *shapes[row.each]))
-    return Factors(*drawn)
+        widths[name] = int(width) if row.whole else width
+    return widths

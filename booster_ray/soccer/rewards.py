@@ -312,7 +312,7 @@ def angular_velocity(m: RewardInput) -> Array:
 
 
 def reward(
-    given: RewardInput, weights: Mapping[str, Array], seconds: float = 1.0
+    given: RewardInput, weights: Mapping[str, Array], seconds: Array = 1.0
 ) -> tuple[Array, dict[str, Array]]:
     """The sum of what the terms pay, (...), and each of its summands, (...), by the term's name.
 

@@ -7,21 +7,24 @@ and makes the updates. Its state is donated, so that the replay is written in pl
 
 from __future__ import annotations
 
+from collections.abc import Callable, Hashable
 from typing import Any, NamedTuple, Protocol
 
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jax.sharding import Mesh, NamedSharding, PartitionSpec
+from jax.sharding import NamedSharding, PartitionSpec
 
 from booster_ray.config import Config
 from booster_ray.config.curriculum import reward_factors
 from booster_ray.envs.device import Dynamics, ScalableDynamics
+from booster_ray.envs.divided import DividedDynamics
 from booster_ray.envs.mjx import Outcome
 from booster_ray.rl.replay import FORMAT_1
 from booster_ray.rl.sac.device_replay import DeviceReplay, Rings, Step
 from booster_ray.rl.sac.losses import Batch, Metrics
 from booster_ray.rl.tree import from_tree, to_tree
+from booster_ray.runtime.programs import Programs
 from booster_ray.runtime.seeding import stream_seed
 from booster_ray.soccer.rewards import RECORDED
 from booster_ray.store.checkpoint import CheckpointError, Tree
@@ -33,6 +36,14 @@ AVERAGED = EPISODE_MEANS["pretrain"]
 
 class Learner(Protocol):
     """An algorithm as pure functions of its state; it knows arrays, and nothing of worlds."""
+
+    numbers: Any
+    """A pytree of what may differ between learners that share their compiled functions."""
+    structure: Hashable
+    """All the rest that compiled functions depend on."""
+
+    def bound(self, numbers: Any) -> Learner:
+        """This learner with other numbers, which may be traced."""
 
     def init(self, seed: int) -> Any:
         """The state that learning begins with, a pytree."""
@@ -79,11 +90,90 @@ class Carry(NamedTuple):
     """int32 (): env steps left until learning starts."""
 
 
+class Numbers(NamedTuple):
+    """What may differ between collectors that share their compiled dispatch."""
+
+    learner: Any
+    replay: Any
+    dynamics: Any
+
+
+class Dispatch(NamedTuple):
+    """Control steps of all worlds, each with its updates, as one function of what changes.
+
+    It refers to nothing that belongs to a single run, so that the next run may use it compiled.
+    """
+
+    learner: Learner
+    replay: DeviceReplay
+    dynamics: Dynamics[Any]
+    steps: int
+    """Control steps."""
+    shape: tuple[int, int]
+    """Updates after each step, and transitions of each."""
+
+    @property
+    def structure(self) -> Hashable:
+        """What collectors share that share their compiled dispatch."""
+        parts = self.learner, self.replay, self.dynamics
+        return *(part.structure for part in parts), self.steps, self.shape
+
+    @property
+    def numbers(self) -> Numbers:
+        """Those of its parts."""
+        replay = self.replay.numbers(self.shape[1])
+        return Numbers(self.learner.numbers, replay, self.dynamics.numbers)
+
+    def __call__(self, numbers: Numbers, carry: Carry) -> tuple[Carry, Metrics]:
+        """All its steps; the metrics are those of the last."""
+        bound = self._replace(
+            learner=self.learner.bound(numbers.learner),
+            replay=self.replay.bound(numbers.replay),
+            dynamics=self.dynamics.bound(numbers.dynamics),
+        )
+        carry, metrics = jax.lax.scan(bound._one_step, carry, length=self.steps)
+        return carry, jax.tree.map(lambda values: values[-1], metrics)
+
+    def _one_step(self, carry: Carry, _: None) -> tuple[Carry, Metrics]:
+        """One control step of all worlds, then ``updates_per_step`` updates."""
+        observation = self.dynamics.observation(carry.worlds)
+        learner, action = self.learner.act(carry.learner, observation)
+        worlds, outcome = self.dynamics.advance(carry.worlds, action)
+        transitions = Batch(
+            observation,
+            action,
+            outcome.reward,
+            outcome.final_observation,
+            outcome.terminated.astype(jnp.float32),
+        )
+        task = outcome.episodes["task"].astype(jnp.int32)
+        rings = self.replay.insert(carry.rings, Step(transitions, outcome.truncated, task))
+        key, use = jax.random.split(jax.random.wrap_key_data(carry.key))
+        before = jnp.maximum(carry.before - len(task), 0)
+
+        def learn(learner: Any) -> tuple[Any, Metrics]:
+            return self.learner.update(learner, self.replay.sample(rings, use, self.shape))
+
+        def wait(learner: Any) -> tuple[Any, Metrics]:
+            _, metrics = jax.eval_shape(learn, learner)
+            return learner, jax.tree.map(lambda m: jnp.zeros(m.shape, m.dtype), metrics)
+
+        learner, metrics = jax.lax.cond(before == 0, learn, wait, learner)
+        recent = _remember(carry.recent, outcome)
+        key = jax.random.key_data(key)
+        return Carry(learner, worlds, rings, recent, key, before), metrics
+
+
+_PROGRAMS: Programs[Callable[..., Any]] = Programs(2)
+"""A program keeps a model of the physics, and what its constants are, on the device."""
+
+
 class DeviceCollector:
     """Implements :class:`booster_ray.train.collector.Collector` on the device.
 
-    With ``sac.devices`` above 1, worlds are divided among that many local devices, as the
-    learner divides its batches; the replay stands whole on each.
+    With ``sac.devices`` above 1, worlds are divided among that many local devices
+    (:mod:`booster_ray.envs.divided`), as the learner divides its batches; the replay stands whole
+    on each.
 
     Args:
         config: a resolved config.
@@ -103,9 +193,14 @@ class DeviceCollector:
     ) -> None:
         self._config, self._learner = config, learner
         self._replay, self._dynamics = replay, dynamics
-        self._shape = config.sac.updates_per_step, config.sac.batch_size
-        self._steps = config.world.steps_per_dispatch
-        self.stride, self.action_size = self._steps * dynamics.num_envs, dynamics.action_size
+        dispatch = Dispatch(
+            learner,
+            replay,
+            dynamics,
+            config.world.steps_per_dispatch,
+            (config.sac.updates_per_step, config.sac.batch_size),
+        )
+        self.stride, self.action_size = dispatch.steps * dynamics.num_envs, dynamics.action_size
         carry = Carry(
             learner=learner.init(stream_seed(config.seed, "learner")),
             worlds=dynamics.start(stream_seed(config.seed, "worlds", 0, 0)),
@@ -124,11 +219,9 @@ class DeviceCollector:
         )
         # A checkpoint loses weak types: with them a first run would have a program of its own.
         carry = jax.tree.map(lambda leaf: jnp.asarray(leaf, leaf.dtype), carry)
-        self._placed = _placement(carry, config.sac.devices, dynamics.num_envs)
-        options: dict[str, Any] = {}
-        if self._placed is not None:
-            options = {"in_shardings": (self._placed,), "out_shardings": (self._placed, None)}
-        self._dispatch = jax.jit(self._many_steps, donate_argnums=0, **options)
+        self._placed = _placement(carry, dynamics)
+        self._numbers = dispatch.numbers
+        self._dispatch = _PROGRAMS.of(dispatch.structure, lambda: _compiled(dispatch, self._placed))
         self._take(carry)
         self._metrics: Metrics = {}
 
@@ -138,41 +231,6 @@ class DeviceCollector:
     def act(self, observation: np.ndarray) -> np.ndarray:
         """Greedy actions. Shape: (n, obs) → (n, act)."""
         return np.asarray(self._learner.act_mean(self._carry.learner, observation))
-
-    # -- on the device -----------------------------------------------------------------------
-
-    def _many_steps(self, carry: Carry) -> tuple[Carry, Metrics]:
-        carry, metrics = jax.lax.scan(self._one_step, carry, length=self._steps)
-        return carry, jax.tree.map(lambda values: values[-1], metrics)
-
-    def _one_step(self, carry: Carry, _: None) -> tuple[Carry, Metrics]:
-        """One control step of all worlds, then ``updates_per_step`` updates."""
-        observation = self._dynamics.observation(carry.worlds)
-        learner, action = self._learner.act(carry.learner, observation)
-        worlds, outcome = self._dynamics.advance(carry.worlds, action)
-        transitions = Batch(
-            observation,
-            action,
-            outcome.reward,
-            outcome.final_observation,
-            outcome.terminated.astype(jnp.float32),
-        )
-        task = outcome.episodes["task"].astype(jnp.int32)
-        rings = self._replay.insert(carry.rings, Step(transitions, outcome.truncated, task))
-        key, use = jax.random.split(jax.random.wrap_key_data(carry.key))
-        before = jnp.maximum(carry.before - len(task), 0)
-
-        def learn(learner: Any) -> tuple[Any, Metrics]:
-            return self._learner.update(learner, self._replay.sample(rings, use, self._shape))
-
-        def wait(learner: Any) -> tuple[Any, Metrics]:
-            _, metrics = jax.eval_shape(learn, learner)
-            return learner, jax.tree.map(lambda m: jnp.zeros(m.shape, m.dtype), metrics)
-
-        learner, metrics = jax.lax.cond(before == 0, learn, wait, learner)
-        recent = _remember(carry.recent, outcome)
-        key = jax.random.key_data(key)
-        return Carry(learner, worlds, rings, recent, key, before), metrics
 
     # -- on the host -------------------------------------------------------------------------
 
@@ -186,7 +244,7 @@ class DeviceCollector:
             factors = reward_factors(self._config, env_steps)
             worlds = self._dynamics.scale_rewards(self._carry.worlds, factors)
             self._take(self._carry._replace(worlds=worlds))
-        self._carry, self._metrics = self._dispatch(self._carry)
+        self._carry, self._metrics = self._dispatch(self._numbers, self._carry)
         jax.block_until_ready(self._metrics)
 
     def metrics(self) -> dict[str, float]:
@@ -275,16 +333,22 @@ def _records(recent: Recent) -> list[dict[str, float]]:
     return records
 
 
-def _placement(carry: Carry, devices: int, num_envs: int) -> Carry | None:
+def _compiled(dispatch: Dispatch, placed: Carry | None) -> Callable[..., Any]:
+    """Compiled where it is called first; takes over the memory of its second argument."""
+
+    def many_steps(numbers: Numbers, carry: Carry) -> tuple[Carry, Metrics]:
+        return dispatch(numbers, carry)
+
+    options: dict[str, Any] = {}
+    if placed is not None:
+        options = {"in_shardings": (None, placed), "out_shardings": (placed, None)}
+    return jax.jit(many_steps, donate_argnums=1, **options)
+
+
+def _placement(carry: Carry, dynamics: Dynamics[Any]) -> Carry | None:
     """Which device holds what: worlds divided, all else whole. None: there is but one."""
-    if devices == 1:
+    if not isinstance(dynamics, DividedDynamics):
         return None
-    mesh = Mesh(np.array(jax.local_devices()[:devices]), ("data",))
-    whole = NamedSharding(mesh, PartitionSpec())
-    split = NamedSharding(mesh, PartitionSpec("data"))
-
-    def place(leaf: jax.Array) -> NamedSharding:
-        return split if leaf.ndim and leaf.shape[0] == num_envs else whole
-
+    whole = NamedSharding(dynamics.mesh, PartitionSpec())
     placed = jax.tree.map(lambda _: whole, carry)
-    return placed._replace(worlds=jax.tree.map(place, carry.worlds))
+    return placed._replace(worlds=dynamics.placement(carry.worlds))

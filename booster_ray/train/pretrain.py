@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from functools import partial
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from booster_ray.config import Config
 from booster_ray.envs.make import make_dynamics, make_world
@@ -14,6 +14,9 @@ from booster_ray.runtime.seeding import stream_seed
 from booster_ray.train.collector import Collector
 from booster_ray.train.host_collector import HostCollector, Learner
 from booster_ray.train.learner import learning_starts, make_learner, scheduled, task_shares
+
+if TYPE_CHECKING:
+    from booster_ray.envs.device import Dynamics
 
 
 def make_collector(config: Config) -> Collector:
@@ -54,7 +57,7 @@ def _on_device(config: Config) -> Collector:
     from booster_ray.rl.sac.device_replay import DeviceReplay
     from booster_ray.train.device_collector import DeviceCollector
 
-    dynamics = make_dynamics(config)
+    dynamics = _divided(config)
     sizes = dynamics.observation_size, dynamics.action_size
     check_run(config, *sizes)
     replay = DeviceReplay(
@@ -63,6 +66,17 @@ def _on_device(config: Config) -> Collector:
     # A transition of several steps is in the replay only when the last of them is made.
     starts = learning_starts(config) + (config.sac.n_step - 1) * dynamics.num_envs
     return DeviceCollector(config, make_learner(config, *sizes), replay, dynamics, starts)
+
+
+def _divided(config: Config) -> Dynamics[Any]:
+    """The worlds, which the learner's devices share."""
+    devices = config.sac.devices
+    if devices == 1:
+        return make_dynamics(config)
+    from booster_ray.envs.divided import DividedDynamics
+
+    part = make_dynamics(config, config.world.num_envs // devices)
+    return DividedDynamics(make_dynamics(config), part, devices)
 
 
 def _replay_options(config: Config) -> dict[str, Any]:

@@ -253,6 +253,7 @@ class SweepRunner:
                     search_alg=search,
                     scheduler=scheduler,
                     num_samples=NEVER,  # the searcher says when it is enough
+                    reuse_actors=True,  # the next trial finds all compiled
                 ),
                 # No retries of Tune's: the searcher suggests a trial again.
                 run_config=tune.RunConfig(

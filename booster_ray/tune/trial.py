@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import gc
+import math
+import os
 from typing import Any
 
 from ray import tune
@@ -11,6 +14,7 @@ from booster_ray.config import Config
 from booster_ray.runtime.environment import settle
 from booster_ray.runtime.seeding import stream_seed
 from booster_ray.runtime.signals import forward_signals
+from booster_ray.runtime.watchdog import allowing
 from booster_ray.store.address import Address, recorded_there
 from booster_ray.store.failure import WAITING, note_stderr
 from booster_ray.store.files import ROBUSTNESS
@@ -19,6 +23,9 @@ from booster_ray.store.sweep_mirror import sweep_here
 from booster_ray.train.attempt import Attempt, train_here
 from booster_ray.train.nodes import avoiding
 from booster_ray.train.stall import ended_if_stalled
+
+ENDING_SECONDS = 60
+"""How long a process may take to end one trial before it begins another."""
 
 
 def run_trial(config: dict[str, Any]) -> None:
@@ -55,7 +62,17 @@ def run_trial(config: dict[str, Any]) -> None:
 
         fit_in_worker(attempt, [TuneReportCallback()], after)
     else:
-        train_here(attempt, tune.report, after=after)
+        train_here(attempt, report, after=after)
+
+
+def report(metrics: dict[str, Any]) -> None:
+    """Tell Ray Tune, and wait for what it decides.
+
+    Of a trial that the scheduler stops nothing more is heard here until its process is given
+    another one, however long that takes; then it ends. So this is no stall.
+    """
+    with allowing(math.inf):
+        tune.report(metrics)
 
 
 def measure(attempt: Attempt) -> None:
@@ -90,6 +107,18 @@ class TrialProcess(wrap_function(run_trial)):  # type: ignore[misc]
         """Called in the process's main thread, the only one that may handle signals."""
         forward_signals()
         super().setup(config)
+
+    def reset_config(self, new_config: dict[str, Any]) -> bool:
+        """Serve the next attempt in the process of one that has ended: all is compiled here.
+
+        One that the scheduler stops may be saving yet, so it is given time to end. Where it does
+        not, the attempt that was to begin here is made again in another process. What it held in
+        circles of references, such as device memory, goes before the next begins.
+        """
+        os.environ["TUNE_FUNCTION_THREAD_TIMEOUT_S"] = str(ENDING_SECONDS)
+        ended: bool = super().reset_config(new_config)
+        gc.collect()
+        return ended
 
     @classmethod
     def default_resource_request(cls, config: dict[str, Any]) -> tune.PlacementGroupFactory:

@@ -15,6 +15,7 @@ from envs.device import CHUNK, KICK, WEIGHTS, N, Step, batch, compiled, env, key
 from envs.record import GAINS
 
 from booster_ray.envs import mjx, mjx_model
+from booster_ray.envs.mjx_randomization import draw_factors
 from booster_ray.envs.native import NativeWorld
 from booster_ray.soccer import game, spawn
 from booster_ray.soccer.frame import Frame
@@ -175,7 +176,7 @@ def one_of_ten(before: State, action: np.ndarray) -> Told:
     np.testing.assert_allclose(after.obs, observe(at_step(film, -1)), rtol=1e-5, atol=2e-5)
     episode = jax.device_get(before.pipeline_state.episode)
     first = jax.tree.map(lambda part: part[:, :1], film)
-    conditions = jax.device_get(e._conditions)
+    conditions = jax.device_get(e.numbers.conditions)
     judged, frame = judge(episode, first, np.zeros((N, 1), bool), action, WEIGHTS, conditions)
     return observe(frame), judged.reward, at_step(film, 0)
 
@@ -507,7 +508,7 @@ def test_factors_reach_the_contacts() -> None:
         model = mjx.randomize(e.sys, e.parts, factors)
         return model.pair_friction, model.body_mass
 
-    ones = jax.tree.map(jnp.ones_like, mjx.draw_factors(LEVELS[0], 13, jax.random.PRNGKey(0)))
+    ones = jax.tree.map(jnp.ones_like, draw_factors(LEVELS[0], 13, jax.random.PRNGKey(0)))
     pairs = [set(e.parts.model.pair(i).name.split(":")) for i in range(e.parts.model.npair)]
     some = ones._replace(
         friction=jnp.float32(0.5), foot_friction=jnp.float32(1.5), ball_friction=jnp.float32(0.8)

@@ -15,6 +15,7 @@ from brax.envs.base import State
 from envs.device import CHUNK, N, batch, compiled, keys, three
 
 from booster_ray.envs import mjx
+from booster_ray.envs.mjx_randomization import draw_factors
 from booster_ray.soccer import game, observation
 from booster_ray.soccer.randomization import DRAWS, LEVELS, Factors, Level
 
@@ -56,7 +57,7 @@ class Play(NamedTuple):
 
 def unit() -> Factors:
     """The factors of a world that is not randomized."""
-    ones = mjx.draw_factors(Level(), BODIES, jax.random.PRNGKey(0))
+    ones = draw_factors(Level(), BODIES, jax.random.PRNGKey(0))
     assert all((f == (name != "action_delay")).all() for name, f in ones._asdict().items())
     return ones
 
@@ -64,7 +65,7 @@ def unit() -> Factors:
 @cache
 def only(name: str) -> Factors:
     """Factors of a world in which one quantity is on, by the first draw that is well off 1."""
-    draw = jax.vmap(lambda key: mjx.draw_factors(ONE_AT_A_TIME[name], BODIES, key))
+    draw = jax.vmap(lambda key: draw_factors(ONE_AT_A_TIME[name], BODIES, key))
     own = np.asarray(getattr(draw(keys(50, seed=1)), name))
     off = np.abs(own - (name != "action_delay")).reshape(50, -1).max(axis=1)
     return unit()._replace(**{name: jnp.asarray(own[np.argmax(off > 0.04)])})
@@ -247,7 +248,7 @@ def test_quantities_cover_the_level() -> None:
 
 @pytest.mark.parametrize("level", range(4))
 def test_draws_fill_the_range_of_the_table(level: int) -> None:
-    factors = jax.vmap(lambda key: mjx.draw_factors(LEVELS[level], BODIES, key))(keys(2000))
+    factors = jax.vmap(lambda key: draw_factors(LEVELS[level], BODIES, key))(keys(2000))
     widths = LEVELS[level].widths
     for name in set(DRAWS) - {"action_delay"}:
         width = widths.get(name, 0.0)
@@ -267,7 +268,7 @@ def test_draws_fill_the_range_of_the_table(level: int) -> None:
 @pytest.mark.parametrize("name", ONE_AT_A_TIME)
 def test_only_what_is_on_is_drawn(name: str) -> None:
     level = ONE_AT_A_TIME[name]
-    factors = jax.vmap(lambda key: mjx.draw_factors(level, BODIES, key))(keys(20))
+    factors = jax.vmap(lambda key: draw_factors(level, BODIES, key))(keys(20))
     together = {"kp", "kd"} if name in ("kp", "kd") else {name}
     for other, values in factors._asdict().items():
         changed = (np.asarray(values) != (other != "action_delay")).any()
@@ -275,7 +276,7 @@ def test_only_what_is_on_is_drawn(name: str) -> None:
 
 
 def test_quantities_are_drawn_apart() -> None:
-    factors = jax.vmap(lambda key: mjx.draw_factors(LEVELS[3], BODIES, key))(keys(2000))
+    factors = jax.vmap(lambda key: draw_factors(LEVELS[3], BODIES, key))(keys(2000))
     columns = [np.asarray(part, float).reshape(2000, -1) for part in factors]
     correlation = np.corrcoef(np.concatenate(columns, axis=1), rowvar=False)
     assert np.abs(correlation - np.eye(len(correlation))).max() < 0.12

@@ -92,6 +92,7 @@ def test_what_is_measured_step_by_step() -> None:
         now = Instant(
             touching=np.array([touching, False]),
             ball_speed=np.array([speed, np.nan]),
+            goal_speed=np.array([speed, np.nan]),
             height=np.array([0.5 + step, np.nan]),
             contact=np.array([1.0, 0.5]),
             torque=np.array([0.1, 0.3]),
@@ -102,11 +103,12 @@ def test_what_is_measured_step_by_step() -> None:
     assert first == pytest.approx(
         {
             **{"seconds": 3 * 0.002, "touched": 1.0, "first_touch": 2 * 0.002},
-            **{"ball_speed": 9.0, "height": 1.5, "contact": 1.0, "torque": 0.1},
+            **{"ball_speed": 9.0, "goal_speed": 9.0, "height": 1.5, "contact": 1.0, "torque": 0.1},
         }
     )
     assert second["seconds"] == 4 * 0.002 and second["first_touch"] is None
     assert second["touched"] == 0.0 and second["ball_speed"] == 0.0 and second["height"] == 0.0
+    assert second["goal_speed"] == 0.0
 
 
 @pytest.mark.parametrize(

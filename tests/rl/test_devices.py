@@ -59,7 +59,7 @@ def compare(kind: str) -> None:
     for name, value in expected.items():
         np.testing.assert_allclose(value, metrics[name], rtol=1e-3, atol=1e-5)
     # Each device multiplies its half of the batch, and gradients are summed over both.
-    program = sac.update.lower(two, batches(0)).compile().as_text()
+    program = sac.functions.update.lower(sac.numbers, two, batches(0)).compile().as_text()
     rows = BATCH * (2 if sac.config.symmetry == "augment" else 1)
     assert "all-reduce" in program
     products = [line for line in program.splitlines() if " dot(" in line]

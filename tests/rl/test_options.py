@@ -10,8 +10,9 @@ import pytest
 
 from booster_ray.config import SAC
 from booster_ray.rl.replay import Replay
-from booster_ray.rl.sac.learner import Sac, SacState, _optimizer
+from booster_ray.rl.sac.learner import Sac, SacState, numbers_of
 from booster_ray.rl.sac.losses import Batch, critic_loss
+from booster_ray.rl.sac.optimizer import optimizer
 from booster_ray.rl.symmetry import Mirror, mirrored
 from booster_ray.rl.tree import from_tree, to_tree
 
@@ -204,7 +205,7 @@ def test_the_first_update_is_that_of_an_actor_that_never_waits() -> None:
 
 @pytest.mark.parametrize("clip", [None, 100.0, 0.5])
 def test_a_clip_scales_gradients_above_it_and_no_others(clip: float | None) -> None:
-    tx = _optimizer(SAC(**BASE, max_grad_norm=clip, adam_b1=0.8), 1e-3)
+    tx = optimizer(numbers_of(SAC(**BASE, max_grad_norm=clip, adam_b1=0.8)).actor)
     params = {"a": jnp.ones(3), "b": jnp.ones(())}
     grads = {"a": jnp.array([3.0, 0.0, 0.0]), "b": jnp.float32(4.0)}  # of norm 5
     _, state = tx.update(grads, tx.init(params), params)

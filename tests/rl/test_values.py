@@ -51,7 +51,7 @@ def test_projection_keeps_the_mean_of_what_lies_within() -> None:
 
 @pytest.mark.parametrize("q_target", ["min", "mean"])
 def test_distributional_target_and_loss(q_target: str) -> None:
-    head = c51(q_target, ATOMS, LOW, HIGH)
+    head = c51(q_target, jnp.linspace(LOW, HIGH, ATOMS))
     twins = softmax(FOLLOWING.astype(np.float64), axis=-1)
     lower = np.argmin(twins @ SUPPORT, axis=0)
     assert {*lower} == {0, 1}
@@ -71,7 +71,7 @@ def test_distributional_target_and_loss(q_target: str) -> None:
 
 def test_loss_of_a_distribution_falls_to_the_targets_entropy() -> None:
     """The cross-entropy is least at the target itself, where its gradient vanishes."""
-    head = c51("min", ATOMS, LOW, HIGH)
+    head = c51("min", jnp.linspace(LOW, HIGH, ATOMS))
     target = jnp.float32(softmax(FOLLOWING[0], axis=-1))
     right = jnp.stack([FOLLOWING[0], FOLLOWING[0]])
     np.testing.assert_allclose(jax.grad(head.loss)(right, target), 0, atol=1e-6)
@@ -92,7 +92,7 @@ def test_scalar_target_and_loss(q_target: str) -> None:
 
 
 def test_mass_on_the_edges_is_told() -> None:
-    head = c51("min", 5, -2.0, 2.0)
+    head = c51("min", jnp.linspace(-2.0, 2.0, 5))
     target = jnp.array([[0.5, 0, 0, 0, 0.3], [0, 0.2, 0.8, 0, 0]])
     assert float(head.metrics(target)["edge_mass"]) == pytest.approx(0.4)
     assert scalar("min").metrics(jnp.zeros(2)) == {}

@@ -144,7 +144,7 @@ def test_a_resumed_run_has_the_program_of_the_first() -> None:
     first, again = sharing.make_collector(CONFIG), sharing.make_collector(CONFIG)
     again.restore({**first.state(), "env_steps": 0}, 0)
     assert isinstance(first, DeviceCollector) and isinstance(again, DeviceCollector)
-    programs = [c._dispatch.lower(c._carry).as_text() for c in (first, again)]
+    programs = [c._dispatch.lower(c._numbers, c._carry).as_text() for c in (first, again)]
     assert programs[0] == programs[1]
 
 
@@ -168,7 +168,7 @@ def test_no_dispatch_begins_before_the_one_before_has_ended() -> None:
             under_way.remove(self)
             return self
 
-    def dispatch(carry: Any) -> tuple[Any, dict[str, Any]]:
+    def dispatch(numbers: Any, carry: Any) -> tuple[Any, dict[str, Any]]:
         assert under_way == []
         under_way.append(Metric())
         return carry, {"critic_loss": under_way[-1]}
@@ -222,14 +222,34 @@ for one, two in zip(*weights):
 """
 
 
-@pytest.mark.slow
-def test_two_devices_learn_what_one_learns() -> None:
-    overrides = [
-        "world=brax:fast", "world.num_envs=4", "world.steps_per_dispatch=4",
-        "training.env_steps=144", "training.report_every=48", "sac.replay_size=128",
-    ]  # fmt: skip
+DIVIDED = """
+import jax
+import jax.numpy as jnp
+from booster_ray.envs.brax_world import BraxDynamics
+from booster_ray.envs.divided import DividedDynamics
+
+whole, part = (BraxDynamics("inverted_pendulum/spring", n) for n in (6, 3))
+divided = DividedDynamics(whole, part, 2)
+state = jax.eval_shape(divided.start, 0)
+assert state.now.pipeline_state.x.pos.shape == (6, 2, 3)
+action = jax.ShapeDtypeStruct((6, 1), jnp.float32)
+program = jax.jit(divided.advance).lower(state, action).as_text()
+computed = ("multiply", "add", "subtract", "dot_general", "select", "broadcast_in_dim", "reduce")
+
+
+def count(shape):
+    lines = [line for line in program.splitlines() if f"tensor<{shape}xf32>" in line]
+    return sum(any(f"stablehlo.{name}" in line for name in computed) for line in lines)
+
+
+assert "sdy.manual_computation" in program
+assert count("3x2x3") > 100 and count("6x2x3") == 0, (count("3x2x3"), count("6x2x3"))
+"""
+
+
+def with_two_devices(script: str, *arguments: str) -> None:
     done = subprocess.run(
-        [sys.executable, "-c", SHARDED, str(DEBUG), *overrides],
+        [sys.executable, "-c", script, *arguments],
         # Two devices on fewer than two threads would wait for each other for ever.
         env={
             **os.environ,
@@ -242,6 +262,21 @@ def test_two_devices_learn_what_one_learns() -> None:
         check=False,
     )
     assert done.returncode == 0, done.stderr[-3000:]
+
+
+@pytest.mark.slow
+def test_each_device_steps_its_share_of_the_worlds() -> None:
+    """Positions of bodies (worlds, 2, 3) are computed for half the worlds, and never for all."""
+    with_two_devices(DIVIDED)
+
+
+@pytest.mark.slow
+def test_two_devices_learn_what_one_learns() -> None:
+    overrides = [
+        "world=brax:fast", "world.num_envs=4", "world.steps_per_dispatch=4",
+        "training.env_steps=144", "training.report_every=48", "sac.replay_size=128",
+    ]  # fmt: skip
+    with_two_devices(SHARDED, str(DEBUG), *overrides)
 
 
 @pytest.mark.slow

@@ -32,7 +32,7 @@ def nothing_left_running() -> Iterator[None]:
 @pytest.fixture(scope="module")
 def debug(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, str]:
     storage = tmp_path_factory.mktemp("storage")
-    code, output = driving.run("debug", f"storage={storage}", LIMP)
+    code, output = driving.run("debug", f"storage={storage}", LIMP, "tune.max_concurrent=1")
     assert code == 0, output
     return storage / "debug", output
 
@@ -57,6 +57,25 @@ def test_study_holds_the_official_score_of_each_trial(debug: tuple[Path, str]) -
         recorded = [m["score"] for m in driving.progress(sweep, trial.number) if "score" in m]
         assert trial.value == max(recorded)
         assert set(trial.params) == {"randomization.level", "rewards.height", "sac.critic_lr"}
+
+
+def test_a_process_that_has_ended_a_trial_serves_the_next(debug: tuple[Path, str]) -> None:
+    """And the next learns in it what it learns in a process of its own: nothing is left over."""
+    sweep, _ = debug
+    notes = [json.loads(p.read_text()) for p in sorted(sweep.glob("trials/*/stderr-trial.json"))]
+    assert len({note["path"] for note in notes}) == 1 and len(notes) == 2
+    alone = sweep.parent / "alone"
+    config = sweep / "trials/0001/config.yaml"
+    code, output = driving.run(str(config), f"storage={alone}", "name=again", module="train")
+    assert code == 0, output
+    clocks = {"wall_seconds", "env_steps_per_second", "evaluation_seconds"}
+
+    def told(file: Path) -> list[dict[str, float]]:
+        reports = map(json.loads, file.read_text().splitlines())
+        return [{k: v for k, v in report.items() if k not in clocks} for report in reports]
+
+    found = told(sweep / "trials/0001/progress.jsonl")
+    assert found == told(alone / "again/progress.jsonl") and found[-1]["env_steps"] == 600
 
 
 def test_a_name_is_never_overwritten(debug: tuple[Path, str]) -> None:

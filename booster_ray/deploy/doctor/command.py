@@ -8,15 +8,15 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from booster_ray.config import Config, Sweep, load
+from booster_ray.config import Config, ConfigError, Sweep, load
 from booster_ray.deploy.doctor import machines, text
 from booster_ray.deploy.doctor.findings import Check, Finding, run_checks
 from booster_ray.deploy.doctor.machines import Machine, Prices
 
 DESCRIPTION = """Check this machine: versions, devices, rendering, trackers, storage, Ray, clock and
 disk. With a config, also plan its memory, and the time and cost of its sweep. Nothing is started,
-and nothing is left behind. Exit code: 0 all well (perhaps with warnings), 1 a check failed, 2 bad
-input."""
+and nothing is left behind, but with --compile the programs of the config's runs. Exit code: 0 all
+well (perhaps with warnings), 1 a check failed, 2 bad input."""
 
 THIS = "this machine"
 QUICK = (
@@ -51,9 +51,19 @@ MEMORY = Check(
 )
 
 
+COMPILE = Check(
+    "compile",
+    "booster_ray.deploy.doctor.compiling:check",
+    3600,
+    "python -m booster_ray.doctor CONFIG, without --compile",
+)
+
+
 def main(argv: list[str]) -> int:
     """Check and plan; exit code 0 or 1."""
     args = _parser().parse_intermixed_args(argv)
+    if args.compile:
+        return _compile(args)
     prices = machines.read_prices(args.prices)
     machine = machines.find(prices, args.machine) if args.machine else None
     sweep = load(args.config, args.overrides) if args.config else None
@@ -83,11 +93,38 @@ def _parser() -> argparse.ArgumentParser:
         "--quick", action="store_true",
         help="no smoke tests, and memory from earlier measurements",
     )  # fmt: skip
+    p.add_argument(
+        "--compile", action="store_true",
+        help="only fill runtime.compilation_cache with what CONFIG's runs compile",
+    )  # fmt: skip
     p.add_argument("--json", action="store_true", help="for machines")
     p.add_argument("--machine", metavar="NAME", help="plan for a machine of the price table")
     p.add_argument("--prices", metavar="FILE", type=Path, default=machines.PRICES)
     p.add_argument("--rate", type=float, metavar="N", help="env steps/s of one trial, if you know")
     return p
+
+
+def _compile(args: Any) -> int:
+    """Fill the caches for a config; exit code 0 or 1.
+
+    Raises:
+        ConfigError: no config was named, or it wants no cache.
+    """
+    if not args.config:
+        raise ConfigError("command line", "--compile", "has no config, expected one before it")
+    config = load(args.config, args.overrides).base()
+    if config.runtime.compilation_cache is None:
+        where = "runtime.compilation_cache"
+        raise ConfigError(args.config, where, "is null, expected a folder to compile into")
+    from booster_ray.runtime.environment import process_environment
+
+    found = run_checks([COMPILE], config, process_environment(config, config.trainer.cpus))
+    if args.json:
+        ok = found[0].verdict == "ok"
+        print(json.dumps({"ok": ok, "findings": [asdict(one) for one in found]}, indent=2))
+    else:
+        print(*text.finding_lines(found), sep="\n")
+    return int(found[0].verdict == "fail")
 
 
 def _without_gpu(config: Config) -> Config:

@@ -139,10 +139,10 @@ def _update_sac(config: Config, observation: int, action: int) -> tuple[float, f
     seen = np.zeros((config.world.num_envs, observation), np.float32)
     state, _ = sac.act(state, seen)
     sac.act_mean(state, seen[: max(1, 3 * config.evaluation.episodes_per_task)])
-    compiled = sac.update.lower(state, batch).compile()
+    compiled = sac.functions.update.lower(sac.numbers, state, batch).compile()
     analysis = compiled.memory_analysis()
     given = sum(leaf.nbytes for leaf in jax.tree.leaves(batch))
-    jax.block_until_ready(compiled(state, batch))
+    jax.block_until_ready(compiled(sac.numbers, state, batch))
     return held / MB, (analysis.temp_size_in_bytes + 2 * given) / MB
 
 

@@ -54,8 +54,8 @@ class MjxGame:
     def play(self, wanted: Sequence[tuple[str, int]], progress: Progress = silent) -> list[Episode]:
         """Play episodes (task, seed) from the spawns that the official game has for those seeds.
 
-        ``first_touch``, ``ball_speed`` and terms are not measured here. An episode whose physics
-        is lost counts as the worst outcome, see :func:`booster_ray.evaluate.play.lost`.
+        ``first_touch``, the ball's speeds and terms are not measured here. An episode whose
+        physics is lost counts as the worst outcome, see :func:`booster_ray.evaluate.play.lost`.
 
         Args:
             wanted: tasks and seeds, as ``env.reset(seed=…)`` takes them.
@@ -119,6 +119,7 @@ def _instant(env: SoccerEnv, state: Any) -> Instant:
     return Instant(
         touching=np.asarray(world.episode.touching),
         ball_speed=np.zeros(len(torque)),
+        goal_speed=np.zeros(len(torque)),
         height=np.asarray(world.data.site_xpos[:, env.parts.imu_site, 2]),
         contact=np.mean(np.asarray(world.episode.air_time) == 0.0, axis=-1),
         torque=torque.mean(axis=-1),

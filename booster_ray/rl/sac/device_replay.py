@@ -8,7 +8,8 @@ where the host's :class:`~booster_ray.rl.replay.Replay` folds the steps that the
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import copy
+from collections.abc import Hashable, Sequence
 from functools import partial
 from typing import Any, NamedTuple
 
@@ -52,6 +53,15 @@ class Rings(NamedTuple):
     """int32 (): steps inserted, counted up to ``n_step - 1``."""
 
 
+class Numbers(NamedTuple):
+    """What may differ between replays of one structure."""
+
+    discount: jax.Array
+    """float32 (): γ per step."""
+    rings: jax.Array
+    """int32 (batch,): the ring that each transition of a batch is drawn from."""
+
+
 class DeviceReplay:
     """Sizes and pure functions; the state is a :class:`Rings`.
 
@@ -91,11 +101,30 @@ class DeviceReplay:
         if n_step < 1:
             raise ValueError(f"n_step is {n_step}; expected at least 1")
         self._weights = task_weights(tasks, shares)
+        self._from: jax.Array | None = None
         self._ring_of = np.zeros(max(tasks) + 1, np.int32)
         self._ring_of[list(tasks)] = np.arange(len(tasks))
-        self._rings, self._lanes, self._n_step, self._discount = len(tasks), lanes, n_step, discount
+        self._rings, self._lanes, self._n_step = len(tasks), lanes, n_step
+        self._discount: Any = discount
         sizes = [observation_size, action_size, 1, observation_size, 1, 1]
         self._sizes = sizes if n_step > 1 else sizes[:-1]
+        self.structure: Hashable = (capacity, tuple(tasks), lanes, tuple(sizes), n_step)
+        """What replays share that share their compiled functions."""
+
+    def numbers(self, batch: int) -> Numbers:
+        """Its numbers, for batches of one size; on the device."""
+        return Numbers(jnp.float32(self._discount), jnp.asarray(self._apportioned(batch)))
+
+    def bound(self, numbers: Numbers) -> DeviceReplay:
+        """This replay with other numbers, which may be traced; it gives batches of their size."""
+        other = copy.copy(self)
+        other._discount, other._from = numbers
+        return other
+
+    def _apportioned(self, batch: int) -> np.ndarray:
+        """int32 (batch,): rings, each in its task's share."""
+        counts = apportion(batch, self._weights)
+        return np.repeat(np.arange(self._rings, dtype=np.int32), counts)
 
     def init(self) -> Rings:
         """Empty rings; ``capacity`` times the width of a transition in float32."""
@@ -174,8 +203,7 @@ class DeviceReplay:
         The share of a task that has no transition yet goes to the task that has the most. From
         empty rings come zeros; nothing can be raised under ``jit``.
         """
-        counts = apportion(shape[1], self._weights)
-        ring = jnp.asarray(np.repeat(np.arange(self._rings), counts))
+        ring = jnp.asarray(self._apportioned(shape[1])) if self._from is None else self._from
         ring = jnp.where(rings.filled[ring] > 0, ring, jnp.argmax(rings.filled))
         place = jax.random.randint(key, shape, 0, rings.filled[ring])
         found = rings.rows[ring * self._capacity + place]
@@ -238,8 +266,8 @@ class DeviceReplay:
         recent = rings.recent
         if recent is not None:
             saved = state["recent"]
-            batch = Batch(**{k: jnp.array(v) for k, v in saved["batch"].items()})
-            recent = Step(batch, jnp.array(saved["truncated"]), jnp.array(saved["task"]))
+            batch = Batch(**{k: _copied(v) for k, v in saved["batch"].items()})
+            recent = Step(batch, _copied(saved["truncated"]), _copied(saved["task"]))
         rows = rings.rows
         for ring, log in logs.items():
             start, at = self._stop(state, ring) - len(log), 0
@@ -248,7 +276,7 @@ class DeviceReplay:
                 count = min(READ_ROWS, len(log) - at, self._capacity - place)
                 rows = _put(rows, log[at : at + count], ring * self._capacity + place)
                 at += count
-        counters = {name: jnp.array(state[name]) for name in _COUNTERS}
+        counters = {name: _copied(state[name]) for name in _COUNTERS}
         return Rings(rows=rows, recent=recent, **counters)
 
     def _checked(self, state: dict[str, Any]) -> dict[int, np.ndarray]:
@@ -269,6 +297,11 @@ class DeviceReplay:
 
 
 _COUNTERS = ("next", "laps", "filled", "seen")
+
+
+def _copied(saved: Any) -> jax.Array:
+    """On the device. Copied by NumPy: JAX would compile a copy for each shape."""
+    return jnp.asarray(np.array(saved))
 
 
 def _present(step: Step) -> dict[str, Any]:

@@ -1,8 +1,13 @@
-"""The SAC learner: one explicit state, pure jitted functions over it."""
+"""The SAC learner: one explicit state, pure jitted functions over it.
+
+Learners of one structure share their compiled functions; what differs in number is an argument.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import copy
+import math
+from collections.abc import Callable, Hashable
 from typing import Any, NamedTuple
 
 import jax
@@ -15,9 +20,11 @@ from booster_ray.config import SAC
 from booster_ray.rl import normalizer
 from booster_ray.rl import symmetry as mirrors
 from booster_ray.rl.sac import losses, values
-from booster_ray.rl.sac.losses import Batch, Metrics, Params
-from booster_ray.rl.sac.networks import MLP, TwinCritic, split_head, squashed
+from booster_ray.rl.sac.losses import Array, Batch, Metrics, Params
+from booster_ray.rl.sac.networks import MATMULS, MLP, TwinCritic, split_head, squashed
+from booster_ray.rl.sac.optimizer import Decay, Rates, decay, optimizer
 from booster_ray.rl.symmetry import Mirror, mirrored
+from booster_ray.runtime.programs import Programs
 
 
 class SacState(NamedTuple):
@@ -46,6 +53,41 @@ class _ActorSide(NamedTuple):
     log_alpha: jax.Array
     alpha_opt: optax.OptState
     metrics: Metrics | None
+
+
+class Numbers(NamedTuple):
+    """What may differ between learners that share their compiled functions."""
+
+    actor: Rates
+    """Of the actor's optimizer."""
+    critic: Rates
+    """Of the critics' optimizer."""
+    alpha: Rates
+    """Of the temperature's optimizer."""
+    tau: Decay
+    """The target critics' step; ``new`` is what they take over of the critics."""
+    discount: jax.Array
+    target_entropy: jax.Array
+    """Nats."""
+    log_alpha: jax.Array
+    """Logarithm of the temperature at the start."""
+    log_std_min: jax.Array
+    log_std_max: jax.Array
+    support: jax.Array | None
+    """(atoms,): returns that a distributional critic knows; None: the critic is scalar."""
+
+
+class Functions(NamedTuple):
+    """Of ``jax.jit``, for all learners of one structure; each takes their numbers first."""
+
+    init: Any
+    act: Any
+    act_mean: Any
+    update: Any
+    imitate: Any
+
+
+_PROGRAMS: Programs[Functions] = Programs(4)
 
 
 class _Noise(NamedTuple):
@@ -79,45 +121,92 @@ class Sac:
         self, config: SAC, observation_size: int, action_size: int, mirror: Mirror | None = None
     ) -> None:
         self.config = config
+        self.numbers = numbers_of(config)
         self._sizes = observation_size, action_size
         self._mirror = _checked(mirror, self._sizes) if config.symmetry == "augment" else None
         style = config.activation, config.layer_norm
         atoms = config.num_atoms if config.critic == "c51" else None
         self._actor = MLP(tuple(config.actor_hidden), 2 * action_size, *style, matmul=config.matmul)
         self._critic = TwinCritic(tuple(config.critic_hidden), *style, atoms, config.matmul)
-        head = (
-            values.scalar(config.q_target)
-            if atoms is None
-            else values.c51(config.q_target, atoms, config.v_min, config.v_max)
+        images = None if self._mirror is None else tuple(map(tuple, self._mirror))
+        self.structure: Hashable = (_structure(config), self._sizes, images)
+        """What learners share that share their compiled functions."""
+        self.functions = _PROGRAMS.of(self.structure, self._compiled)
+
+    def bound(self, numbers: Numbers) -> Sac:
+        """This learner with other numbers, which may be traced."""
+        other = copy.copy(self)
+        other.numbers = numbers
+        return other
+
+    def init(self, seed: int) -> SacState:
+        """The state that learning begins with."""
+        return self.functions.init(self.numbers, seed)
+
+    def act(self, state: SacState, observation: Array) -> tuple[SacState, jax.Array]:
+        """Explore: sample actions (n, act), and take the observations (n, obs) into account."""
+        return self.functions.act(self.numbers, state, observation)
+
+    def act_mean(self, state: SacState, observation: Array) -> jax.Array:
+        """Exploit: the squashed mean, (n, obs) → (n, act)."""
+        return self.functions.act_mean(self.numbers, state, observation)
+
+    def update(self, state: SacState, batches: Batch) -> tuple[SacState, Metrics]:
+        """One update for each of the stacked batches (updates, batch, ...); mean metrics.
+
+        ``state`` is donated.
+        """
+        return self.functions.update(self.numbers, state, batches)
+
+    def imitate(self, state: SacState, batches: Batch, lr: jax.Array) -> tuple[SacState, Metrics]:
+        """Regress the actor's mean on the actions of stacked batches (updates, batch, ...).
+
+        ``lr``: learning rate in place of the config's. Critics and temperature stay as they are.
+        ``state`` is donated.
+        """
+        return self.functions.imitate(self.numbers, state, batches, lr)
+
+    def _compiled(self) -> Functions:
+        compiled = _compiler(self.config.devices)
+
+        def taking(method: Callable[..., Any]) -> Callable[..., Any]:
+            return lambda numbers, *given: method(self.bound(numbers), *given)
+
+        return Functions(
+            compiled(taking(Sac._init), "all", "all"),
+            compiled(taking(Sac._act), "all", "all", "all"),
+            compiled(taking(Sac._act_mean), "all", "all", "all"),
+            compiled(taking(Sac._update), "all", "all", "split", donate_argnums=1),
+            compiled(taking(Sac._imitate), "all", "all", "split", "all", donate_argnums=1),
         )
-        self._nets: dict[str, Any] = {
-            "actor_fn": self._actor_fn, "critic_fn": self._critic.apply, "head": head
+
+    @property
+    def _head(self) -> values.ValueHead:
+        if self.numbers.support is None:
+            return values.scalar(self.config.q_target)
+        return values.c51(self.config.q_target, self.numbers.support)
+
+    @property
+    def _nets(self) -> dict[str, Any]:
+        return {
+            "actor_fn": self._actor_fn, "critic_fn": self._critic.apply, "head": self._head
         }  # fmt: skip
-        self._actor_tx = _optimizer(config, config.actor_lr)
-        self._critic_tx = _optimizer(config, config.critic_lr)
-        self._alpha_tx = optax.adam(config.alpha_lr, b1=config.adam_b1, b2=config.adam_b2)
-        compiled = _compiler(config.devices)
-        self.init = compiled(self._init, "all")
-        self.act = compiled(self._act, "all", "all")
-        self.act_mean = compiled(self._act_mean, "all", "all")
-        self.update = compiled(self._update, "all", "split", donate_argnums=0)
-        self.imitate = compiled(self._imitate, "all", "split", "all", donate_argnums=0)
 
     def _init(self, seed: jax.Array) -> SacState:
         key, actor_key, critic_key = jax.random.split(jax.random.key(seed), 3)
         observation, action = (jnp.zeros((1, size)) for size in self._sizes)
         actor = self._actor.init(actor_key, observation)
         critic = self._critic.init(critic_key, observation, action)
-        log_alpha = jnp.log(jnp.float32(self.config.init_alpha))
+        log_alpha = self.numbers.log_alpha
         delayed = self.config.actor_every > 1
         return SacState(
             actor=actor,
             critic=critic,
             target_critic=critic,
             log_alpha=log_alpha,
-            actor_opt=self._actor_tx.init(actor),
-            critic_opt=self._critic_tx.init(critic),
-            alpha_opt=self._alpha_tx.init(log_alpha),
+            actor_opt=optimizer(self.numbers.actor).init(actor),
+            critic_opt=optimizer(self.numbers.critic).init(critic),
+            alpha_opt=optimizer(self.numbers.alpha).init(log_alpha),
             normalizer=normalizer.init(self._sizes[0]),
             key=jax.random.key_data(key),
             updates=jnp.int32(0),
@@ -126,7 +215,7 @@ class Sac:
 
     def _actor_fn(self, params: Params, observation: jax.Array) -> tuple[jax.Array, jax.Array]:
         output: Any = self._actor.apply(params, observation)
-        return split_head(output, self.config.log_std_min, self.config.log_std_max)
+        return split_head(output, self.numbers.log_std_min, self.numbers.log_std_max)
 
     def _normalize(self, state: SacState, observation: jax.Array) -> jax.Array:
         if not self.config.normalize_observations:
@@ -134,7 +223,6 @@ class Sac:
         return normalizer.normalize(state.normalizer, observation)
 
     def _act(self, state: SacState, observation: jax.Array) -> tuple[SacState, jax.Array]:
-        """Explore: sample actions (n, act), and take the observations (n, obs) into account."""
         state = state._replace(normalizer=normalizer.update(state.normalizer, observation))
         key, use = jax.random.split(jax.random.wrap_key_data(state.key))
         mean, log_std = self._actor_fn(state.actor, self._normalize(state, observation))
@@ -142,12 +230,10 @@ class Sac:
         return state._replace(key=jax.random.key_data(key)), action
 
     def _act_mean(self, state: SacState, observation: jax.Array) -> jax.Array:
-        """Exploit: the squashed mean, (n, obs) → (n, act)."""
         mean, _ = self._actor_fn(state.actor, self._normalize(state, observation))
         return jnp.tanh(mean)
 
     def _update(self, state: SacState, batches: Batch) -> tuple[SacState, Metrics]:
-        """One update for each of the stacked batches (updates, batch, ...); mean metrics."""
         if self._mirror is not None:
             batches = _with_mirror_images(batches, self._mirror)
         batches = batches._replace(
@@ -174,10 +260,6 @@ class Sac:
         return state._replace(key=jax.random.key_data(key)), noise
 
     def _imitate(self, state: SacState, batches: Batch, lr: jax.Array) -> tuple[SacState, Metrics]:
-        """Regress the actor's mean on the actions of stacked batches (updates, batch, ...).
-
-        ``lr``: learning rate in place of the config's. Critics and temperature stay as they are.
-        """
         if self._mirror is not None:
             batches = _with_mirror_images(batches, self._mirror)
 
@@ -186,8 +268,8 @@ class Sac:
                 state.actor, self._normalize(state, batch.observation), batch.action,
                 actor_fn=self._actor_fn,
             )  # fmt: skip
-            change, opt = self._actor_tx.update(grads, state.actor_opt, state.actor)
-            change = jax.tree.map(lambda part: part * (lr / self.config.actor_lr), change)
+            rates = self.numbers.actor._replace(lr=lr)
+            change, opt = optimizer(rates).update(grads, state.actor_opt, state.actor)
             actor = optax.apply_updates(state.actor, change)
             state = state._replace(actor=actor, actor_opt=opt, updates=state.updates + 1)
             return state, metrics | {"actor_loss": loss}
@@ -214,10 +296,15 @@ class Sac:
         else:
             # Delayed policy updates (Fujimoto et al. 2018, TD3): the first of every `every`.
             after = jax.lax.cond(state.updates % every == 0, update_actor, lambda same: same, after)
+        tau = self.numbers.tau
+
+        def follow(new: jax.Array, old: jax.Array) -> jax.Array:
+            return tau.new * new + tau.kept * old
+
         new = state._replace(
             actor=after.actor,
             critic=critic,
-            target_critic=optax.incremental_update(critic, state.target_critic, self.config.tau),
+            target_critic=jax.tree.map(follow, critic, state.target_critic),
             log_alpha=after.log_alpha,
             actor_opt=after.actor_opt,
             critic_opt=critic_opt,
@@ -232,9 +319,9 @@ class Sac:
     ) -> tuple[Params, optax.OptState, Metrics]:
         (loss, metrics), grads = jax.value_and_grad(losses.critic_loss, has_aux=True)(
             state.critic, state.target_critic, state.actor, alpha, batch,
-            self.config.discount, noise, **self._nets,
+            self.numbers.discount, noise, **self._nets,
         )  # fmt: skip
-        change, opt = self._critic_tx.update(grads, state.critic_opt, state.critic)
+        change, opt = optimizer(self.numbers.critic).update(grads, state.critic_opt, state.critic)
         metrics |= {"critic_loss": loss, "critic_grad_norm": _norm(grads)}
         return optax.apply_updates(state.critic, change), opt, metrics
 
@@ -244,13 +331,17 @@ class Sac:
         (loss, metrics), grads = jax.value_and_grad(losses.actor_loss, has_aux=True)(
             before.actor, critic, alpha, batch, noise, **self._nets
         )
-        change, actor_opt = self._actor_tx.update(grads, before.actor_opt, before.actor)
+        change, actor_opt = optimizer(self.numbers.actor).update(
+            grads, before.actor_opt, before.actor
+        )
         actor = optax.apply_updates(before.actor, change)
         metrics |= {"actor_loss": loss, "actor_grad_norm": _norm(grads)}
 
         log_prob = -metrics["entropy"]
-        grad = jax.grad(losses.alpha_loss)(before.log_alpha, log_prob, self.config.target_entropy)
-        change, alpha_opt = self._alpha_tx.update(grad, before.alpha_opt, before.log_alpha)
+        grad = jax.grad(losses.alpha_loss)(before.log_alpha, log_prob, self.numbers.target_entropy)
+        change, alpha_opt = optimizer(self.numbers.alpha).update(
+            grad, before.alpha_opt, before.log_alpha
+        )
         log_alpha = optax.apply_updates(before.log_alpha, change)
         return _ActorSide(actor, actor_opt, log_alpha, alpha_opt, metrics)
 
@@ -259,15 +350,46 @@ ACTOR_METRICS = ("actor_loss", "actor_grad_norm", "entropy", "log_std")
 """What an update of the actor reports."""
 
 
-def _optimizer(config: SAC, learning_rate: float) -> optax.GradientTransformation:
-    """AdamW (Loshchilov & Hutter 2019), behind a clip of the global gradient norm where asked."""
-    adam = optax.adamw(
-        learning_rate, b1=config.adam_b1, b2=config.adam_b2, weight_decay=config.weight_decay
+def numbers_of(config: SAC) -> Numbers:
+    """The numbers of a config, on the device."""
+    b1, b2 = decay(config.adam_b1), decay(config.adam_b2)
+    norm = None if config.max_grad_norm is None else jnp.float32(config.max_grad_norm)
+
+    def rates(lr: float) -> Rates:
+        return Rates(jnp.float32(lr), b1, b2, jnp.float32(config.weight_decay), norm)
+
+    support = None
+    if config.critic == "c51":
+        support = jnp.linspace(config.v_min, config.v_max, config.num_atoms)
+    return Numbers(
+        actor=rates(config.actor_lr),
+        critic=rates(config.critic_lr),
+        alpha=Rates(jnp.float32(config.alpha_lr), b1, b2),
+        tau=Decay(kept=jnp.float32(1.0 - config.tau), new=jnp.float32(config.tau)),
+        discount=jnp.float32(config.discount),
+        target_entropy=jnp.float32(config.target_entropy),
+        log_alpha=jnp.float32(math.log(np.float32(config.init_alpha))),
+        log_std_min=jnp.float32(config.log_std_min),
+        log_std_max=jnp.float32(config.log_std_max),
+        support=support,
     )
-    if config.max_grad_norm is None:
-        return adam
-    # Pascanu et al. 2013, "On the Difficulty of Training Recurrent Neural Networks".
-    return optax.chain(optax.clip_by_global_norm(config.max_grad_norm), adam)
+
+
+_NUMBERS = (
+    "actor_lr", "critic_lr", "alpha_lr", "adam_b1", "adam_b2", "weight_decay", "discount", "tau",
+    "init_alpha", "target_entropy", "log_std_min", "log_std_max", "v_min", "v_max",
+    # Of the loop and of the replay, which no compiled function of the learner knows.
+    "n_step", "batch_size", "updates_per_step", "replay_size", "learning_starts", "task_shares",
+)  # fmt: skip
+"""Settings that are arguments, or nothing to the learner's functions."""
+
+
+def _structure(config: SAC) -> Hashable:
+    """All that compiles anew; whatever is added to the config does until it is said otherwise."""
+    rest = config.model_dump(exclude=set(_NUMBERS))
+    rest["max_grad_norm"] = config.max_grad_norm is not None
+    rest["matmul"] = MATMULS[config.matmul]
+    return tuple(rest.items())
 
 
 def _norm(tree: Params) -> jax.Array:

@@ -47,7 +47,7 @@ def critic_loss(
     actor: Params,
     alpha: jax.Array,
     batch: Batch,
-    discount: float,
+    discount: jax.Array | float,
     noise: jax.Array,
     *,
     actor_fn: ActorFn,
@@ -99,6 +99,8 @@ def actor_loss(
     return jnp.mean(alpha * log_prob - q), metrics
 
 
-def alpha_loss(log_alpha: jax.Array, log_prob: jax.Array, target_entropy: float) -> jax.Array:
+def alpha_loss(
+    log_alpha: jax.Array, log_prob: jax.Array, target_entropy: jax.Array | float
+) -> jax.Array:
     """Temperature loss -α (log π + H̄) (eq. 18)."""
     return -jnp.exp(log_alpha) * jax.lax.stop_gradient(log_prob + target_entropy)

@@ -92,7 +92,7 @@ class TwinCritic(nn.Module):
 
 
 def split_head(
-    output: jax.Array, log_std_min: float, log_std_max: float
+    output: jax.Array, log_std_min: jax.Array | float, log_std_max: jax.Array | float
 ) -> tuple[jax.Array, jax.Array]:
     """Mean and log standard deviation from the actor's head. Shape: (..., 2·act) → 2 × (..., act).
 

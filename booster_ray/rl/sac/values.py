@@ -55,7 +55,7 @@ def scalar(q_target: str) -> ValueHead:
     return ValueHead(lambda output: output, combine, target, loss)
 
 
-def c51(q_target: str, atoms: int, v_min: float, v_max: float) -> ValueHead:
+def c51(q_target: str, support: jax.Array) -> ValueHead:
     """A categorical distribution of returns (Bellemare et al. 2017, "A Distributional
     Perspective on Reinforcement Learning", C51).
 
@@ -67,11 +67,10 @@ def c51(q_target: str, atoms: int, v_min: float, v_max: float) -> ValueHead:
 
     Args:
         q_target: ``min`` or ``mean``.
-        atoms: points of the support; FastTD3 and FastSAC use 101, C51 51.
-        v_min: lowest return of the support; what falls below counts as this.
-        v_max: highest return.
+        support: float32 (atoms,), the returns that the distribution is over, evenly spaced; what
+            falls beyond an end counts as this. FastTD3 and FastSAC use 101 atoms, C51 51.
     """
-    support = jnp.linspace(v_min, v_max, atoms)
+    v_min, v_max = support[0], support[-1]
 
     def expected(probabilities: jax.Array) -> jax.Array:
         # A GPU's default precision would cost returns of 20 a hundredth.
@@ -101,7 +100,12 @@ def c51(q_target: str, atoms: int, v_min: float, v_max: float) -> ValueHead:
     return ValueHead(value, partial(COMBINE[q_target], axis=0), target, loss, edges)
 
 
-def project(probabilities: jax.Array, returns: jax.Array, v_min: float, v_max: float) -> jax.Array:
+def project(
+    probabilities: jax.Array,
+    returns: jax.Array,
+    v_min: jax.Array | float,
+    v_max: jax.Array | float,
+) -> jax.Array:
     """Project mass at any returns onto evenly spaced atoms (Bellemare et al. 2017, eq. 7).
 
     Each mass goes to its two neighbouring atoms in proportion to its nearness, and to an end

@@ -10,6 +10,7 @@ from pathlib import Path
 import driving
 import pytest
 
+from booster_ray.cli import guarded
 from booster_ray.deploy.doctor import command
 
 COMMAND = [sys.executable, "-m", "booster_ray.doctor"]
@@ -104,3 +105,36 @@ def test_the_whole_check_passes_here(tmp_path: Path) -> None:
     findings = json.loads(done.stdout)["findings"]
     told = {one["check"]: one for one in findings}
     assert told["mjx"]["verdict"] == told["torch"]["verdict"] == told["memory"]["verdict"] == "ok"
+
+
+@pytest.mark.slow
+def test_what_a_run_compiles_is_kept_for_the_next(tmp_path: Path) -> None:
+    """The second time nothing is new: all of it was there."""
+    cache = tmp_path / "cache"
+    asked = ("debug", f"runtime.compilation_cache={cache}", f"storage={tmp_path / 'runs'}")
+    asked += ("randomization.level=0", "rewards.height=50", "sac.critic_lr=1e-3")
+    found = []
+    for _ in range(2):
+        done = doctor(*asked, "--compile", "--json")
+        assert done.returncode == 0, done.stdout + done.stderr
+        (one,) = json.loads(done.stdout)["findings"]
+        found.append(one["details"])
+    assert found[0]["files"] > 5 and found[1]["files"] == 0
+    assert not (tmp_path / "runs").exists()
+    asked += ("training.env_steps=300", "tracking.listeners=[]")
+    trained = subprocess.run(
+        [sys.executable, "-m", "booster_ray.train", *asked],
+        cwd=driving.ROOT, capture_output=True, text=True, timeout=600, check=False,
+    )  # fmt: skip
+    assert trained.returncode == 0, trained.stderr
+    assert len(list(cache.glob("*-cache"))) == found[0]["files"]
+
+
+def test_what_cannot_be_compiled_for_is_one_line(capsys: pytest.CaptureFixture[str]) -> None:
+    for args, says in (
+        (["--compile"], "has no config"),
+        (["debug", "runtime.compilation_cache=null", "--compile"], "compilation_cache"),
+    ):
+        assert guarded(lambda args=args: command.main(args)) == 2
+        line = capsys.readouterr().err
+        assert says in line and line.count("\n") == 1

@@ -3,9 +3,11 @@
 import dataclasses
 import os
 from collections.abc import Callable, Sequence
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any, ClassVar
 
+import jax
 import numpy as np
 import pytest
 from evaluate.gates.tf32 import tf32
@@ -14,6 +16,7 @@ from booster_ray.config import Config
 from booster_ray.envs.native import NativeWorld
 from booster_ray.envs.options import gains, soccer_options
 from booster_ray.evaluate.gates import transfer
+from booster_ray.evaluate.gates.conversion import jax_policy
 from booster_ray.evaluate.gates.mjx import MjxGame
 from booster_ray.evaluate.gates.rounds import LEVEL, MINIMUM
 from booster_ray.evaluate.gates.transfer import compare, gate3
@@ -273,6 +276,20 @@ def test_a_falling_policy_falls_in_mjx_as_in_the_official_game(tmp_path: Path) -
     assert verdict.numbers["differences"]["height"] < 0.1
     assert verdict.numbers["differences"]["torque"] < 0.5
     assert seen == sorted(seen)
+
+
+@pytest.mark.slow
+def test_the_reference_in_mjx_is_the_same_where_products_are_tf32(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    actor = checkpoint_actor(save_checkpoint(tmp_path / "c", tiny_config(("clock",))))
+    wanted = [("goalie", 0), ("obstacle", 3), ("kick_to_target", 4)]
+    # Five worlds: what the test above has compiled.
+    exact = MjxGame(actor.config, jax_policy(actor), 5, "jax").play(wanted)
+    monkeypatch.setitem(networks.MATMULS, "float32", tf32)
+    assert MjxGame(actor.config, jax_policy(actor), 5, "jax").play(wanted) == exact
+    monkeypatch.setattr(jax, "default_matmul_precision", lambda _: nullcontext())
+    assert MjxGame(actor.config, jax_policy(actor), 5, "jax").play(wanted) != exact  # it would bite
 
 
 @pytest.mark.slow
