@@ -29,9 +29,8 @@ from rich.console import Console
 from booster_ray.config import Sweep, load
 from booster_ray.soccer.game import TASKS
 from booster_ray.store.failure import record_failure
-from booster_ray.store.files import CONFIG, PROGRESS, RUN_ID, SWEEP, keep_run_id
+from booster_ray.store.files import CONFIG, PROGRESS, RUN_ID, SWEEP, keep_run_id, trial_directory
 from booster_ray.store.folder import lock
-from booster_ray.tune.trial import trial_directory
 
 PRESETS = Path(__file__).parents[2] / "tune_configs"
 STEPS, EVALUATED = 1_000_000, 5

@@ -352,6 +352,8 @@ class Tune(Section):
 
     trials: Count = 6
     """Trials in the sweep."""
+    seeds: Count = 1
+    """Policies of each trial, which differ in the seed alone; its value is the mean of theirs."""
     max_concurrent: Natural = 0
     """Trials at a time; 0: as many as fit."""
     sampler: Literal["tpe", "random"] = "tpe"
@@ -388,6 +390,11 @@ class Tune(Section):
             ("objectives", "scheduler"),
             lambda objectives, scheduler: len(objectives) == 1 or scheduler == "none",
             "{0} are two objectives with scheduler {1}, expected scheduler none",
+        ),
+        Rule(
+            ("seeds", "scheduler"),
+            lambda seeds, scheduler: seeds == 1 or scheduler != "pbt",
+            "seeds {0} with scheduler pbt, expected 1 (members copy one another's policies)",
         ),
         Rule(
             ("max_cost", "price_per_hour"),

@@ -1,8 +1,8 @@
 """Intervals of rates and means over episodes, each with a coverage that was measured.
 
-They hold the truth as often as they say at ten episodes already: tests/evaluate/test_intervals.py
-counts. BCa bootstraps (Efron 1987) were tried for the means and cover less than Student's t at ten
-and twenty episodes.
+They hold the truth as often as they say at ten episodes already, but for what is said of fewer
+training runs at :func:`interquartile_mean`: tests/evaluate/test_intervals.py counts. BCa bootstraps
+(Efron 1987) were tried for the means and cover less than Student's t at ten and twenty episodes.
 """
 
 from __future__ import annotations
@@ -14,6 +14,9 @@ import numpy as np
 from scipy import stats
 
 CONFIDENCE = 0.95
+TRIMMED = 0.25
+"""Of numbers in order, the share that an interquartile mean leaves out at each end."""
+RESAMPLES = 2000
 
 
 class Estimate(NamedTuple):
@@ -78,6 +81,31 @@ def stratified(
     degrees = part.sum() ** 2 / np.sum(part**2 / np.array([len(a) - 1 for a in drawn]))
     half = stats.t.ppf((1 + CONFIDENCE) / 2, degrees) * np.sqrt(part.sum()) / len(arrays)
     low, high = np.clip([told - half, told + half], *within)
+    return Estimate(told, float(low), float(high))
+
+
+def interquartile_mean(groups: Sequence[Sequence[float]]) -> Estimate:
+    """Mean of the middle half of all numbers (IQM), with a stratified bootstrap's percentiles.
+
+    For scores of a few training runs (Agarwal et al. 2021): one run that has come to nothing, or
+    was lucky, does not decide. Each group is drawn anew with replacement within itself. A few
+    numbers show too little of the spread: where they are normal, the interval at 95 % holds the
+    truth 74 % of the time with 3 of them, 90 % with 5, 94 % with 10 and 20.
+
+    No interval where fewer than two numbers differ.
+
+    Args:
+        groups: at least one number in each.
+    """
+    arrays = [np.asarray(group, float) for group in groups]
+    told = float(stats.trim_mean(np.concatenate(arrays), TRIMMED))
+    if all(np.ptp(array) == 0 for array in arrays):
+        return Estimate(told)
+    # Seeded, so that a report that is made again says the same.
+    rng = np.random.default_rng(0)
+    drawn = [rng.choice(array, (RESAMPLES, len(array))) for array in arrays]
+    means = stats.trim_mean(np.concatenate(drawn, axis=1), TRIMMED, axis=1)
+    low, high = np.quantile(means, [(1 - CONFIDENCE) / 2, (1 + CONFIDENCE) / 2])
     return Estimate(told, float(low), float(high))
 
 

@@ -23,6 +23,7 @@ from booster_ray.store.files import (
     NOTICE_FILE,
     STOP_FILE,
     TRACEBACK,
+    trial_directory,
 )
 from booster_ray.store.folder import mirror_of, storage_path
 from booster_ray.store.remote import RemoteFolder, is_remote
@@ -39,6 +40,8 @@ class Address:
     """A URL, a volume, or the absolute path of a disk that all machines of a cluster share."""
     name: str
     trial: int | None = None
+    repeat: int = 0
+    """Which of the trial's runs, where several differ in the seed alone."""
 
     @classmethod
     def of(cls, config: Config, root: Path, trial: int | None = None) -> Address:
@@ -54,11 +57,13 @@ class Address:
     @property
     def directory(self) -> Path:
         """The run's folder on this machine."""
-        return self.root if self.trial is None else self.root / self._below
+        return self.root / self._below
 
     @property
     def _below(self) -> str:
-        return "" if self.trial is None else f"trials/{self.trial:04d}"
+        if self.trial is None:
+            return ""
+        return trial_directory(Path(), self.trial, self.repeat).as_posix()
 
     def remote(self) -> RemoteFolder | None:
         """The copy of the sweep's or run's folder; None: there is none. Raises StorageError."""

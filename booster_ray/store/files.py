@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import secrets
 from pathlib import Path
 
@@ -12,6 +13,8 @@ RUN_LOCK = ".lock"
 """In a run's folder; held by the process that writes the run."""
 TRIALS = "trials"
 """In a sweep's folder, where its trials' folders are."""
+SEED = re.compile(r"seed_\d+")
+"""In a trial's folder: that of a further run, which differs from the trial's in the seed alone."""
 SWEEP = "sweep.yaml"
 """What marks a sweep's folder: its checked config."""
 CONFIG = "config.yaml"
@@ -63,6 +66,33 @@ GATES = "gates.json"
 RECORDS = (CONFIG, PROGRESS, ERROR, FAILURE, TRACEBACK, RUN_ID, SYSTEM)
 """What of a run is copied to remote storage beside the checkpoints; of these the run is the only
 writer."""
+
+
+def trial_directory(root: Path, number: int, repeat: int = 0) -> Path:
+    """Where trial ``number`` of the sweep in ``root`` keeps its work.
+
+    Of several runs that differ in the seed alone, the first (``repeat`` 0) has the trial's folder.
+    """
+    trial = root / TRIALS / f"{number:04d}"
+    return trial / f"seed_{repeat}" if repeat else trial
+
+
+def further_runs(trial: Path) -> list[Path]:
+    """The folders of a trial's runs beside the first, as far as they are there. Raises OSError."""
+    return [trial / name for name in sorted(names_in(trial)) if SEED.fullmatch(name)]
+
+
+def sweep_root(run: Path) -> Path | None:
+    """The folder of the sweep that a run is of, by the run's folder; None: it is of none."""
+    folder = run.absolute()
+    trial = folder.parent if SEED.fullmatch(folder.name) else folder
+    return trial.parents[1] if trial.parent.name == TRIALS else None
+
+
+def trial_name(run: Path) -> str:
+    """``0007``, or ``0007/seed_1`` of a further run; empty: the run is of no sweep."""
+    root = sweep_root(run)
+    return run.absolute().relative_to(root / TRIALS).as_posix() if root else ""
 
 
 def read_progress(directory: Path) -> list[dict[str, float]]:

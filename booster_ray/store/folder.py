@@ -25,7 +25,7 @@ from booster_ray.config import Config, ConfigError, Sweep, load
 from booster_ray.config.errors import choices, hint
 from booster_ray.config.paths import storage_name
 from booster_ray.store.durable import names_in
-from booster_ray.store.files import SWEEP
+from booster_ray.store.files import SWEEP, sweep_root
 from booster_ray.store.lease import Lease, LeaseHeld, take
 from booster_ray.store.local import LocalFolder
 from booster_ray.store.mirror import Mirror
@@ -92,9 +92,11 @@ def address(config: Config, directory: Path) -> str:
     path, root = directory.absolute(), storage_path(config.storage).absolute()
     if path.is_relative_to(root / config.name):
         return path.relative_to(root).as_posix()
-    parts = path.parts  # the working folder of a machine whose scratch folder has another name
-    if len(parts) > 2 and parts[-2] == "trials" and parts[-3] == config.name:
-        return "/".join(parts[-3:])
+    # The working folder of a machine whose scratch folder has another name.
+    sweep = sweep_root(path)
+    if sweep and sweep.name == config.name:
+        return path.relative_to(sweep.parent).as_posix()
+    parts = path.parts
     first = max((i for i, part in enumerate(parts) if part == config.name), default=len(parts) - 1)
     return "/".join(parts[first:])
 

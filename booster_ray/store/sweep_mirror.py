@@ -31,12 +31,14 @@ from booster_ray.store.files import (
     ROBUSTNESS,
     RUN_ID,
     RUN_LOCK,
+    SEED,
     SPENT,
     STALL,
     STOP_FILE,
     STUDY,
     SWEEP,
     SYSTEM,
+    TRIALS,
 )
 from booster_ray.store.folder import mirror_of
 from booster_ray.store.lease import Lease
@@ -175,6 +177,8 @@ def collect_run(config: Config, directory: Path) -> None:
     mirror = mirror_of(config, directory)
     if mirror is None:
         return
+    if not directory.exists() and not mirror.folder.names():
+        return  # of a trial's seeds one that nobody has begun
     directory.mkdir(parents=True, exist_ok=True)
     share_attempts(config, directory)
     with TemporaryDirectory(dir=directory, prefix=".collected-") as folder:
@@ -238,8 +242,14 @@ def collect(config: Config, root: Path) -> None:
         if (root / CONFIG).is_file():
             _collect_idle(config, root)
         return
-    for name in RemoteFolder(config.storage).below(config.name).names("trials"):
-        _collect_idle(config, root / "trials" / name)
+    there = RemoteFolder(config.storage).below(config.name)
+    for name in there.names(TRIALS):
+        trial = root / TRIALS / name
+        _collect_idle(config, trial)
+        if config.tune.seeds > 1:
+            for below in there.names(f"{TRIALS}/{name}"):
+                if SEED.fullmatch(below):
+                    _collect_idle(config, trial / below)
 
 
 def _collect_idle(config: Config, directory: Path) -> None:

@@ -32,7 +32,7 @@ class RayMetrics:
     Args:
         config: a resolved config.
         run: name of the sweep, or of the single run.
-        trial: its number in a sweep, ``0007``; empty for a single run.
+        trial: its name in a sweep, ``0007`` or ``0007/seed_1``; empty for a single run.
     """
 
     def __init__(self, config: Config, run: str, trial: str = "") -> None:

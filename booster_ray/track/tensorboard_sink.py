@@ -10,6 +10,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from booster_ray.store.files import trial_name
 from booster_ray.track.tracked_runs import Row, State, TrackedRun
 
 FOLDER = "tensorboard"
@@ -32,15 +33,20 @@ class TensorboardSink:
         if subject.kind == "sweep":
             return newest
         if subject.id not in self._last:
-            shutil.rmtree(self._folder / subject.directory.name, ignore_errors=True)
+            shutil.rmtree(self._of(subject), ignore_errors=True)
             self._last[subject.id] = -1
         return self._last[subject.id]
+
+    def _of(self, subject: TrackedRun) -> Path:
+        """Its folder; those of a trial's seeds lie beside one another."""
+        name = trial_name(subject.directory) or subject.directory.name
+        return self._folder / name.replace("/", "_")
 
     def _writer(self, subject: TrackedRun) -> Any:
         if subject.id not in self._writers:
             # Files are named after the second they are made in, and one may follow soon.
             self._files += 1
-            folder = str(self._folder / subject.directory.name)
+            folder = str(self._of(subject))
             suffix = f".{self._files}"
             writer = self._make(folder, flush_secs=10, filename_suffix=suffix)
             self._writers[subject.id] = writer

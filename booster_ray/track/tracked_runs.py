@@ -23,8 +23,11 @@ from booster_ray.store.files import (
     STOP_FILE,
     SWEEP,
     SYSTEM,
+    TRIALS,
+    further_runs,
     last_report,
     run_id,
+    trial_name,
 )
 from booster_ray.store.model_folder import git_commit
 from booster_ray.store.tail import Tail
@@ -32,7 +35,8 @@ from booster_ray.store.tail import Tail
 STATUSES = "statuses.json"
 """In a sweep's folder: trial -> its status, as of the leaderboard."""
 
-Kind = Literal["sweep", "trial", "run"]
+Kind = Literal["sweep", "trial", "seed", "run"]
+"""``seed``: a trial's further run, which differs from the trial's first in the seed alone."""
 Status = Literal["running", "finished", "failed", "waiting"]
 _STATUS: dict[str, Status] = {
     "RUNNING": "running", "TERMINATED": "finished", "STOPPED": "finished", "ERROR": "failed",
@@ -54,7 +58,13 @@ class TrackedRun:
     lineage: dict[str, str]
     """Where it comes from: stage, config hash, git commit, randomization level, parent model."""
     parent: TrackedRun | None = None
-    """The sweep of a trial."""
+    """The sweep of a trial, the trial of a further seed."""
+
+    @property
+    def group(self) -> str | None:
+        """What it is shown together with: the other trials, or the other seeds of its trial."""
+        several = self.kind == "trial" and self.config.tune.seeds > 1
+        return self.name if several else self.parent.name if self.parent else None
 
     @property
     def began(self) -> float:
@@ -103,11 +113,11 @@ class TrackedFolder:
         self._lock = threading.Lock()
 
     def subjects(self) -> list[TrackedRun]:
-        """All that have begun; a sweep before its trials."""
+        """All that have begun; a sweep before its trials, a trial before its further seeds."""
         folders = [self.root]
-        if self.is_sweep:
-            trials = self.root / "trials"
-            folders += [trials / name for name in names_in(trials)]
+        for name in names_in(self.root / TRIALS) if self.is_sweep else ():
+            trial = self.root / TRIALS / name
+            folders += [trial, *(further_runs(trial) if self._base.tune.seeds > 1 else ())]
         with self._lock:
             found = [self._known.get(folder) or self._subject(folder) for folder in folders]
         return [subject for subject in found if subject]
@@ -117,12 +127,16 @@ class TrackedFolder:
         written = folder / (SWEEP if top and self.is_sweep else CONFIG)
         if identity is None or not written.is_file():
             return None
+        name = trial_name(folder)
+        further = folder.parent if not top and "/" in name else None
+        if further and further not in self._known:
+            return None
         config = self._base if top else load(written).base()
         tree = config.to_dict()
         self._known[folder] = subject = TrackedRun(
             id=identity,
-            name=config.name if top else f"{config.name}/{folder.name}",
-            kind=("sweep" if self.is_sweep else "run") if top else "trial",
+            name=config.name if top else f"{config.name}/{name}",
+            kind=("sweep" if self.is_sweep else "run") if top else "seed" if further else "trial",
             directory=folder,
             config=config,
             searched={
@@ -130,7 +144,7 @@ class TrackedFolder:
                 for key in self.sweep.space
             },
             lineage=self._lineage(config, self.sweep if top else None),
-            parent=None if top else self._known.get(self.root),
+            parent=None if top else self._known.get(further or self.root),
         )
         return subject
 
@@ -182,14 +196,18 @@ class TrackedFolder:
     def _status(self, subject: TrackedRun) -> Status:
         folder = subject.directory
         if subject.kind == "trial":
-            told = self._statuses().get(folder.name, "PENDING")
-            return _STATUS.get(told, "waiting")
+            return self._trial_status(folder)
         report = last_report(folder)
         if report and report["env_steps"] >= subject.config.training.env_steps:
             return "finished"
+        if subject.kind == "seed":
+            return self._trial_status(folder.parent)
         if (folder / ERROR).exists():
             return "failed"
         return "waiting" if (folder / STOP_FILE).exists() else "running"
+
+    def _trial_status(self, trial: Path) -> Status:
+        return _STATUS.get(self._statuses().get(trial.name, "PENDING"), "waiting")
 
     def _statuses(self) -> dict[str, str]:
         """Of all trials, each of which asks: read again only when they were written again."""

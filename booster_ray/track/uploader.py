@@ -252,11 +252,17 @@ class Uploader:
         return RunRows(stream.subject.directory, stream.sent)
 
     def _with_best(self, subject: TrackedRun, state: State) -> State:
-        """For a sweep: the best score of its trials too."""
-        scores = [s.best_score for s in self._streams.values() if s.best_score is not None]
+        """For a sweep: the best score of its trials too, each the mean over its seeds."""
+        scores: dict[Path, list[float]] = {}
+        for stream in self._streams.values():
+            folder = stream.subject.directory
+            trial = folder.parent if stream.subject.kind == "seed" else folder
+            if stream.best_score is not None:
+                scores.setdefault(trial, []).append(stream.best_score)
         if subject.kind != "sweep" or not scores:
             return state
-        tags = {**state.tags, "best_score": f"{max(scores):.4g}"}
+        best = max(sum(each) / len(each) for each in scores.values())
+        tags = {**state.tags, "best_score": f"{best:.4g}"}
         return State(state.status, tags, state.note, state.files, state.alerts)
 
 

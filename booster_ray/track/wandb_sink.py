@@ -163,7 +163,7 @@ class WandbSink:
             project=self._settings.project,
             entity=self._settings.entity,
             name=subject.name,
-            group=subject.parent.name if subject.parent else None,
+            group=subject.group,
             job_type=subject.config.stage,
             notes=", ".join(searched) or None,
             tags=[subject.config.stage, f"level {subject.lineage['dr_level']}"],

@@ -18,7 +18,7 @@ from booster_ray.store import checkpoint, gate_results
 from booster_ray.store.checkpoint import CheckpointError
 from booster_ray.store.database import SQLITE
 from booster_ray.store.failure import last_env_steps
-from booster_ray.store.files import best_checkpoint
+from booster_ray.store.files import best_checkpoint, sweep_root, trial_name
 from booster_ray.store.folder import DRIVER, place_of
 from booster_ray.store.lease import read_owner
 from booster_ray.store.model_folder import scores
@@ -124,13 +124,14 @@ def located(config: Config, run: Path) -> Config:
     """
     if is_remote(config.storage):
         return config
-    root = run.absolute().parents[1] if _trial(run) else run.absolute()
+    root = sweep_root(run) or run.absolute()
     return config.model_copy(update={"storage": str(root.parent)})
 
 
 def _trial(run: Path) -> dict[str, str]:
-    """The number of a sweep's trial, as its folder has it."""
-    return {"trial": run.name} if run.absolute().parent.name == "trials" else {}
+    """Which of a sweep's runs it is, as its folder has it; nothing of a run by itself."""
+    name = trial_name(run)
+    return {"trial": name} if name else {}
 
 
 def writes_here(config: Config, run: Path) -> bool:
@@ -143,7 +144,7 @@ def writes_here(config: Config, run: Path) -> bool:
     own = config.models.registry == "mlflow" and mlflow_uri(config).startswith(SQLITE)
     if not own:
         return True
-    root = run.absolute().parents[1] if _trial(run) else run.absolute()
+    root = sweep_root(run) or run.absolute()
     try:
         driver = read_owner(place_of(located(config, run), root), DRIVER)
     except OSError:

@@ -37,10 +37,10 @@ from booster_ray.store.files import (
     PROGRESS,
     RECORDS,
     RUN_LOCK,
-    TRIALS,
     best_checkpoint,
     keep_run_id,
     read_progress,
+    sweep_root,
 )
 from booster_ray.store.folder import WRITER, mirror_of, place_of
 from booster_ray.store.lease import take
@@ -177,7 +177,7 @@ class Run:
 
     def _is_last(self) -> bool:
         """Whether nothing is left to do for this run once its budget is spent."""
-        return self.directory.parent.name == TRIALS and not self._config.checkpoint.keep_replay
+        return bool(sweep_root(self.directory)) and not self._config.checkpoint.keep_replay
 
     def _must_be_over(self, found: Any) -> None:
         """Refuse to train on from a checkpoint whose replay was dropped."""

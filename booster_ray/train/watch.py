@@ -11,7 +11,7 @@ from typing import Any, Self
 
 from booster_ray.config import Config
 from booster_ray.store.attempts import read_attempts
-from booster_ray.store.files import SYSTEM
+from booster_ray.store.files import SYSTEM, trial_name
 from booster_ray.track.metrics import RayMetrics
 from booster_ray.track.monitor import Monitor
 from booster_ray.train.publish import Publisher
@@ -42,8 +42,7 @@ class Watching:
     def _begin(self) -> None:
         self._directory.mkdir(parents=True, exist_ok=True)
         self._monitor = Monitor(self._config.monitor, self._record, _log.info)
-        trial = self._directory.name if self._directory.parent.name == "trials" else ""
-        self._metrics = RayMetrics(self._config, self._config.name, trial)
+        self._metrics = RayMetrics(self._config, self._config.name, trial_name(self._directory))
         attempts = read_attempts(self._directory)
         self._preemptions = sum(attempt["how"] == "preempted" for attempt in attempts)
 

@@ -18,6 +18,7 @@ from booster_ray.evaluate.scores import ReturnEvaluator, TaskScores, task_means
 from booster_ray.soccer import game
 from booster_ray.store.durable import replace_text
 from booster_ray.store.failure import forget_failure, recorded, text_of
+from booster_ray.store.files import trial_directory
 from booster_ray.train.policy import first_actor, load_policy
 from booster_ray.train.publish import publish_best
 from booster_ray.tune.leaderboard import (
@@ -29,7 +30,6 @@ from booster_ray.tune.leaderboard import (
 from booster_ray.tune.records import TrialRecord, rank
 from booster_ray.tune.report import importances, write_report
 from booster_ray.tune.sweep import SweepRunner, facts
-from booster_ray.tune.trial import trial_directory
 
 SEED_OFFSET = 1000
 """Official episodes are played on seeds that no training evaluation used."""
@@ -62,14 +62,21 @@ def play_returns(path: Path, episodes: int, console: Console, *, untrained: bool
 
 
 def write_best(root: Path, record: TrialRecord, scores: TaskScores) -> Path:
-    """``best/``: the checkpoint, config and official scores of the best trial."""
+    """``best/``: the checkpoint, config and official scores of the best trial's best seed."""
     source = Path(record.checkpoint or "")
     temp, best = root / ".best.tmp", root / "best"
     shutil.rmtree(temp, ignore_errors=True)
     shutil.copytree(source, temp / "checkpoint")
     shutil.copy(source.parent / "config.yaml", temp / "config.yaml")
     mean = float(np.mean([s["score"] for s in scores.values()]))
-    summary = {"trial": record.trial_id, "params": record.params, "score": mean, "tasks": scores}
+    seed = {"best_seed": record.best_run} if record.seeds > 1 else {}
+    summary = {
+        "trial": record.trial_id,
+        **seed,
+        "params": record.params,
+        "score": mean,
+        "tasks": scores,
+    }
     replace_text(temp / "scores.json", json.dumps(summary, indent=2) + "\n")
     shutil.rmtree(best, ignore_errors=True)
     temp.rename(best)
@@ -116,7 +123,7 @@ def finish(runner: SweepRunner, console: Console) -> int:
     """
     root = runner.root
     if first := next(iter(results(runner.records())), None):
-        runner.sharing.fetch_run(trial_directory(root, first.number))
+        runner.sharing.fetch_run(trial_directory(root, first.number, first.best_run))
     records = runner.records()
     console.print(leaderboard_table(records))
     _write_leaderboard(root, records)  # the gates take minutes
@@ -165,7 +172,8 @@ def _present(
         from booster_ray.tune.gating import gate_best  # torch
 
         gate_best(config, root, records, runner.sharing, console)
-    publish_best(config, trial_directory(root, winner.number), lambda line: _say(console, line))
+    run = trial_directory(root, winner.number, winner.best_run)
+    publish_best(config, run, lambda line: _say(console, line))
     return comparison
 
 

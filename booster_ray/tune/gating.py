@@ -11,12 +11,11 @@ from booster_ray.config import Config
 from booster_ray.evaluate.command import bar
 from booster_ray.evaluate.export import PACKAGE, export_best
 from booster_ray.evaluate.gates.run import gate, print_stored
-from booster_ray.store.files import GATES
+from booster_ray.store.files import GATES, trial_directory
 from booster_ray.store.folder import publish
 from booster_ray.store.sweep_mirror import SweepMirror
 from booster_ray.train.ray_train import available_cpus
 from booster_ray.tune.records import TrialRecord, rank
-from booster_ray.tune.trial import trial_directory
 
 
 def gate_best(
@@ -33,7 +32,7 @@ def gate_best(
     """
     scored = [record for record in rank(records) if record.checkpoint]
     for place, record in enumerate(scored[: config.tune.gate_trials]):
-        directory = trial_directory(root, record.number)
+        directory = trial_directory(root, record.number, record.best_run)
         sharing.fetch_run(directory)
         title = f"gates of trial {record.trial_id}"
         console.print(f"{title.capitalize()} …")

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from typing import Any
+from functools import lru_cache
+from typing import TYPE_CHECKING, Any
 
 from rich import box
 from rich.table import Table
@@ -12,10 +13,15 @@ from rich.text import Text
 from booster_ray.soccer.game import TASKS
 from booster_ray.tune.records import TrialRecord, finite, json_ready, pareto_front, rank
 
+if TYPE_CHECKING:
+    from booster_ray.evaluate.intervals import Estimate
+
 Scores = Mapping[str, Mapping[str, float]]
 """Task -> `score` (official), `survival` (mean seconds) and `fall_rate` (0 to 1)."""
 
 BLANK = "–"
+ENOUGH = 3
+"""Seeds of which an interquartile mean tells more than the mean."""
 STYLES = {
     "PENDING": "dim",
     "RUNNING": "cyan",
@@ -41,8 +47,7 @@ def leaderboard_table(records: Iterable[TrialRecord]) -> Table:
     names = short_names(key for record in ranked for key in record.params)
     table = Table(
         title="Leaderboard",
-        caption="per task: official score, below it the mean survival in seconds"
-        + ("\nbelow the score: robustness; *: on the Pareto front of both" if front else ""),
+        caption=_caption(ranked, bool(front)),
         box=box.SIMPLE_HEAD,
         padding=(0, 1, 0, 0),
         pad_edge=False,
@@ -53,15 +58,13 @@ def leaderboard_table(records: Iterable[TrialRecord]) -> Table:
         table.add_column(heading.replace("env ", "env\n"), justify="right", no_wrap=True)
     table.add_column("params", overflow="fold")
     for place, record in enumerate(ranked, start=1):
-        best = record.best_report
         table.add_row(
             f"{place}*" if record.number in front else str(place),
             _trial(record),
             Text(_objectives(record, bool(front)), style="bold"),
             *(
-                f"{number(best.get(f'score/{task}'), '.2f')}\n"
-                f"{number(best.get(f'survival/{task}'), '.1f')}"
-                for task in TASKS
+                f"{number(scores['score'], '.2f')}\n{number(scores['survival'], '.1f')}"
+                for scores in best_scores(record).values()
             ),
             count(record.env_steps),
             Text("\n".join(f"{names[key]} {value(v)}" for key, v in record.params.items())),
@@ -69,14 +72,66 @@ def leaderboard_table(records: Iterable[TrialRecord]) -> Table:
     return table
 
 
+def _caption(records: Sequence[TrialRecord], both: bool) -> str:
+    lines = ["per task: official score, below it the mean survival in seconds"]
+    if both:
+        lines.append("below the score: robustness; *: on the Pareto front of both")
+    if seeded(records):
+        lines.append("means over seeds; each seed's score stands below the trial")
+    if any(iqm(record) for record in records):
+        lines.append("IQM: mean of the middle half of the seeds, with its bootstrap interval")
+    return "\n".join(lines)
+
+
+def seeded(records: Iterable[TrialRecord]) -> bool:
+    """Whether trials have several runs, which differ in the seed alone."""
+    return any(record.seeds > 1 for record in records)
+
+
+def iqm(record: TrialRecord) -> Estimate | None:
+    """Interquartile mean of the scores of a trial's seeds, with its interval; None of too few.
+
+    The seeds are one group: a policy plays all tasks, so its scores in them are not drawn apart.
+    """
+    scores = tuple(record.seed_scores)
+    return _iqm(scores) if len(scores) >= ENOUGH else None
+
+
+@lru_cache(maxsize=1024)
+def _iqm(scores: tuple[float, ...]) -> Estimate:
+    """Drawing anew takes milliseconds, and tables ask several times."""
+    # SciPy takes half a second and 50 MB, which a driver shall not hold while trials run.
+    from booster_ray.evaluate.intervals import interquartile_mean
+
+    return interquartile_mean([scores])
+
+
 def _trial(record: TrialRecord) -> Text:
+    status = (record.status, STYLES[record.status])
+    seeds = f"\n{seeds_text(record)}" if record.seeds > 1 else ""
     gates = f"\ngates: {record.gates}" if record.gates else ""
-    return Text.assemble(record.trial_id, "\n", (record.status, STYLES[record.status]), gates)
+    return Text.assemble(record.trial_id, "\n", status, seeds, gates)
+
+
+def seeds_text(record: TrialRecord) -> str:
+    """How many of a trial's seeds have a score, and each seed's: ``2 of 3 seeds: 1.25 0.50``."""
+    scores = " ".join(number(score, ".2f") for score in record.seed_scores)
+    return f"{len(record.seed_scores)} of {record.seeds} seeds: {scores}".rstrip(": ")
+
+
+def iqm_text(record: TrialRecord, join: str = " ") -> str:
+    """``1.20 [0.90, 1.45]``; a dash of too few seeds."""
+    if (found := iqm(record)) is None:
+        return BLANK
+    interval = "" if found.low is None else f"{join}[{found.low:.2f},{join}{found.high:.2f}]"
+    return f"{found.mean:.2f}{interval}"
 
 
 def _objectives(record: TrialRecord, both: bool) -> str:
-    score = number(record.best_score, ".3f")
-    return f"{score}\n{number(record.objective('robustness'), '.3f')}" if both else score
+    lines = [number(record.best_score, ".3f")]
+    lines += [number(record.objective("robustness"), ".3f")] if both else []
+    lines += [f"IQM {iqm_text(record, chr(10))}"] if iqm(record) else []
+    return "\n".join(lines)
 
 
 def leaderboard_json(records: Iterable[TrialRecord]) -> list[dict[str, Any]]:
@@ -90,6 +145,7 @@ def leaderboard_json(records: Iterable[TrialRecord]) -> list[dict[str, Any]]:
             "number": record.number,
             "status": record.status,
             "score": record.best_score,
+            **(_seeds(record) if record.seeds > 1 else {}),
             "robustness": record.objective("robustness"),
             "pareto": record.number in front,
             "gates": record.gates,
@@ -105,12 +161,25 @@ def leaderboard_json(records: Iterable[TrialRecord]) -> list[dict[str, Any]]:
     ]
 
 
+def _seeds(record: TrialRecord) -> dict[str, Any]:
+    found = iqm(record)
+    return {
+        "seeds": len(record.seed_scores),
+        "target_seeds": record.seeds,
+        "seed_scores": [run.history.best_score for run in record.runs],
+        "best_seed": record.best_run,
+        "iqm": found and {"mean": found.mean, "low": found.low, "high": found.high},
+    }
+
+
 def leaderboard_markdown(records: Iterable[TrialRecord]) -> str:
     """Ranked trials as a Markdown table that ends with a newline."""
     ranked = rank(records)
     front = pareto_front(ranked)
     names = short_names(key for record in ranked for key in record.params)
     header = ["rank", "trial", "status", "score", *(["robustness", "front"] if front else [])]
+    several = seeded(ranked)
+    header += ["seeds", "IQM of seeds"] if several else []
     header += [f"{task} {unit}" for task in TASKS for unit in ("score", "survival s")]
     gated = any(record.gates for record in ranked)
     header += [*(["gates"] if gated else []), "env steps", *names.values()]
@@ -121,6 +190,7 @@ def leaderboard_markdown(records: Iterable[TrialRecord]) -> str:
             record.status,
             number(record.best_score, ".3f"),
             *(_second(record, front) if front else []),
+            *([seeds_text(record), iqm_text(record)] if several else []),
             *(
                 number(scores[metric], METRICS[metric][1])
                 for scores in best_scores(record).values()
@@ -169,10 +239,14 @@ def comparison_rows(untrained: Scores, trained: Scores) -> list[list[str]]:
 
 
 def best_scores(record: TrialRecord) -> dict[str, dict[str, float | None]]:
-    """`Scores` of the trial's best report, with None for what it lacks."""
-    best = record.best_report
+    """`Scores` of the trial's best report, with None for what it lacks; the mean over its seeds."""
+    bests = [run.history.best for run in record.runs if run.history.best]
     return {
-        task: {metric: finite(best.get(f"{metric}/{task}")) for metric in METRICS} for task in TASKS
+        task: {
+            metric: _mean([finite(best.get(f"{metric}/{task}")) for best in bests])
+            for metric in METRICS
+        }
+        for task in TASKS
     }
 
 

@@ -18,6 +18,7 @@ from typing import Any, Literal, TypeVar
 from booster_ray.config import ConfigError
 from booster_ray.store.durable import create_file, names_in, replace_text
 from booster_ray.store.files import SPEC, VERDICT
+from booster_ray.store.progress import History
 from booster_ray.store.remote import RemoteFolder
 from booster_ray.tune.records import TrialRecord, finite, json_ready
 
@@ -57,6 +58,8 @@ class Verdict:
     """The report with the best score; ``{}`` without one."""
     scores: list[list[float]] = field(default_factory=list)
     """``[env_steps, score]`` of each report with a finite score."""
+    more: list[dict[str, Any]] = field(default_factory=list)
+    """``env_steps`` and ``best`` of each run beside the first, which differs in the seed alone."""
 
 
 def verdict_of(record: TrialRecord, objectives: Sequence[str], end: End) -> Verdict:
@@ -69,10 +72,15 @@ def verdict_of(record: TrialRecord, objectives: Sequence[str], end: End) -> Verd
         state=end,
         values=known or None,
         error=record.error,
-        env_steps=record.env_steps,
-        best=json_ready(record.best_report),
+        **_reached(record.history),
         scores=scores_of(record.history),
+        more=[_reached(run.history) for run in record.more],
     )
+
+
+def _reached(history: History) -> dict[str, Any]:
+    steps = int(history.latest("env_steps") or 0)
+    return {"env_steps": steps, "best": json_ready(history.best)}
 
 
 def scores_of(history: Iterable[dict[str, float]]) -> list[list[float]]:
@@ -135,7 +143,10 @@ class Ledger:
     def close(self, number: int, verdict: Verdict) -> Verdict:
         """Settle how a trial ended; returns what counts: what was settled before stays."""
         if number not in self.verdicts:
-            found = self._made(number, VERDICT, asdict(verdict))
+            content = asdict(verdict)
+            if not verdict.more:  # releases before this one know nothing of seeds
+                del content["more"]
+            found = self._made(number, VERDICT, content)
             self.verdicts[number] = Verdict(**found)
         return self.verdicts[number]
 

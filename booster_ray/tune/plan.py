@@ -11,7 +11,7 @@ from statistics import median
 from rich.console import Console
 
 from booster_ray.config import Config, ConfigError, Sweep, load
-from booster_ray.store.files import CONFIG, last_report
+from booster_ray.store.files import CONFIG, TRIALS, further_runs, last_report
 from booster_ray.store.folder import storage_path
 from booster_ray.tune.budget import read_spent
 from booster_ray.tune.live import duration
@@ -32,6 +32,8 @@ class Plan:
     """Settings that are searched."""
     trials: int
     """In the whole sweep."""
+    seeds: int
+    """Runs of each."""
     steps_left: int
     """Env steps of all trials that are not done."""
     at_once: int
@@ -52,7 +54,7 @@ class Plan:
     def hours(self) -> float:
         """Until the sweep is complete."""
         # The last round of trials is not shorter for being incomplete.
-        per_trial = self.config.training.env_steps / self.rate / 3600
+        per_trial = self.seeds * self.config.training.env_steps / self.rate / 3600
         return max(self.trial_hours / self.at_once, min(per_trial, self.trial_hours))
 
     @property
@@ -70,14 +72,15 @@ def plan(sweep: Sweep, root: Path | None) -> Plan:
         root: the sweep's folder, if it has begun.
     """
     config = sweep.base()
-    budget, trials = config.training.env_steps, config.tune.trials
+    budget, trials, seeds = config.training.env_steps, config.tune.trials, config.tune.seeds
     rate, source = _rate(config, root)
     hours, trial_hours = read_spent(root) if root else (0.0, 0.0)
     return Plan(
         config=config,
         searched=len(sweep.space),
         trials=trials,
-        steps_left=max(0, trials * budget - sum(_done(root, budget))),
+        seeds=seeds,
+        steps_left=max(0, trials * seeds * budget - sum(_done(root, budget))),
         at_once=at_once(config),
         rate=rate,
         rate_from=source,
@@ -102,8 +105,9 @@ def lines(planned: Plan) -> Iterator[str]:
     config, tune = planned.config, planned.config.tune
     steps = config.training.env_steps
     yield f"Sweep {config.name}: a dry run, nothing is started or written"
+    seeds = f"{planned.seeds} seeds of " if planned.seeds > 1 else ""
     yield (
-        f"trials     {planned.trials} of {steps:,} env steps, {planned.searched} settings "
+        f"trials     {planned.trials} of {seeds}{steps:,} env steps, {planned.searched} settings "
         f"searched ({tune.sampler}), scheduler {tune.scheduler}"
     )
     yield f"resources  {_resources(config)}; {planned.at_once} trials at a time"
@@ -159,15 +163,21 @@ def _fitting(config: Config) -> int:
 
 
 def _done(root: Path | None, budget: int) -> Iterator[int]:
-    """Env steps of each trial that has begun."""
-    for directory in sorted(root.glob("trials/*")) if root else ():
+    """Env steps of each run that has begun."""
+    for directory in _runs(root):
         if report := last_report(directory):
             yield min(int(report["env_steps"]), budget)
 
 
+def _runs(root: Path | None) -> list[Path]:
+    """The folders of a sweep's runs, those of trials' further seeds among them."""
+    trials = sorted(root.glob(f"{TRIALS}/*")) if root else []
+    return [run for trial in trials for run in (trial, *further_runs(trial))]
+
+
 def _rate(config: Config, root: Path | None) -> tuple[float, str]:
     """Env steps/s of one trial, and how we know."""
-    own = [r for d in (root.glob("trials/*") if root else ()) if (r := _measured(d))]
+    own = [rate for run in _runs(root) if (rate := _measured(run))]
     if own:
         return median(own), "measured in this sweep's trials"
     storage = storage_path(config.storage)

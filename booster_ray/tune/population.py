@@ -35,13 +35,13 @@ from booster_ray.store.files import (
     SYSTEM,
     VERDICT,
     read_progress,
+    trial_directory,
 )
 from booster_ray.store.sweep_mirror import SweepMirror
 from booster_ray.tune.ledger import End
 from booster_ray.tune.records import finite
 from booster_ray.tune.search import RetryingSearch
 from booster_ray.tune.study import SweepStudy
-from booster_ray.tune.trial import trial_directory
 
 QUARTER = 0.25
 """Share of members that are replaced, and of those that they copy."""

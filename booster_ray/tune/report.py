@@ -23,7 +23,10 @@ from booster_ray.tune.leaderboard import (
     Scores,
     best_scores,
     comparison_rows,
+    iqm_text,
     number,
+    seeded,
+    seeds_text,
     short_names,
     value,
 )
@@ -84,6 +87,7 @@ def write_report(
         facts=facts,
         ranked=ranked,
         gated=any(record.gates for record in ranked),
+        several=seeded(ranked),
         names=short_names(key for record in ranked for key in record.params),
         tasks=TASKS,
         comparison=comparison and comparison_rows(comparison["untrained"], comparison["trained"]),
@@ -150,6 +154,7 @@ def _render(**context: Any) -> str:
         autoescape=True, undefined=jinja2.StrictUndefined, trim_blocks=True, lstrip_blocks=True
     )
     environment.filters.update(number=number, value=value, scores=best_scores)
+    environment.filters.update(seeds=seeds_text, iqm=iqm_text)
     template = environment.from_string(TEMPLATE.read_text(encoding="utf-8"))
     return template.render(plotly=packed_plotly(), **context)
 
@@ -191,7 +196,7 @@ def _trials(title: str, key: str, ranked: Sequence[TrialRecord], legend: bool = 
 
     Of very many trials the others are no curves, but bands that most of them lie in.
     """
-    known = [(r.trial_id, curve) for r in ranked if len(curve := r.history.curve(key))]
+    known = [(r.trial_id, curve) for r in ranked if len(curve := r.curve(key))]
     single = known if len(known) <= MAX_CURVES else known[:COLOURS]
     traces = [
         _line(name, slot if slot < COLOURS else MUTED, _thinned(curve))
@@ -237,7 +242,7 @@ def _survival(ranked: Sequence[TrialRecord]) -> Chart:
     best = next((record for record in ranked if record.best_score is not None), None)
     if best is None:
         return _chart("", "", "", [])
-    curves = {task: _thinned(best.history.curve(f"survival/{task}")) for task in TASKS}
+    curves = {task: _thinned(best.curve(f"survival/{task}")) for task in TASKS}
     known = [
         _line(task, slot, curves[task]) for slot, task in enumerate(TASKS) if len(curves[task])
     ]

@@ -23,9 +23,8 @@ from booster_ray.store.failure import (
     last_words,
     read_failure,
 )
-from booster_ray.store.files import ERROR, STALL
+from booster_ray.store.files import ERROR, STALL, trial_directory
 from booster_ray.train.stall import STALLED
-from booster_ray.tune.trial import trial_directory
 
 SAME: dict[How, int] = {"error": 3, "died": 5, "stalled": 5, "storage": 10}
 """So many attempts that end the same way, without one more report between them, are enough.
@@ -70,27 +69,29 @@ class Retries:
         self._begun: dict[int, str] = {}
         """Trial -> id of its newest attempt."""
 
-    def begin(self, number: int) -> str:
+    def begin(self, number: int, repeat: int = 0) -> str:
         """Before an attempt: forget the last error, so that an error found later is this one's.
+
+        Each of a trial's seeds is counted by itself; of one trial one attempt is under way.
 
         Returns the attempt's id, by which its process records its end.
 
         Raises:
             OSError: the trial's directory cannot be reached.
         """
-        directory = trial_directory(self._root, number)
+        directory = trial_directory(self._root, number, repeat)
         forget_failure(directory)
         forget_stderr(directory)
         self._begun[number] = new_attempt(directory)
         return self._begun[number]
 
-    def judge(self, number: int) -> RetryDecision:
+    def judge(self, number: int, repeat: int = 0) -> RetryDecision:
         """After an attempt that ended in an error or with its process.
 
         Raises:
             OSError: the trial's directory cannot be reached.
         """
-        directory = trial_directory(self._root, number)
+        directory = trial_directory(self._root, number, repeat)
         attempt = self._begun.pop(number)
         if attempt_ended(directory, attempt) is None:  # it could not say so itself
             add_attempt(directory, attempt, *_ending(directory))

@@ -16,7 +16,8 @@ class SweepASHA(AsyncHyperBandScheduler):
     """Asynchronous successive halving (Li et al. 2020) over ``env_steps`` and ``score``.
 
     Trials are known by their number in the study rather than by Ray's id, which changes with
-    every driver; :meth:`replay` enters what earlier drivers saw.
+    every driver; :meth:`replay` enters what earlier drivers saw. Of a trial with several seeds the
+    first alone is judged, and with it the trial: the others run when it has come to its end.
     """
 
     def __init__(self, **options: Any) -> None:
@@ -44,6 +45,8 @@ class SweepASHA(AsyncHyperBandScheduler):
 
     def on_trial_result(self, tune_controller: Any, trial: Any, result: dict[str, Any]) -> str:
         """Continue, or stop a trial that is not among the best of its rung."""
+        if trial.config.get("repeat"):
+            return str(TrialScheduler.CONTINUE)
         decision = self._enter(_by_number(trial), result)
         if decision == TrialScheduler.STOP:
             self.stopped.add(trial.config["number"])
@@ -57,7 +60,8 @@ class SweepASHA(AsyncHyperBandScheduler):
 
     def on_trial_complete(self, tune_controller: Any, trial: Any, result: dict[str, Any]) -> None:
         """Enter the last report of a trial that ran to its end."""
-        super().on_trial_result(tune_controller, _by_number(trial), result)
+        if not trial.config.get("repeat"):
+            super().on_trial_result(tune_controller, _by_number(trial), result)
 
     def on_trial_remove(self, tune_controller: Any, trial: Any) -> None:
         """A trial that failed keeps its place; it may be retried."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from abc import abstractmethod
 from collections.abc import Callable, Collection
+from pathlib import Path
 from typing import Any
 
 from optuna.trial import TrialState
@@ -13,7 +14,7 @@ from ray.tune.search import Searcher
 from booster_ray.config import Sweep
 from booster_ray.store.durable import replace_text
 from booster_ray.store.failure import last_env_steps
-from booster_ray.store.files import ERROR
+from booster_ray.store.files import ERROR, trial_directory
 from booster_ray.store.lock import retired
 from booster_ray.store.sweep_mirror import SweepMirror
 from booster_ray.tune.ledger import End, verdict_of
@@ -22,7 +23,6 @@ from booster_ray.tune.records import TrialRecord, finite
 from booster_ray.tune.retry import Retries
 from booster_ray.tune.stop import Stop
 from booster_ray.tune.study import SweepStudy
-from booster_ray.tune.trial import trial_directory
 
 Read = Callable[[int], TrialRecord]
 """What is recorded of a trial, by its number."""
@@ -83,9 +83,16 @@ class RetryingSearch(Searcher):
     def config_of(self, number: int) -> dict[str, Any]:
         """What :func:`booster_ray.tune.trial.run_trial` gets for a trial, but for where it is."""
 
+    def repeat(self, number: int) -> int:
+        """At which of a trial's seeds its attempts are now."""
+        return 0
+
     @abstractmethod
     def ended(self, number: int, end: End) -> None:
-        """A trial has come to its end: by itself, by the scheduler, or without another attempt."""
+        """A trial has come to its end: by itself, by the scheduler, or without another attempt.
+
+        Of several seeds it is the one that :meth:`repeat` says.
+        """
 
     def target(self, number: int) -> int:
         """Env steps at which a trial that is suggested ends by itself."""
@@ -109,14 +116,18 @@ class RetryingSearch(Searcher):
             busy = self._numbers or self._waiting or not self.exhausted()
             return None if busy else Searcher.FINISHED
         chosen = number
-        directory = trial_directory(self._root, chosen)
+        directory, repeat = patiently(lambda: self._run(chosen)), self.repeat(chosen)
         patiently(lambda: self._sharing.share_attempts(directory))
-        attempt = patiently(lambda: self._retries.begin(chosen))
+        attempt = patiently(lambda: self._retries.begin(chosen, repeat))
         patiently(self._sharing.share)
         self._numbers[trial_id] = number
         avoid = self._avoided[trial_id] = self._avoid()
         told = {"attempt": attempt, "avoid": list(avoid)}
         return {**patiently(lambda: self.config_of(chosen)), **told}
+
+    def _run(self, number: int) -> Path:
+        """The folder of the run that a trial's attempts are at."""
+        return trial_directory(self._root, number, self.repeat(number))
 
     def _due(self) -> int | None:
         now = time.monotonic()
@@ -127,10 +138,10 @@ class RetryingSearch(Searcher):
         return due[1]
 
     def on_trial_result(self, trial_id: str, result: dict[str, Any]) -> None:
-        """Show a score in the study."""
-        if "score" in result:
-            score = finite(result["score"])
-            self._study.report(self._numbers[trial_id], result["env_steps"], score)
+        """Show a score in the study, whose steps are those of the first seed."""
+        number = self._numbers[trial_id]
+        if "score" in result and not self.repeat(number):
+            self._study.report(number, result["env_steps"], finite(result["score"]))
 
     def on_trial_complete(
         self, trial_id: str, result: dict[str, Any] | None = None, error: bool = False
@@ -140,21 +151,21 @@ class RetryingSearch(Searcher):
         begun = self._avoided.pop(trial_id, ())
         # An absent folder looks like one without scores and errors: wait until it is back.
         patiently(lambda: reachable(self._root))
-        patiently(lambda: self._sharing.collect(trial_directory(self._root, number)))
+        patiently(lambda: self._sharing.collect(self._run(number)))
         if error and set(self._avoid()) - set(begun):
             self._waiting.append((time.monotonic(), number))  # a machine's fault, see `avoid`
         elif error:
             self._judge(number)
         elif (result or {}).get("finished") or patiently(lambda: self._done(number)):
             patiently(lambda: self.ended(number, "COMPLETE"))
-        elif number in self._stopped:
+        elif number in self._stopped and not self.repeat(number):
             patiently(lambda: self.ended(number, "PRUNED"))
         elif not patiently(self._stopping):
             self._judge(number)
         patiently(self._sharing.share)
 
     def _done(self, number: int) -> bool:
-        return last_env_steps(trial_directory(self._root, number)) >= self.target(number)
+        return last_env_steps(self._run(number)) >= self.target(number)
 
     def _stopping(self) -> bool:
         """Whether trials end early because somebody has asked for it, wherever they asked."""
@@ -163,8 +174,8 @@ class RetryingSearch(Searcher):
         return self._stop.requested
 
     def _judge(self, number: int) -> None:
-        verdict = patiently(lambda: self._retries.judge(number))
-        patiently(lambda: self._sharing.share_attempts(trial_directory(self._root, number)))
+        verdict = patiently(lambda: self._retries.judge(number, self.repeat(number)))
+        patiently(lambda: self._sharing.share_attempts(self._run(number)))
         if verdict.wait is not None:
             self._waiting.append((time.monotonic() + verdict.wait, number))
         elif verdict.storage:
@@ -190,8 +201,10 @@ class StudySearch(RetryingSearch):
         super().__init__(*args, **options)
         self._unfinished = [t.number for t in self._study.trials(TrialState.RUNNING)]
         self._asked = len(self._study.entered())
-        self._over: set[int] = set()
-        """Trials that have ended, whose processes may be ending yet."""
+        self._over: set[Path] = set()
+        """Runs of trials that have ended, whose processes may be ending yet."""
+        self._repeats: dict[int, int] = {}
+        """Trial -> its first seed that has not come to its end."""
 
     def next_trial(self) -> int | None:
         """See :class:`RetryingSearch`."""
@@ -210,22 +223,49 @@ class StudySearch(RetryingSearch):
         return self._asked >= self._config.tune.trials
 
     def config_of(self, number: int) -> dict[str, Any]:
-        """``number`` and ``params``."""
-        return {"number": number, "params": self._study.params(number)}
+        """``number``, ``params`` and ``repeat``."""
+        params = self._study.params(number)
+        return {"number": number, "params": params, "repeat": self.repeat(number)}
+
+    def repeat(self, number: int) -> int:
+        """See :class:`RetryingSearch`; after a resume it is read from what is recorded."""
+        last = self._config.tune.seeds - 1
+        if not last:
+            return 0
+        if number not in self._repeats:
+            record = self._read(number)
+            ended = (self._has_ended(record, repeat) for repeat in range(last))
+            self._repeats[number] = next((r for r, over in enumerate(ended) if not over), last)
+        return self._repeats[number]
+
+    def _has_ended(self, record: TrialRecord, repeat: int) -> bool:
+        """Whether one of a trial's seeds is trained, and measured."""
+        steps = int(record.run(repeat).history.latest("env_steps") or 0)
+        return steps >= self._config.training.env_steps and self._is_known(record, repeat)
+
+    def _is_known(self, record: TrialRecord, repeat: int) -> bool:
+        values = map(record.run(repeat).objective, self._config.tune.objectives)
+        return None not in values
 
     def ended(self, number: int, end: End) -> None:
-        """Settle the objectives; without a finite one the trial has failed."""
-        directory = trial_directory(self._root, number)
-        record = self._read(number)
-        values = [record.objective(name) for name in self._config.tune.objectives]
-        if end != "FAIL" and None in values and not (directory / ERROR).exists():
-            directory.mkdir(parents=True, exist_ok=True)
-            replace_text(directory / ERROR, "no finite score was reached")
+        """Settle the objectives, or begin the next seed; without a finite one a trial has failed.
+
+        The next seed comes before trials that are new: what has begun is ended first.
+        """
+        directory, repeat = self._run(number), self.repeat(number)
+        if end != "FAIL" and not self._is_known(self._read(number), repeat):
+            end = "FAIL"
+            if not (directory / ERROR).exists():
+                directory.mkdir(parents=True, exist_ok=True)
+                replace_text(directory / ERROR, "no finite score was reached")
+        if end == "COMPLETE" and repeat + 1 < self._config.tune.seeds:
+            self._repeats[number] = repeat + 1
+            self._waiting.append((time.monotonic(), number))
+            return
         self.tell(number, end)
         # A trial that the scheduler stops could not drop its replay itself.
         if not self._config.checkpoint.keep_replay:
-            over = {number, *self._over}
-            self._over = {one for one in over if not retired(trial_directory(self._root, one))}
+            self._over = {run for run in {directory, *self._over} if not retired(run)}
 
     def _refuse(self, number: int) -> None:
         """Say in its directory why an enqueued trial cannot run."""

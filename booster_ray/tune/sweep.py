@@ -24,7 +24,7 @@ from booster_ray.runtime.signals import keep_listening, stop_signals
 from booster_ray.store.address import Address
 from booster_ray.store.durable import replace_text
 from booster_ray.store.failure import storing
-from booster_ray.store.files import ERROR, best_checkpoint
+from booster_ray.store.files import ERROR, best_checkpoint, trial_directory
 from booster_ray.store.gate_results import label
 from booster_ray.store.lease import Lease, LeaseLost
 from booster_ray.store.progress import History, ProgressReader
@@ -40,14 +40,14 @@ from booster_ray.tune.ledger import Ledger
 from booster_ray.tune.live import LiveTable
 from booster_ray.tune.patience import StorageLost, patiently
 from booster_ray.tune.population import PopulationSearch, mend_generations, read_generations
-from booster_ray.tune.records import Status, TrialRecord
+from booster_ray.tune.records import SeedRecord, Status, TrialRecord
 from booster_ray.tune.retry import DIED, reason
 from booster_ray.tune.robustness import read_robustness
 from booster_ray.tune.schedule import SweepASHA, make_scheduler
 from booster_ray.tune.search import StudySearch
 from booster_ray.tune.stop import Stop
 from booster_ray.tune.study import ENDED, SweepStudy
-from booster_ray.tune.trial import TrialProcess, trial_directory
+from booster_ray.tune.trial import TrialProcess
 
 REDRAW_SECONDS = 2.0
 WAITING_BYTES = 256 * 2**20
@@ -101,18 +101,27 @@ class SweepRunner:
         ledger = Ledger(self.root, self.sharing.remote, self.sharing.check)
         ledger.read()
         self.study = SweepStudy(sweep, self.root, ledger)
-        ended = {n: verdict.env_steps for n, verdict in ledger.verdicts.items()}
-        trials = {trial_directory(self.root, n): ended.get(n) for n in ledger.specs}
-        self.sharing.collect_all(trials)
+        self.sharing.collect_all(self._run_ends(ledger))
         if self.config.tune.scheduler == "pbt":
             mend_generations(sweep, self.study, self.sharing)
         self.budget = Budget(self.root, self.config.tune)
         self.sharing.stop(wanted=False)
         self.stop = Stop(self.root, self._say)
-        self._progress: dict[int, ProgressReader] = {}
+        self._progress: dict[tuple[int, int], ProgressReader] = {}
 
     def _say(self, line: str) -> None:
         self.console.print(line, markup=False, soft_wrap=True)
+
+    def _run_ends(self, ledger: Ledger) -> dict[Path, int | None]:
+        """The folders of all runs, and of those whose trial has ended, at which env step."""
+        found: dict[Path, int | None] = {}
+        for number in ledger.specs:
+            ends: list[int | None] = [None] * self.config.tune.seeds
+            if verdict := ledger.verdicts.get(number):
+                ends = [verdict.env_steps, *(run["env_steps"] for run in verdict.more)]
+            for repeat, end in enumerate(ends):
+                found[trial_directory(self.root, number, repeat)] = end
+        return found
 
     def records(self) -> list[TrialRecord]:
         """Every trial that runs or has ended, from its run directory."""
@@ -121,39 +130,70 @@ class SweepRunner:
     @storing()
     def record(self, trial: FrozenTrial, status: Status | None = None) -> TrialRecord:
         """One trial, from its run directory; ``status`` is that of a trial that has not ended."""
-        directory = trial_directory(self.root, trial.number)
-        verdict = self.study.ledger.verdicts.get(trial.number)
-        history = self.history(trial.number)
-        if not history and verdict and verdict.best:  # its records are lost
-            history = History([verdict.best])
+        number, seeds = trial.number, self.config.tune.seeds
+        first, *more = self._seed_records(number)
         budget = self.config.training.env_steps
-        done = bool(history) and (history.latest("env_steps") or 0) >= budget
+        done = all((r.history.latest("env_steps") or 0) >= budget for r in (first, *more))
         ended: dict[TrialState, Status] = {
             TrialState.COMPLETE: "TERMINATED" if done else "STOPPED",
             TrialState.PRUNED: "STOPPED",
             TrialState.FAIL: "ERROR",
         }
-        error = directory / ERROR
-        best = best_checkpoint(directory)
-        return TrialRecord(
-            trial_id=f"{trial.number:04d}",
-            number=trial.number,
+        record = TrialRecord(
+            trial_id=f"{number:04d}",
+            number=number,
             status=ended.get(trial.state, status or "PENDING"),
-            params=self._params(trial.number),
-            history=history,
-            target_env_steps=budget,
-            checkpoint=str(best) if best else None,
-            error=error.read_text(encoding="utf-8") if error.exists() else None,
-            started=directory.exists(),
-            gates=label(directory),
-            robustness=read_robustness(directory),
+            params=self._params(number),
+            history=first.history,
+            target_env_steps=budget * seeds,
+            checkpoint=None,
+            error=self._error(number),
+            started=trial_directory(self.root, number).exists(),
+            robustness=first.robustness,
+            seeds=seeds,
+            more=tuple(more),
         )
+        directory = trial_directory(self.root, number, record.best_run)
+        best = best_checkpoint(directory)
+        return replace(record, checkpoint=str(best) if best else None, gates=label(directory))
 
-    def history(self, number: int) -> History:
-        """A trial's reports; to look again costs what is new in them."""
-        if number not in self._progress:
-            self._progress[number] = ProgressReader(trial_directory(self.root, number))
-        return self._progress[number].read()
+    def _seed_records(self, number: int) -> list[SeedRecord]:
+        """A trial's first run, and those after it that have reported."""
+        verdict = self.study.ledger.verdicts.get(number)
+        bests = [verdict.best, *(run["best"] for run in verdict.more)] if verdict else []
+        found = []
+        for repeat in range(self.config.tune.seeds):
+            history = self.history(number, repeat)
+            if not history and repeat < len(bests) and bests[repeat]:  # its records are lost
+                history = History([bests[repeat]])
+            if repeat and not history:
+                break
+            robustness = read_robustness(trial_directory(self.root, number, repeat))
+            found.append(SeedRecord(history, robustness))
+        return found
+
+    def _error(self, number: int) -> str | None:
+        """Why the last attempt at a trial has failed, and at which seed; None: it has not."""
+        for repeat in range(self.config.tune.seeds):
+            file = trial_directory(self.root, number, repeat) / ERROR
+            if file.exists():
+                text = file.read_text(encoding="utf-8")
+                return f"seed {repeat}: {text}" if repeat else text
+        return None
+
+    def history(self, number: int, repeat: int = 0) -> History:
+        """The reports of one of a trial's seeds; to look again costs what is new in them."""
+        key = number, repeat
+        if key not in self._progress:
+            self._progress[key] = ProgressReader(trial_directory(self.root, number, repeat))
+        return self._progress[key].read()
+
+    def reported(self, record: TrialRecord, repeat: int) -> TrialRecord:
+        """A trial that runs, of which nothing has changed but one seed's reports."""
+        history = self.history(record.number, repeat)
+        if not repeat:
+            return replace(record, history=history)
+        return replace(record, more=(*record.more[: repeat - 1], SeedRecord(history)))
 
     def _params(self, number: int) -> dict[str, Any]:
         """A trial's settings now; a population changes them on the way."""
@@ -293,9 +333,9 @@ class _View(tune.Callback):
         self, iteration: int, trials: list[Any], trial: Any, result: dict[str, Any], **info: Any
     ) -> None:
         # Of a trial that runs only its reports change: neither the study nor other files are read.
-        number = trial.config["number"]
-        history = patiently(lambda: self._runner.history(number))
-        self._records[number] = replace(self._records[number], history=history)
+        number, repeat = trial.config["number"], trial.config.get("repeat", 0)
+        before = self._records[number]
+        self._records[number] = patiently(lambda: self._runner.reported(before, repeat))
 
     def on_trial_complete(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
         self._running.discard(trial.config["number"])
@@ -304,11 +344,13 @@ class _View(tune.Callback):
     def on_trial_error(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
         self._running.discard(trial.config["number"])
         record = self._refresh(trial, "PENDING")
-        died = record.status == "ERROR" and (record.error or "").startswith(DIED)
+        repeat = trial.config.get("repeat", 0)
+        said = (record.error or "").removeprefix(f"seed {repeat}: ")
+        died = record.status == "ERROR" and said.startswith(DIED)
         # The run cannot say itself why it was killed; Ray may know more.
         if died and (why := reason(_error_of(trial))):
-            path = trial_directory(self._runner.root, record.number) / ERROR
-            patiently(lambda: replace_text(path, f"{record.error}; {why}"))
+            path = trial_directory(self._runner.root, record.number, repeat) / ERROR
+            patiently(lambda: replace_text(path, f"{said}; {why}"))
             self._refresh(trial, "ERROR")
 
     def _refresh(self, trial: Any, status: Status) -> TrialRecord:
@@ -341,12 +383,13 @@ def facts(
     """What a report's header says of the sweep."""
     import importlib.metadata as metadata
 
-    wall = sum(r.history.latest("wall_seconds") or 0.0 for r in records)
+    wall = sum(run.history.latest("wall_seconds") or 0.0 for r in records for run in r.runs)
     packages = ("ray", "jax", "mujoco", "sai-mujoco", "optuna")
     return {
         "config": digest,
         "seed": str(config.seed),
         "trials": str(len(records)),
+        **({"seeds": f"{config.tune.seeds} of each trial"} if config.tune.seeds > 1 else {}),
         "env steps": f"{sum(r.env_steps for r in records):,}",
         "trial time": f"{wall / 60:.1f} min summed over trials",
         "sweep time": f"{budget.hours:.3g} h, {budget.trial_hours:.3g} trial-hours",

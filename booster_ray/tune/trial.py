@@ -5,7 +5,6 @@ from __future__ import annotations
 import gc
 import math
 import os
-from pathlib import Path
 from typing import Any
 
 from ray import tune
@@ -13,6 +12,7 @@ from ray.tune.trainable import wrap_function
 
 from booster_ray.config import Config
 from booster_ray.runtime.environment import settle
+from booster_ray.runtime.seeding import stream_seed
 from booster_ray.runtime.signals import forward_signals
 from booster_ray.runtime.watchdog import allowing
 from booster_ray.store.address import Address, recorded_there
@@ -28,31 +28,27 @@ ENDING_SECONDS = 60
 """How long a process may take to end one trial before it begins another."""
 
 
-def trial_directory(root: Path, number: int) -> Path:
-    """Where trial ``number`` of the sweep in ``root`` keeps its work."""
-    return root / "trials" / f"{number:04d}"
-
-
 def run_trial(config: dict[str, Any]) -> None:
     """One attempt at a trial, from its newest checkpoint on.
 
     ``config``: the sweep's ``storage`` and ``name`` (see :class:`Address`),
     ``number`` and ``params`` (the suggestion), ``attempt`` (its id), ``typed_in`` (see
-    :func:`booster_ray.store.folder.work_in`), and for a member of a population ``until``, the env
-    steps at which its generation ends. ``avoid`` (machines that cannot work) and ``claims`` say
-    where :class:`TrialProcess` is placed.
+    :func:`booster_ray.store.folder.work_in`), ``repeat`` (which of the trial's seeds), and for a
+    member of a population ``until``, the env steps at which its generation ends. ``avoid``
+    (machines that cannot work) and ``claims`` say where :class:`TrialProcess` is placed.
 
     Raises:
         Preempted: it saved and made way; like all that is raised here, for another attempt.
     """
     work_in(config["typed_in"])
     settle()
-    address = Address(config["storage"], config["name"], config["number"])
+    repeat = config.get("repeat", 0)
+    address = Address(config["storage"], config["name"], config["number"], repeat)
     sweep, directory = sweep_here(address), address.directory
     with recorded_there(sweep.base(), directory):
         address.begin_attempt()
         note_stderr(sweep.base(), directory, WAITING)
-        resolved = sweep.resolve(config["params"])
+        resolved = _seeded(sweep.resolve(config["params"]), repeat)
     if "until" in config:
         resolved = _until(resolved, config["until"])
     # The search has decided with what a population's member goes on; its last config is history.
@@ -87,6 +83,13 @@ def measure(attempt: Attempt) -> None:
     with ended_if_stalled(config, directory, attempt.id):
         measure_robustness(config, directory)
     publish(config, directory / ROBUSTNESS)
+
+
+def _seeded(config: Config, repeat: int) -> Config:
+    """The config of a trial's further run, which has a seed of its own."""
+    if not repeat:
+        return config
+    return config.model_copy(update={"seed": stream_seed(config.seed, "seeds", repeat)})
 
 
 def _until(config: Config, env_steps: int) -> Config:

@@ -6,7 +6,14 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from booster_ray.evaluate.intervals import Estimate, mean, rate, scaled, stratified
+from booster_ray.evaluate.intervals import (
+    Estimate,
+    interquartile_mean,
+    mean,
+    rate,
+    scaled,
+    stratified,
+)
 
 DRAWS = 2000
 LEAST = 0.93
@@ -51,6 +58,37 @@ def test_means_over_three_tasks(n: int, one_is_exact: bool) -> None:
     exact = [one_is_exact, False, False]
     found = [stratified(groups, exact) for groups in zip(a, b, c, strict=True)]
     assert LEAST <= share(found, 23.5 / 3) <= 0.975
+
+
+@pytest.mark.parametrize(
+    ("n", "least", "most"), [(3, 0.70, 0.80), (5, 0.85, 0.94), (10, 0.90, 0.97), (20, 0.90, 0.98)]
+)
+def test_interquartile_means_of_few_and_of_enough_runs(n: int, least: float, most: float) -> None:
+    """With few the interval is too narrow, by as much as its docstring says."""
+    drawn = np.random.default_rng(0).normal(3.0, 2.0, (400, n))
+    assert least <= share([interquartile_mean([row]) for row in drawn], 3.0) <= most
+
+
+def test_interquartile_means_over_strata() -> None:
+    """Groups of unequal places: what lies between them is no spread of the mean's."""
+    rng = np.random.default_rng(0)
+    drawn = zip(*(rng.normal(m, 1.0, (300, 10)) for m in (-9.0, 0.0, 9.0)), strict=True)
+    found = [interquartile_mean(groups) for groups in drawn]
+    # Of 30 numbers the middle 16: all ten in the middle, three of each side.
+    pooled = np.sort(np.concatenate([rng.normal(m, 1.0, (20000, 10)) for m in (-9.0, 0.0, 9.0)], 1))
+    assert LEAST - 0.08 <= share(found, float(pooled[:, 7:23].mean())) <= 0.99
+    alone = [interquartile_mean([np.concatenate(groups)]) for groups in [([-9.0] * 9, [9.0] * 9)]]
+    apart = interquartile_mean([[-9.0, -9.1] * 5, [9.0, 9.1] * 5])
+    assert alone[0].high is not None and apart.high is not None
+    assert alone[0].high > 4 and abs(apart.high) < 0.1
+
+
+def test_one_run_that_comes_to_nothing_does_not_decide() -> None:
+    assert interquartile_mean([[5.0, 5.1, 5.2, -100.0]]).mean == pytest.approx(5.05)
+    found = interquartile_mean([[1.0, 2.0, 6.0]])
+    assert found.mean == 3.0 and (found.low, found.high) == (1.0, 6.0)
+    assert found == interquartile_mean([[1.0, 2.0, 6.0]])
+    assert interquartile_mean([[2.0, 2.0, 2.0]]) == Estimate(2.0)
 
 
 def test_student_covers_better_than_bca() -> None:

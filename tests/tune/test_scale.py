@@ -14,10 +14,9 @@ import reading
 from rich.console import Console
 
 from booster_ray.config import load
-from booster_ray.store.files import PROGRESS, SWEEP
+from booster_ray.store.files import PROGRESS, SWEEP, trial_directory
 from booster_ray.tune.live import LiveTable
 from booster_ray.tune.sweep import SweepRunner, _View
-from booster_ray.tune.trial import trial_directory
 
 
 def lines(begin: int, end: int) -> str:

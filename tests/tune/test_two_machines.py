@@ -19,11 +19,10 @@ from store.s3_server import BUCKET, serving
 from booster_ray.config import load
 from booster_ray.store import folder
 from booster_ray.store.database import sqlite_url
-from booster_ray.store.files import PROGRESS, STUDY, SWEEP
+from booster_ray.store.files import PROGRESS, STUDY, SWEEP, trial_directory
 from booster_ray.tune.leaderboard import leaderboard_json
 from booster_ray.tune.ledger import verdict_of
 from booster_ray.tune.sweep import SweepRunner
-from booster_ray.tune.trial import trial_directory
 
 
 @pytest.fixture(autouse=True)

@@ -122,14 +122,14 @@ def checkpoint_mb(config: Config, measured: Measured) -> float:
 def sweep_mb(config: Config, measured: Measured, trials: int, at_once: int) -> float:
     """What the checkpoints of a sweep take at most, with so many trials under way at once.
 
-    A trial that has ended keeps its best and its newest checkpoint, without replay unless
-    ``checkpoint.keep_replay``; a population's members all go on to the end.
+    A run that has ended, one for each seed of a trial, keeps its best and its newest checkpoint,
+    without replay unless ``checkpoint.keep_replay``; a population's members all go on to the end.
     """
     training, population = checkpoint_mb(config, measured), config.tune.scheduler == "pbt"
+    runs, under_way = trials * config.tune.seeds, min(trials, max(1, at_once))
     if config.checkpoint.keep_replay or population:
-        return trials * training
-    under_way = min(trials, max(1, at_once))
-    return under_way * training + (trials - under_way) * 2 * measured.state
+        return runs * training
+    return under_way * training + (runs - under_way) * 2 * measured.state
 
 
 def _row(config: Config, measured: Measured) -> int:

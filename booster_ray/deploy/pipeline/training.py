@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 
 from booster_ray.config import Config, ConfigError, Sweep
 from booster_ray.store import folder as runs
-from booster_ray.store.files import CONFIG, SWEEP, best_checkpoint, read_progress
+from booster_ray.store.files import CONFIG, SWEEP, best_checkpoint, read_progress, trial_directory
 from booster_ray.store.remote import RemoteFolder, is_remote
 
 Say = Callable[[str], object]
@@ -86,13 +86,12 @@ def best_of(sweep: Sweep) -> Best | None:
     about: dict[str, Any] = {}
     run = root
     if sweep.space:
-        from booster_ray.tune.trial import trial_directory
-
         scores = root / "best" / "scores.json"
         if not scores.is_file():
             return None
-        trial = json.loads(scores.read_text(encoding="utf-8"))["trial"]
-        run = trial_directory(root, int(trial))
+        told = json.loads(scores.read_text(encoding="utf-8"))
+        trial = told["trial"]
+        run = trial_directory(root, int(trial), told.get("best_seed", 0))
         about = {"sweep": config.name, "trial": trial}
     checkpoint = best_checkpoint(run)
     if checkpoint is None:

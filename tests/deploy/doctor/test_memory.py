@@ -90,6 +90,9 @@ def test_trials_that_have_ended_are_counted_without_their_replay() -> None:
     some = sweep_mb(config, measured, 1000, 8)
     assert some == pytest.approx(8 * training + 992 * 2 * measured.state)
     assert some < 0.1 * 1000 * training
+    seeds = load("default", ["sac.replay_size=2_097_152", "tune.seeds=3"]).base()
+    each = sweep_mb(seeds, measured, 1000, 8)
+    assert each == pytest.approx(8 * training + 2992 * 2 * measured.state)
     for change in ("checkpoint.keep_replay=true", "tune.scheduler=pbt"):
         kept = load("default", ["sac.replay_size=2_097_152", change]).base()
         assert sweep_mb(kept, measured, 1000, 8) == pytest.approx(1000 * training)
