@@ -14,7 +14,7 @@ import threading
 import time
 import warnings
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from pathlib import Path
 from typing import Any
 
@@ -127,6 +127,8 @@ class Run:
         try:
             yield from self._train(writer)
         except TrainingDiverged as error:
+            with suppress(OSError):  # a sound checkpoint may be on its way yet
+                writer.finish()
             error.args = (f"{error}; {self._last_good()}",)
             raise
 
