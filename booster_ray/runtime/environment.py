@@ -111,7 +111,7 @@ def process_environment(config: Config, cpus: int) -> dict[str, str]:
 def warp_cache(environment: Mapping[str, str]) -> dict[str, str]:
     """Where Warp keeps its kernels: beside JAX's programs, where those are kept, else left alone.
 
-    Each version of Warp has a folder of its own, which releases before 1.13 did not see to.
+    Each version of Warp has a folder of its own, which not every release of it sees to.
     """
     folder = environment.get(CACHE)
     disabled = environment.get("JAX_ENABLE_COMPILATION_CACHE") == "false"
