@@ -36,6 +36,10 @@ TRACKERS = 500.0
 """MB of the process beside a sweep that tells its trackers."""
 
 
+COMPILATION = "compilation"
+"""Name of the part that a run does without whose programs are in the cache."""
+
+
 class Measured(NamedTuple):
     """MB that a process of a run takes before anything has the config's size; and two sizes."""
 
@@ -81,6 +85,15 @@ class MemoryPlan:
     def host(self) -> float:
         """MB of host memory."""
         return sum(part.host for part in self.parts)
+
+    @property
+    def resumed(self) -> float:
+        """MB of host memory of a run that goes on where its programs are in the cache.
+
+        On a machine that has to compile them anew, it is ``host + resume``.
+        """
+        compiled = sum(part.host for part in self.parts if part.name == COMPILATION)
+        return self.host - compiled + self.resume
 
     @property
     def device(self) -> float:
@@ -142,8 +155,8 @@ def _row(config: Config, measured: Measured) -> int:
 def _compilation(config: Config, measured: Measured, on_gpu: bool) -> Part:
     made = measured.compilation
     if config.world.kind == "mjx":
-        return Part("compilation", made + MJX_COMPILATION, how="MJX's step and the update")
-    return Part("compilation", made, how="the update" if made else "")
+        return Part(COMPILATION, made + MJX_COMPILATION, how="MJX's step and the update")
+    return Part(COMPILATION, made, how="the update" if made else "")
 
 
 def _worlds(config: Config, on_gpu: bool) -> Iterator[Part]:

@@ -25,6 +25,7 @@ def memory_lines(plan: MemoryPlan, how_known: str) -> Iterator[str]:
     for part in plan.parts:
         yield f"  {part.name:14}{_row(part.host, part.device, on_gpu)}  {part.how}"
     yield f"  {'sum':14}{_row(plan.host, plan.device, on_gpu)}"
+    yield f"  Resumed where its programs are cached, it takes {plan.resumed:,.0f} on the host."
     if plan.resume:
         yield f"  Resumed, its first worker reads the replays of all: {plan.resume:,.0f} MB more."
 

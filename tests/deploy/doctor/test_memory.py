@@ -19,7 +19,7 @@ from booster_ray.deploy.doctor.measure import as_measured, typical
 from booster_ray.deploy.doctor.memory import MB, checkpoint_mb, plan_memory, sweep_mb
 
 FULL = (
-    "training.env_steps=420_000", "training.report_every=50_000", "evaluation.every=1_000_000",
+    "training.env_steps=500_000", "training.report_every=50_000", "evaluation.every=1_000_000",
     "checkpoint.every_env_steps=200_000", "control.decimation=1", "world.num_envs=66",
 )  # fmt: skip
 """Short control steps, so that a replay is full in a minute or two."""
@@ -99,11 +99,13 @@ def test_the_plan_is_within_15_percent_of_the_peak(name: str, tmp_path: Path) ->
     quick = plan_memory(config, typical(config), gpu=False).host
     file, run = tmp_path / "config.yaml", tmp_path / config.name
     file.write_text(config.to_yaml())
-    fresh = peak([str(file)], tmp_path / "fresh", run, at=int(0.9 * config.training.env_steps))
+    late = config.training.env_steps - 2 * config.training.report_every
+    fresh = peak([str(file)], tmp_path / "fresh", run, at=late)
     resume = ["--resume", config.name, "--storage", str(tmp_path)]
     resumed = peak(resume, tmp_path / "resumed")
-    planned = plan.host + plan.resume
-    print(f"{name}: planned {plan.host:.0f} MB (quick: {quick:.0f}), {fresh:.0f} and {resumed:.0f}")
+    planned = plan.resumed  # on the same machine, where the first has compiled
+    print(f"{name}: planned {plan.host:.0f} MB (quick: {quick:.0f}), used {fresh:.0f}; "
+          f"resumed {planned:.0f}, used {resumed:.0f}")  # fmt: skip
     assert plan.host == pytest.approx(fresh, rel=0.15), (plan.parts, fresh)
     assert planned == pytest.approx(resumed, rel=0.15), (plan.parts, resumed)
 
