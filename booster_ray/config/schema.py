@@ -65,6 +65,9 @@ class World(Section):
     """What the end of its time is to an episode. `terminates`: nothing follows, as in the official
     game, which pays its score then (observe `time_left` with it); `truncates`: a limit of training,
     beyond which values are bootstrapped. `auto`: terminates where rewards.official is paid."""
+    near_ball: Annotated[float, Field(ge=0, le=1)] = 0.0
+    """Share of training episodes in which the robot begins nearer to the ball, on its way to it, so
+    that kicks are practised without the walk before them (native, mjx). Evaluation never does."""
     impl: Literal["auto", "jax", "warp"] = "auto"
     """MJX's physics; `auto`: warp where CUDA and warp-lang are, else jax (mjx)."""
     steps_per_dispatch: Count = 16
@@ -573,6 +576,11 @@ class Config(Section):
             ("randomization.level", "world.kind"),
             lambda level, kind: level == 0 or kind != "official",
             "level {0} with world.kind {1}, expected 0 (sai_mujoco randomizes nothing)",
+        ),
+        Rule(
+            ("world.near_ball", "world.kind"),
+            lambda share, kind: share == 0 or kind in ("native", "mjx"),
+            "near_ball {0} with world.kind {1}, expected 0 (native and mjx worlds place the robot)",
         ),
         Rule(
             ("start_from", "stage"),

@@ -71,6 +71,8 @@ class Numbers(NamedTuple):
     """Reward weights are by the step here: :attr:`pay` says what a step's seconds make of them."""
     pay: jax.Array
     """float32 (terms,): what each term that counts pays in one control step for its magnitude."""
+    near_ball: jax.Array
+    """float32 (): share of episodes that begin nearer to the ball."""
     widths: dict[str, jax.Array]
     """Of ``randomization.widths_of``."""
     noise: jax.Array
@@ -97,6 +99,7 @@ class SoccerEnv(Env):
         platform: ``gpu`` or ``cpu`` to insist on one; None takes what JAX has.
         features: names from ``observation.FEATURES``, appended to the observation.
         gait_frequency: of the gait clock, Hz.
+        near_ball: share of episodes that begin nearer to the ball, see :func:`spawn.nearer`.
         scaled_terms: reward terms whose weights :func:`scale_rewards` may change.
         reward_seconds, limit_terminates: see :class:`~booster_ray.soccer.judge.Conditions`.
 
@@ -119,6 +122,7 @@ class SoccerEnv(Env):
         platform: str | None = None,
         features: Sequence[str] = (),
         gait_frequency: float = 1.5,
+        near_ball: float = 0.0,
         scaled_terms: Sequence[str] = (),
         reward_seconds: float = 1.0,
         limit_terminates: bool = False,
@@ -143,8 +147,10 @@ class SoccerEnv(Env):
             gains=Gains(*(jnp.asarray(part, jnp.float32) for part in gains)),
             conditions=conditions,
             pay=jnp.asarray(np.array(paid, np.float32)),
+            near_ball=jnp.float32(near_ball),
             **_randomization(randomization.LEVELS[level], decimation),
         )
+        self._near_ball = near_ball > 0
         self._unit: Any = 1.0
         if mode == "newton_metres":
             self._unit = jnp.asarray(gains.torque_limit, jnp.float32)
@@ -161,7 +167,8 @@ class SoccerEnv(Env):
         self._room = _CONTACTS * worlds
         self.structure: Hashable = (
             tuple(tasks), mode, decimation, self.terms, self._randomized, impl, worlds,
-            self._features, self._scaled, tuple(np.asarray(gains.torque_limit).tolist()),
+            self._features, self._scaled, self._near_ball,
+            tuple(np.asarray(gains.torque_limit).tolist()),
         )  # fmt: skip
         """What environments share whose functions may be compiled once: all but numbers. Whether
         worlds are randomized is of it: those that are not share one model."""
@@ -274,6 +281,9 @@ class SoccerEnv(Env):
         chosen = places[0]
         for t, other in zip(np.unique(self._tasks)[1:], places[1:], strict=True):
             chosen = jax.tree.map(lambda a, b, t=t: jnp.where(task == t, b, a), chosen, other)
+        if self._near_ball:  # of a key that nothing official is drawn from
+            uniform = jax.random.uniform(jax.random.fold_in(rng, 0), (2,))
+            chosen = spawn.nearer(chosen, self.numbers.near_ball, uniform)
         return chosen
 
     def _target(self, task: jax.Array, placed: spawn.Spawn) -> jax.Array:

@@ -129,6 +129,7 @@ class NativeWorld:
         auto_reset: reset ended episodes; otherwise they stand still until ``reset``.
         features: names from ``observation.FEATURES``, appended to the observation.
         gait_frequency: of the gait clock, Hz.
+        near_ball: share of episodes that begin nearer to the ball, see :func:`spawn.nearer`.
         reward_seconds, limit_terminates: see :class:`~booster_ray.soccer.judge.Conditions`.
 
     Raises:
@@ -158,6 +159,7 @@ class NativeWorld:
         auto_reset: bool = True,
         features: Sequence[str] = (),
         gait_frequency: float = 1.5,
+        near_ball: float = 0.0,
         reward_seconds: float = 1.0,
         limit_terminates: bool = False,
     ) -> None:
@@ -175,7 +177,7 @@ class NativeWorld:
         self.task = np.array([game.TASKS.index(tasks[i % len(tasks)]) for i in range(num_envs)])
         self.task = self.task.astype(np.int32)
         self._gains, self._mode, self._decimation = gains, mode, decimation
-        self._gait_frequency = gait_frequency
+        self._gait_frequency, self._near_ball = gait_frequency, near_ball
         self._level = randomization.LEVELS[level]
         self._auto_reset = auto_reset
         self._unit = np.asarray(gains.torque_limit)
@@ -310,6 +312,8 @@ class NativeWorld:
             rng, slot = self._rngs[i], self._slots[i]
             placed = spawn.place(int(self.task[i]), spawn.draw(int(self.task[i]), rng))
             factors = randomization.sample(self._level, len(slot.parts.robot_bodies), rng)
+            if self._near_ball:  # after the official draws, which stay what they are
+                placed = spawn.nearer(placed, self._near_ball, rng.random(2))
             self._episode.target[i] = slot.parts.target_origin + placed.target
             self._defender_y[i] = placed.defender_y
             for stored, drawn in zip(self._factors, factors, strict=True):

@@ -41,6 +41,7 @@ def training_options(config: Config) -> dict[str, Any]:
         **soccer_options(config),
         **reward_options(config),
         "limit_terminates": limit == "terminates" or (limit == "auto" and paid),
+        "near_ball": config.world.near_ball,
         "level": config.randomization.level,
         "episode_steps": round(config.world.episode_seconds / game.TIMESTEP),
     }

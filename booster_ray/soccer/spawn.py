@@ -14,6 +14,7 @@ import numpy as np
 
 from booster_ray.soccer import game
 from booster_ray.soccer.frame import Array
+from booster_ray.soccer.geometry import norm
 
 DRAWS = 96
 """Uniform numbers a spawn may use: 3, then rejection loops. A ball towards the centre is never
@@ -29,6 +30,8 @@ LANES = tuple(
     for i in range(1, 9, 2)
 )
 """The four y positions (m) that the three defenders and the goal sphere share."""
+NEAREST = 0.35
+"""Metres between the robot's root and the ball's centre: a little more than they take."""
 SPHERE_HEIGHT = (0.44, game.GOAL_HEIGHT - 0.5)
 
 
@@ -101,6 +104,28 @@ def place(task: int, draws: Draws) -> Spawn:
         target=xp.stack([zero, draws.lanes[..., 3], height], axis=-1),
         defender_y=draws.lanes[..., :3],
     )
+
+
+def nearer(placed: Spawn, share: Array | float, uniform: Array) -> Spawn:
+    """Of a share of spawns the robot stands nearer to the ball, on its way there, as it faces.
+
+    A training aid, and none of the official game: a kick is then practised without the walk
+    before it (start states near the goal, as in Florensa et al. 2017, "Reverse Curriculum
+    Generation for Reinforcement Learning").
+
+    Args:
+        placed: the official spawn; its target and defenders stay.
+        share: of spawns that are changed, 0 to 1.
+        uniform: (..., 2) in [0, 1): whether, and how near; distances from ``NEAREST`` to the
+            official one are equally likely.
+    """
+    xp = placed.robot_xy.__array_namespace__()
+    away = placed.robot_xy - placed.ball_xy
+    distance = norm(away, eps=1e-6)
+    to_be = NEAREST + uniform[..., 1] * (distance - NEAREST)  # of those that are farther
+    chosen = (uniform[..., 0] < share) & (distance > NEAREST)
+    moved = placed.ball_xy + away * (to_be / distance)[..., None]
+    return placed._replace(robot_xy=xp.where(chosen[..., None], moved, placed.robot_xy))
 
 
 def _place_kick(draws: Draws) -> Spawn:

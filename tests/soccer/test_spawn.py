@@ -91,3 +91,25 @@ def test_goalie_alone_is_deterministic() -> None:
     assert {"goalie"} == spawn.DETERMINISTIC
     first, *others = (spawn.draw(game.GOALIE, np.random.default_rng(s)) for s in SEEDS)
     assert all((other.lanes == first.lanes).all() for other in others)
+
+
+@pytest.mark.parametrize("task", range(len(game.TASKS)))
+def test_a_share_begins_nearer_to_the_ball(task: int) -> None:
+    """As many as were asked for, at any distance between the two, as the robot faces."""
+    placed = spawn.place(task, draws(task))
+    n = len(placed.robot_yaw)
+    uniform = np.random.default_rng(0).random((n, 2))
+    near = spawn.nearer(placed, 0.25, uniform)
+    on_jax = spawn.nearer(spawn.Spawn(*map(jnp.asarray, placed)), 0.25, jnp.asarray(uniform))
+    np.testing.assert_allclose(near.robot_xy, on_jax.robot_xy, atol=1e-5)
+    moved = (near.robot_xy != placed.robot_xy).any(axis=-1)
+    assert np.array_equal(moved, uniform[:, 0] < 0.25)
+    before, after = (
+        np.linalg.norm(one.ball_xy - one.robot_xy, axis=-1)[moved] for one in (placed, near)
+    )
+    assert (after <= before + 1e-9).all() and (after >= spawn.NEAREST - 1e-6).all()
+    expected = spawn.NEAREST + uniform[moved, 1] * (before - spawn.NEAREST)
+    np.testing.assert_allclose(after, expected, rtol=1e-5)
+    for name in ("robot_yaw", "ball_xy", "target", "defender_y"):
+        assert getattr(near, name) is getattr(placed, name)
+    assert np.array_equal(spawn.nearer(placed, 0.0, uniform).robot_xy, placed.robot_xy)
