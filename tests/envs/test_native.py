@@ -604,3 +604,20 @@ def test_scaled_rewards_count_by_their_factor_and_the_others_whole() -> None:
         assert (whole != rest).all()
     scaled.scale_rewards({})
     np.testing.assert_array_equal(scaled.step(action).reward, plain.step(action).reward)
+
+
+def test_a_share_of_episodes_begins_nearer_to_the_ball() -> None:
+    """Training alone: the official spawns of the other worlds, and of evaluation, stay."""
+    far, near = world(num_envs=60), world(num_envs=60, near_ball=0.5)
+    for w in (far, near):
+        w.reset(0)
+
+    def distances(w: NativeWorld) -> np.ndarray:
+        roots = [slot.qpos[slot.parts.root_qpos :][:2] for slot in w._slots]
+        return np.array([np.linalg.norm(slot.qpos[:2] - root)
+                         for slot, root in zip(w._slots, roots, strict=True)])  # fmt: skip
+
+    before, after = distances(far), distances(near)
+    moved = before - after > 1e-9
+    assert 15 < moved.sum() < 45 and np.array_equal(before[~moved], after[~moved])
+    assert after.min() >= 0.35 - 1e-6

@@ -94,6 +94,8 @@ def test_a_config_finetunes_in_it() -> None:
 def test_nothing_is_randomized_there() -> None:
     with pytest.raises(ConfigError, match=r"level 1 with world\.kind official, expected 0"):
         configured("randomization.level=1")
+    with pytest.raises(ConfigError, match=r"near_ball 0\.5 with world\.kind official, expected 0"):
+        configured("world.near_ball=0.5")
     world = make_world(configured("world.num_envs=3"), threads=1)
     with pytest.raises(ValueError, match="cannot be restored"):
         world.restore({})
