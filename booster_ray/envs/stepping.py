@@ -10,33 +10,27 @@ whose memory stays in the core's cache; a world with an ``MjData`` of its own wo
 
 from __future__ import annotations
 
-import ctypes
 from pathlib import Path
 from typing import NamedTuple
 
+import llvmlite.binding as llvm
 import mujoco
 import numba
 import numpy as np
+from numba.types import ExternalFunction, int32, int64, void
 
 from booster_ray.soccer import game
 
 
-def _library() -> ctypes.CDLL:
-    """MuJoCo's C library; the package has loaded it, so this opens no second copy."""
-    found = sorted(Path(mujoco.__file__).parent.glob("libmujoco*"))
-    return ctypes.CDLL(str(found[0]))
+# MuJoCo's C library; the package has loaded it, so this opens no second copy.
+llvm.load_library_permanently(str(sorted(Path(mujoco.__file__).parent.glob("libmujoco*"))[0]))
 
-
-_mj_step = _library().mj_step
-_mj_step.argtypes = [ctypes.c_void_p, ctypes.c_void_p]
-_mj_step.restype = None
-_set_state, _get_state = _library().mj_setState, _library().mj_getState
-for _function in (_set_state, _get_state):
-    _function.argtypes = [ctypes.c_void_p, ctypes.c_void_p, ctypes.c_void_p, ctypes.c_int]
-    _function.restype = None
-_memcpy = ctypes.CDLL(None).memcpy
-_memcpy.argtypes = [ctypes.c_void_p, ctypes.c_void_p, ctypes.c_size_t]
-_memcpy.restype = ctypes.c_void_p
+# By their names, and not by where they lie in this process, so that Numba's cache may keep what
+# calls them: to compile it takes every process three seconds. Pointers are 64-bit numbers here.
+_step = ExternalFunction("mj_step", void(int64, int64))
+_set_state = ExternalFunction("mj_setState", void(int64, int64, int64, int32))
+_get_state = ExternalFunction("mj_getState", void(int64, int64, int64, int32))
+_memcpy = ExternalFunction("memcpy", int64(int64, int64, int64))
 
 STATE = int(mujoco.mjtState.mjSTATE_INTEGRATION)
 """What a world keeps between steps: with it alone a step is exact to the bit."""
@@ -95,7 +89,7 @@ class TorqueLaw(NamedTuple):
     pd: bool
 
 
-@numba.njit(nogil=True)
+@numba.njit(nogil=True, cache=True)
 def advance(
     which: np.ndarray,
     worlds: Worlds,
@@ -105,6 +99,7 @@ def advance(
     keeper_vel: np.ndarray,
     torque: np.ndarray,
     record: np.ndarray,
+    kind: int = STATE,
 ) -> None:
     """Walk each world of ``which`` through its physics steps.
     The torque is ``control.pd_torque``; a test compares them to the bit.
@@ -118,6 +113,8 @@ def advance(
         keeper_vel: (steps,) m/s, the same.
         torque: (worlds, k, 12) N·m, written: applied in each step.
         record: (worlds, k, width), written: one row a step.
+        kind: what MuJoCo calls :data:`STATE`; an argument, for a cached program must not keep the
+            number that it has in one release.
     """
     joint_pos, joint_vel, ctrl = np.empty(_SIZE), np.empty(_SIZE), np.empty(_SIZE)
     keeper, robot_qpos, robot_qvel = np.empty(2), 0, 1  # these parts of a row end in the joints
@@ -128,7 +125,7 @@ def advance(
         v = shared.sources[t, robot_qvel] + (shared.counts[robot_qvel] - _SIZE) * _NUMBER
         if worlds.panels[i]:
             _memcpy(worlds.panels[i], worlds.panel_pos[i].ctypes.data, 9 * _NUMBER)
-        _set_state(model, data, worlds.state[i].ctypes.data, STATE)
+        _set_state(model, data, worlds.state[i].ctypes.data, kind)
         for k in range(record.shape[1]):
             if shared.keepers[t, 0]:
                 keeper[:] = keeper_pos[worlds.steps[i] + k]
@@ -148,11 +145,11 @@ def advance(
                 ctrl[j] = wanted
                 torque[i, k, j] = wanted
             _memcpy(shared.torque[t], ctrl.ctypes.data, _SIZE * _NUMBER)
-            _mj_step(model, data)
+            _step(model, data)
             column = 0
             for part in range(shared.counts.size):
                 source, count = shared.sources[t, part], shared.counts[part]
                 if source:
                     _memcpy(record[i, k, column:].ctypes.data, source, count * _NUMBER)
                 column += count
-        _get_state(model, data, worlds.state[i].ctypes.data, STATE)
+        _get_state(model, data, worlds.state[i].ctypes.data, kind)
