@@ -88,7 +88,8 @@ def write_report(
         ranked=ranked,
         gated=any(record.gates for record in ranked),
         several=seeded(ranked),
-        names=short_names(key for record in ranked for key in record.params),
+        named=any(record.experiment for record in ranked),
+        names=short_names(key for record in ranked for key in record.settings),
         tasks=TASKS,
         comparison=comparison and comparison_rows(comparison["untrained"], comparison["trained"]),
         metrics=METRICS,
@@ -118,7 +119,9 @@ def importances(study: optuna.Study) -> dict[str, float]:
     complete = study.get_trials(deepcopy=False, states=(optuna.trial.TrialState.COMPLETE,))
     trials = [t for t in complete if all(finite(v) is not None for v in t.values)]
     tried = Counter(key for key, _ in {(k, repr(v)) for t in trials for k, v in t.params.items()})
-    swept = sorted(key for key, values in tried.items() if values > 1)
+    # Optuna leaves out trials that lack one of these; experiments search settings of their own.
+    shared = set[str].intersection(*(set(t.params) for t in trials)) if trials else set()
+    swept = sorted(key for key, values in tried.items() if values > 1 and key in shared)
     if len(trials) < 4 or not swept or len({tuple(t.values) for t in trials}) < 2:
         return {}
     with warnings.catch_warnings():
@@ -196,7 +199,7 @@ def _trials(title: str, key: str, ranked: Sequence[TrialRecord], legend: bool = 
 
     Of very many trials the others are no curves, but bands that most of them lie in.
     """
-    known = [(r.trial_id, curve) for r in ranked if len(curve := r.curve(key))]
+    known = [(r.label, curve) for r in ranked if len(curve := r.curve(key))]
     single = known if len(known) <= MAX_CURVES else known[:COLOURS]
     traces = [
         _line(name, slot if slot < COLOURS else MUTED, _thinned(curve))
@@ -246,7 +249,7 @@ def _survival(ranked: Sequence[TrialRecord]) -> Chart:
     known = [
         _line(task, slot, curves[task]) for slot, task in enumerate(TASKS) if len(curves[task])
     ]
-    title = f"Survival of the best trial, {best.trial_id}"
+    title = f"Survival of the best trial, {best.label}"
     return _chart(title, STEPS, "seconds", known[::-1], legend=True, zero=True)
 
 
@@ -283,7 +286,7 @@ def _slice(key: str, records: Sequence[TrialRecord]) -> Chart:
         "slot": 0,
         "x": _rounded(points) if numeric else [escape(value(v)) for v in values],
         "y": _rounded(record.best_score or 0.0 for record in records),
-        "text": [escape(record.trial_id) for record in records],
+        "text": [escape(record.label) for record in records],
         "hovertemplate": "%{text}<br>%{x}: %{y:.3f}<extra></extra>",
     }
     return _chart(
