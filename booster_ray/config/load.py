@@ -25,6 +25,7 @@ from booster_ray.config.schema import Config
 from booster_ray.config.section import Section
 from booster_ray.config.space import Distribution, FloatRange
 from booster_ray.config.trees import Key, Tree, drop, merge, put, sets
+from booster_ray.soccer.entry_points import PROBLEMS
 
 PRESETS = Path("tune_configs")
 """Folder, under the current one, where bare preset names are looked up."""
@@ -336,6 +337,8 @@ def _plain(value: Any) -> Any:
 def _checked(raw: Any, source: str, layers: Sequence[_Layer]) -> Sweep:
     if not isinstance(raw, Mapping):
         raise ConfigError(source, f"is {show(raw)}, expected a mapping of settings")
+    if PROBLEMS:
+        raise ConfigError("entry points", PROBLEMS[0])
     named: dict[str, Experiment] = {}
     try:
         tree = _plain(raw)
