@@ -119,9 +119,7 @@ def importances(study: optuna.Study) -> dict[str, float]:
     complete = study.get_trials(deepcopy=False, states=(optuna.trial.TrialState.COMPLETE,))
     trials = [t for t in complete if all(finite(v) is not None for v in t.values)]
     tried = Counter(key for key, _ in {(k, repr(v)) for t in trials for k, v in t.params.items()})
-    # Optuna leaves out trials that lack one of these; experiments search settings of their own.
-    shared = set[str].intersection(*(set(t.params) for t in trials)) if trials else set()
-    swept = sorted(key for key, values in tried.items() if values > 1 and key in shared)
+    swept = sorted(key for key, values in tried.items() if values > 1)
     if len(trials) < 4 or not swept or len({tuple(t.values) for t in trials}) < 2:
         return {}
     with warnings.catch_warnings():
