@@ -179,7 +179,7 @@ def _here(package: str) -> str:
     try:
         return metadata.version(package)
     except metadata.PackageNotFoundError:
-        return "not there"
+        return "missing"
 
 
 def show(address: Address, token: str) -> None:

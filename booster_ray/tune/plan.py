@@ -148,7 +148,7 @@ def _what(sweep: Sweep) -> str:
     """How a sweep comes by the settings of its trials."""
     searched = len(sweep.space)
     if sweep.experiments:
-        grid = f" on a grid of {searched - 1} settings" if searched > 1 else ""
+        grid = f", settings on grids: {searched - 1}" if searched > 1 else ""
         return f"{len(sweep.experiments)} experiments{grid}"
     if sweep.points:
         return f"{searched} settings on a grid"

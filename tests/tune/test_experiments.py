@@ -59,7 +59,8 @@ def file(tmp_path: Path) -> str:
 def test_a_dry_run_says_what_would_be_run(file: str, tmp_path: Path) -> None:
     done = driving.inside(file, "--dry-run", f"storage={tmp_path / 'x'}")
     assert done.returncode == 0, done.stderr
-    assert "trials     8 of 1,500 env steps, 7 experiments on a grid of 1 settings" in done.stdout
+    first = "trials     8 of 1,500 env steps, 7 experiments, settings on grids: 1, scheduler none"
+    assert first in done.stdout
     assert "0000 baseline\n" in done.stdout
     assert "0004 wide sac.actor_hidden=[64] sac.critic_hidden=[64]\n" in done.stdout
     assert "0006 grid sac.discount=0.95 seed=2\n" in done.stdout
