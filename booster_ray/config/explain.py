@@ -64,7 +64,8 @@ def _unknown(loc: Sequence[int | str]) -> str:
     if close:
         place = f"a key of {section}" if section else "a top-level key"
         return f"unknown key, expected {place}; did you mean '{close}'?"
-    return f"unknown key, expected {choices(names)}"
+    more = "; a package that adds it may be missing here" if section == "rewards" else ""
+    return f"unknown key, expected {choices(names)}{more}"
 
 
 def _advice(node: dict[str, Any], value: object) -> str:

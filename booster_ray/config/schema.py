@@ -409,13 +409,13 @@ class Tune(Section):
     """The sweep."""
 
     trials: Count = 6
-    """Trials in the sweep."""
+    """Trials in the sweep; where it lists them (experiments, search: grid), as many as it lists."""
     seeds: Count = 1
     """Policies of each trial, which differ in the seed alone; its value is the mean of theirs."""
     max_concurrent: Natural = 0
     """Trials at a time; 0: as many as fit."""
     sampler: Literal["tpe", "random"] = "tpe"
-    """How Optuna picks the next trial's settings."""
+    """How Optuna picks the next trial's settings, where none are listed."""
     scheduler: Literal["asha", "pbt", "none"] = "asha"
     """Stop weak trials early (`asha`), train all as one population (`pbt`), or neither."""
     grace_env_steps: Count = 100_000
