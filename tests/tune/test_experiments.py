@@ -87,12 +87,12 @@ def test_killed_in_the_middle_eight_trials_end_in_one_report(file: str, tmp_path
     def ended() -> list[int]:
         return [n for n in range(8) if (trial_directory(sweep, n) / "verdict.json").exists()]
 
-    driving.wait_for(
-        lambda: (
-            len(ended()) >= 3
-            and any(driving.checkpoints(sweep, n) for n in range(8) if n not in ended())
-        )
-    )
+    def in_the_middle() -> bool:
+        assert process.poll() is None, driving.finish(process)
+        begun = [n for n in range(8) if driving.checkpoints(sweep, n) and n not in ended()]
+        return len(ended()) >= 3 and bool(begun)
+
+    driving.wait_for(in_the_middle)
     driving.kill_all(process.pid)
     process.communicate()
     done = ended()
