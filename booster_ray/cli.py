@@ -13,6 +13,8 @@ from pathlib import Path
 
 from booster_ray.config import Config, ConfigError, Sweep, load, yaml12
 from booster_ray.config.errors import choices, show
+from booster_ray.config.kinds import ADDED
+from booster_ray.soccer.rewards import TERMS, AddedTerm
 from booster_ray.store.durable import replace_text
 from booster_ray.store.files import SWEEP
 from booster_ray.store.folder import in_storage
@@ -53,7 +55,8 @@ def guarded(main: Callable[[], int], *, answers: bool = False) -> int:
 
 def run_parser(command: str, description: str) -> argparse.ArgumentParser:
     """Arguments of a command that begins a run from a config or resumes one by name."""
-    p = argparse.ArgumentParser(prog=f"python -m booster_ray.{command}", description=description)
+    prog = f"python -m booster_ray.{command}"
+    p = argparse.ArgumentParser(prog=prog, description=description, epilog=added_by_packages())
     p.add_argument("config", nargs="?", help="YAML file or preset name, for example demo")
     p.add_argument("overrides", nargs="*", metavar="key=value", help="replace a setting")
     p.add_argument("--resume", metavar="NAME", help="go on where the run NAME stopped")
@@ -62,6 +65,15 @@ def run_parser(command: str, description: str) -> argparse.ArgumentParser:
     )
     p.add_argument("--storage", help="folder of the runs, the same as storage=… (results)")
     return p
+
+
+def added_by_packages() -> str:
+    """The worlds and reward terms of other packages, for the help; empty: there are none."""
+    terms = {name: term.source for name, term in TERMS.items() if isinstance(term, AddedTerm)}
+    worlds = {f"world: {name}": source for name, source in ADDED.items()}
+    rewards = {f"rewards.{name}": source for name, source in terms.items()}
+    told = [f"{what} ({one.package} {one.version})" for what, one in (worlds | rewards).items()]
+    return f"added by packages: {', '.join(told)}" if told else ""
 
 
 def config_or_resumed(args: argparse.Namespace, marker: str) -> tuple[Sweep, Path | None]:

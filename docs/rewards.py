@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from booster_ray.soccer.rewards import TERMS
+from booster_ray.soccer.rewards import TERMS, AddedTerm
 
 HEAD = """\
 # Reward terms
@@ -24,13 +24,35 @@ in `booster_ray/soccer/rewards.py`, from which `docs/rewards.py` writes this pag
 """
 
 
+MORE = """
+## Added by packages
+
+Terms of other packages (entry points in `booster_ray.rewards`) weigh 0 unless a config says so.
+
+| term | from | what it is |
+|---|---|---|
+"""
+
+
 def page() -> str:
     """The text of docs/rewards.md."""
     rows = (
         f"| `{name}` | {term.weight:g}{' (event)' * term.event} | {_cell(term.about)} |"
         for name, term in TERMS.items()
+        if not isinstance(term, AddedTerm)
     )
-    return HEAD + "\n".join(rows) + "\n"
+    return HEAD + "\n".join(rows) + "\n" + _added()
+
+
+def _added() -> str:
+    """What packages add that are installed here; nothing, if none does."""
+    terms = {name: term for name, term in TERMS.items() if isinstance(term, AddedTerm)}
+    rows = (
+        f"| `{name}` | {term.source.package} {term.source.version}, `{term.source.place}` | "
+        f"{'(event) ' * term.event}{_cell(term.about)} |"
+        for name, term in terms.items()
+    )
+    return MORE + "\n".join(rows) + "\n" if terms else ""
 
 
 def _cell(text: str) -> str:

@@ -86,6 +86,23 @@ def run(*args: str, module: str = "tune", timeout: float = 1500) -> tuple[int, s
     return finish(start(*args, module=module), timeout)
 
 
+def on(disk: Path, name: str, *args: str, **environment: str) -> Path:
+    """Run the command to its end on a machine of its own; the folder of the run there.
+
+    Args:
+        disk: where the machine keeps what it has: temporary files, its user's home.
+        name: of a run on remote storage.
+        args: of the command.
+        environment: what leads to the storage.
+    """
+    (disk / "home").mkdir(parents=True, exist_ok=True)
+    own = {"TMPDIR": str(disk), "HOME": str(disk / "home"), **environment}
+    code, output = finish(start(*args, **own))
+    assert code == 0, output
+    (root,) = disk.glob(f"booster_ray/storage/*/{name}")
+    return root
+
+
 def inside(
     *args: str, module: str = "tune", stdout: TextIO | None = None
 ) -> subprocess.CompletedProcess[str]:

@@ -51,17 +51,21 @@ def _unknown(loc: Sequence[int | str]) -> str:
     *parents, name = loc
     section = ".".join(map(str, parents))
     names = list(_node(parents)["properties"])
+    if (name, section) == ("global", ""):
+        return "unknown key, expected runtime: devices, XLA flags and platforms are settings there"
     if name == "search":
         return f"unknown key, expected a search on one setting of {section or 'the config'}"
-    # `base` is read by the loader, but a mistyped one arrives here.
-    close = near(name, names if parents or name == "base" else [*names, "base"])
+    # What the loader reads itself arrives here mistyped.
+    loaders = [one for one in ("base", "experiments") if one != name and not parents]
+    close = near(name, [*names, *loaders])
     elsewhere = [path for path in _leaves() if path.rpartition(".")[2] == name]
     if not close and elsewhere:
         close = elsewhere[0]
     if close:
         place = f"a key of {section}" if section else "a top-level key"
         return f"unknown key, expected {place}; did you mean '{close}'?"
-    return f"unknown key, expected {choices(names)}"
+    more = "; a package that adds it may be missing here" if section == "rewards" else ""
+    return f"unknown key, expected {choices(names)}{more}"
 
 
 def _advice(node: dict[str, Any], value: object) -> str:

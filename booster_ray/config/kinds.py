@@ -1,21 +1,27 @@
-"""What `world.kind` may be: one line of :data:`KINDS` for each kind of environment."""
+"""What `world.kind` may be: one line of :data:`KINDS` for each kind of environment.
+
+Another package adds a kind by an entry point in the group :data:`GROUP` that names a :class:`Kind`;
+its module is imported when a config has that kind.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import cache
 from typing import NamedTuple
 
 from pydantic_core import PydanticCustomError
 
-from booster_ray.config.errors import hint, show
+from booster_ray.config.errors import blame, hint, show
+from booster_ray.soccer.entry_points import added
 
 
 class Kind(NamedTuple):
     """What is known of a kind before its simulator loads."""
 
     env: str
-    """``module:class`` in ``booster_ray.envs``. The class has ``from_config(config, num_envs)``,
-    which also takes ``threads`` and ``max_steps``."""
+    """``module:class`` in ``booster_ray.envs``, of another package in full. The class has
+    ``from_config(config, num_envs)``, which also takes ``threads`` and ``max_steps``."""
     soccer: bool = False
     """Whether it simulates the game: tasks, rewards, control and randomization have a meaning."""
     on_device: bool = False
@@ -69,22 +75,54 @@ KINDS = {
 }
 """Every kind by the name that configs use, without what stands behind a colon."""
 
-SOCCER = tuple(name for name, kind in KINDS.items() if kind.soccer)
-"""Kinds that simulate the game."""
+GROUP = "booster_ray.worlds"
+"""Entry points of other packages' kinds: ``NAME = "module:KIND"``."""
+ADDED = added(GROUP, "world", KINDS)
+"""Kinds of other packages, by the name that configs use."""
+
+
+class _Soccer:
+    def __contains__(self, text: object) -> bool:
+        return isinstance(text, str) and kind_of(text)[0].soccer
+
+
+SOCCER = _Soccer()
+"""Holds every checked ``world.kind`` that simulates the game."""
 
 
 def kind_of(text: str) -> tuple[Kind, str]:
     """The kind of a checked ``world.kind``, and the name of its environment."""
     family, _, name = text.partition(":")
-    return KINDS[family], name
+    return KINDS.get(family) or _added(family), name
+
+
+def class_of(text: str) -> str:
+    """``module:class`` in full that makes the environments of a checked ``world.kind``."""
+    place = kind_of(text)[0].env
+    return f"booster_ray.envs.{place}" if text.partition(":")[0] in KINDS else place
+
+
+@cache
+def _added(family: str) -> Kind:
+    """A kind of another package's; raises what its module raises, TypeError: it is no kind."""
+    found = ADDED[family].load()
+    if not isinstance(found, Kind) or ":" not in found.env:
+        raise TypeError(f"{ADDED[family].place} is no Kind('module:class')")
+    return found
 
 
 def check_kind(text: str) -> str:
     """The kind itself; raises pydantic's error where there is no such environment."""
     family, colon, name = text.partition(":")
     kind = KINDS.get(family)
+    if family in ADDED:
+        try:
+            kind = _added(family)
+        except Exception as error:  # the package is not ours
+            fault = f"is '{family}' of package {ADDED[family].package}, which cannot be used: "
+            raise PydanticCustomError("kind", "{text}", {"text": fault + blame(error)}) from None
     if kind is None or (kind.check is None) != (not colon) or (colon and not name):
-        plain = [known for known, kind in KINDS.items() if kind.check is None]
+        plain = [known for known, kind in KINDS.items() if kind.check is None] + list(ADDED)
         expected = f"expected {', '.join(plain)}, gym:ENV_ID or brax:NAME"
         near = hint(text, (*plain, f"gym:{name}", f"brax:{name}"))
         raise _wrong(text, expected + near)

@@ -6,40 +6,44 @@ import itertools
 import operator
 import os
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
-from functools import reduce
+from contextlib import suppress
+from dataclasses import dataclass, field, replace
+from functools import cached_property, reduce
 from pathlib import Path
 from typing import Any
 
 from pydantic import ValidationError
 from pydantic_core import ErrorDetails
 
+from booster_ray.config import experiments as listed
 from booster_ray.config import space, yaml12
 from booster_ray.config.errors import ConfigError, Problem, choices, hint, near, show
+from booster_ray.config.experiments import EXPERIMENT, KEY, Experiment
 from booster_ray.config.explain import explain, findings
 from booster_ray.config.paths import settled
 from booster_ray.config.schema import Config
 from booster_ray.config.section import Section
 from booster_ray.config.space import Distribution, FloatRange
+from booster_ray.config.trees import Key, Tree, drop, merge, put, sets
+from booster_ray.soccer.entry_points import PROBLEMS
 
 PRESETS = Path("tune_configs")
 """Folder, under the current one, where bare preset names are looked up."""
-
-Key = tuple[str, ...]
-Tree = dict[str, Any]
 
 
 @dataclass(frozen=True)
 class Sweep:
     """A checked config whose searched settings are still open.
 
-    `raw` holds what was set, searches included, and paths in full; `space` maps each searched
-    setting's dotted key, sorted, to its distribution.
+    `raw` holds what was set, searches and experiments included, and paths in full; `space` maps
+    each searched setting's dotted key, sorted, to its distribution. Of a config with experiments it
+    begins with `experiment`, and holds what any of them searches.
     """
 
     source: str
     raw: Tree
     space: dict[str, Distribution]
+    experiments: dict[str, Experiment] = field(default_factory=dict)
 
     @classmethod
     def from_raw(cls, raw: Mapping[str, Any], source: str) -> Sweep:
@@ -47,13 +51,30 @@ class Sweep:
         return _checked(raw, source, ())
 
     def resolve(self, values: Mapping[str, object]) -> Config:
-        """The config with a value for every searched key. Raises ConfigError."""
+        """The config with a value for every searched key; what its experiment does not search is
+        not looked at. Raises ConfigError.
+        """
         for key in values:
             if key not in self.space:
                 text = f"is not searched, expected {choices(self.space or ['no value'])}"
                 raise ConfigError(self.source, str(key), text + hint(key, self.space))
-        tree = self.raw
-        for key, found in self.space.items():
+        if not self.experiments:
+            return self._resolved(self.raw, self.space, values)
+        name = values.get(EXPERIMENT)
+        if not isinstance(name, str) or name not in self.experiments:
+            text = f"is {show(name)}, expected {choices(self.experiments)}"
+            raise ConfigError(self.source, EXPERIMENT, text + hint(name, self.experiments))
+        chosen = self.experiments[name]
+        return self._resolved(merge(self._common(), chosen.overrides), chosen.space, values)
+
+    def _common(self) -> Tree:
+        """The tree without its experiments."""
+        return {key: value for key, value in self.raw.items() if key != KEY}
+
+    def _resolved(
+        self, tree: Tree, space: Mapping[str, Distribution], values: Mapping[str, object]
+    ) -> Config:
+        for key, found in space.items():
             if key not in values:
                 raise ConfigError(
                     self.source, key, f"has no value, expected a sample of its {found.kind} search"
@@ -63,7 +84,7 @@ class Sweep:
             except (TypeError, ValueError, OverflowError):
                 text = f"is {show(values[key])}, expected a sample of its {found.kind} search"
                 raise ConfigError(self.source, key, text) from None
-            tree = _put(tree, tuple(key.split(".")), value)
+            tree = put(tree, tuple(key.split(".")), value)
         try:
             return Config.model_validate(tree)
         except ValidationError as error:
@@ -71,16 +92,64 @@ class Sweep:
             raise _error(problems, self.source, ()) from None
 
     def base(self) -> Config:
-        """The config with each searched setting at its low end or first value."""
-        return self.resolve({key: _first(found) for key, found in self.space.items()})
+        """The config with each searched setting at its low end or first value.
+
+        Of a sweep of experiments it is what they have in common, none of them applied.
+        """
+        return self._base
+
+    @cached_property
+    def _base(self) -> Config:
+        found = self._searched()
+        return self._resolved(self._common(), found, {k: _first(one) for k, one in found.items()})
+
+    def _searched(self) -> dict[str, Distribution]:
+        """What is searched, but in experiments."""
+        if not self.experiments:
+            return self.space
+        return {".".join(key): found for key, found in _searches(self._common())[0].items()}
+
+    def variants(self) -> list[Config]:
+        """A config of each experiment, as :meth:`base` is; where there are none, that one."""
+        if not self.experiments:
+            return [self.base()]
+        firsts = [
+            named | {key: _first(found) for key, found in space.items()}
+            for named, space in self.spaces()
+        ]
+        return [self.resolve(values) for values in firsts]
+
+    def spaces(self) -> Iterator[tuple[dict[str, Any], Mapping[str, Distribution]]]:
+        """What is searched in each experiment, behind the value that names it; or in the sweep."""
+        for name, one in self.experiments.items():
+            yield {EXPERIMENT: name}, one.space
+        if not self.experiments:
+            yield {}, self.space
+
+    @cached_property
+    def points(self) -> tuple[dict[str, Any], ...]:
+        """The parameters of each trial in turn; empty where a sampler draws them."""
+        grids = any(map(listed.is_grid, self.space.values()))
+        return listed.points(self.experiments, self.space) if grids else ()
+
+    def env_steps(self, values: Mapping[str, object]) -> int:
+        """The budget of a trial with such values, control steps."""
+        key = ("training", "env_steps")
+        chosen = self.experiments.get(str(values.get(EXPERIMENT)))
+        if ".".join(key) in values or (chosen and sets(chosen.overrides, key)):
+            with suppress(ConfigError):  # of a trial that cannot run
+                return self.resolve(values).training.env_steps
+        return self.base().training.env_steps
 
     def complete(self) -> Sweep:
         """The same sweep with every default written out, so that new defaults do not change it."""
         tree = self.base().to_dict()
-        for key in self.space:
+        for key in self._searched():
             path = tuple(key.split("."))
-            tree = _put(tree, path, reduce(operator.getitem, path, self.raw))
-        return Sweep(self.source, tree, self.space)
+            tree = put(tree, path, reduce(operator.getitem, path, self.raw))
+        if self.experiments:
+            tree[KEY] = self.raw[KEY]
+        return replace(self, raw=tree)
 
     def to_yaml(self) -> str:
         """`raw` as YAML that `load` reads back."""
@@ -98,7 +167,7 @@ def load(path: str | os.PathLike[str], overrides: Iterable[str] = ()) -> Sweep:
     layers = [*_files(file, ()), *map(_override, overrides)]
     tree: Tree = {}
     for layer in layers:
-        tree = _put(tree, layer.key, layer.value) if layer.key else _merge(tree, layer.value)
+        tree = put(tree, layer.key, layer.value) if layer.key else merge(tree, layer.value)
     return _checked(tree, str(file), layers)
 
 
@@ -114,12 +183,7 @@ class _Layer:
         """Whether `key`, or something inside it, was written here."""
         if key[: len(self.key)] != self.key[: len(key)]:
             return False
-        node = self.value
-        for name in key[len(self.key) :]:
-            if not isinstance(node, dict) or name not in node:
-                return False
-            node = node[name]
-        return True
+        return sets(self.value, key[len(self.key) :])
 
 
 # --- files and overrides ---
@@ -158,15 +222,11 @@ def _listing(folder: Path) -> list[Path]:
 def _files(file: Path, above: Sequence[Path]) -> list[_Layer]:
     """The file and its bases, the lowest base first; `above` are the files that led here."""
     tree = _read(file)
-    layer = _Layer(
-        str(file),
-        (),
-        {
-            key: {short: value} if (short := _shorthand(key, value)) else value
-            for key, value in tree.items()
-            if key != "base"
-        },
-    )
+    try:
+        own = _spelt({key: value for key, value in tree.items() if key != "base"})
+    except Problem as problem:
+        raise _error([problem], str(file), ()) from None
+    layer = _Layer(str(file), (), own)
     if "base" not in tree:
         return [layer]
     base = tree["base"]
@@ -219,7 +279,27 @@ def _override(text: str) -> _Layer:
         raise ConfigError("command line", name, f"{error.text}, expected YAML") from None
     if short := _shorthand(name, read):
         return _Layer("command line", (name, short), read)
+    if name == KEY:
+        try:
+            read = _spelt({KEY: read})[KEY]
+        except Problem as problem:
+            raise _error([problem], "command line", ()) from None
     return _Layer("command line", tuple(name.split(".")), read)
+
+
+def _spelt(tree: Tree) -> Tree:
+    """A file's settings with sections spelt out that stand in short, experiments by their names.
+
+    Raises Problem.
+    """
+    found = {
+        key: {short: value} if (short := _shorthand(key, value)) else value
+        for key, value in tree.items()
+    }
+    if KEY in found:
+        named = listed.by_name(found[KEY])
+        found[KEY] = {name: _spelt(overrides) for name, overrides in named.items()}
+    return found
 
 
 def _shorthand(name: str, value: Any) -> str:
@@ -234,23 +314,6 @@ def _shorthand(name: str, value: Any) -> str:
 
 
 # --- trees ---
-
-
-def _merge(below: Tree, above: Tree) -> Tree:
-    merged = dict(below)
-    for name, value in above.items():
-        under = below.get(name)
-        # A search replaces a search: keys of two kinds do not mix.
-        nested = isinstance(under, dict) and isinstance(value, dict) and "search" not in value
-        merged[name] = _merge(under, value) if nested else value  # type: ignore[arg-type]
-    return merged
-
-
-def _put(tree: Any, key: Key, value: Any) -> Tree:
-    """A copy of the tree with one value replaced; the rest is shared."""
-    copy: Tree = dict(tree) if isinstance(tree, dict) else {}
-    copy[key[0]] = _put(copy.get(key[0]), key[1:], value) if len(key) > 1 else value
-    return copy
 
 
 def _plain(value: Any) -> Any:
@@ -274,18 +337,93 @@ def _plain(value: Any) -> Any:
 def _checked(raw: Any, source: str, layers: Sequence[_Layer]) -> Sweep:
     if not isinstance(raw, Mapping):
         raise ConfigError(source, f"is {show(raw)}, expected a mapping of settings")
+    if PROBLEMS:
+        raise ConfigError("entry points", PROBLEMS[0])
+    named: dict[str, Experiment] = {}
     try:
         tree = _plain(raw)
+        overrides = _spelt({KEY: tree.pop(KEY)})[KEY] if KEY in tree else {}
         tree, unsettled = settled(tree) if layers else (tree, [])  # once, where it was typed
         found, problems = _searches(tree)
         problems += [*_probe(tree, found), *unsettled]
+        if not problems:
+            tree, named, problems = _listed(tree, found, overrides, layers)
     except Problem as problem:
         problems = [problem]
     except RecursionError:
         raise ConfigError(source, "nested too deeply, expected a config") from None
     if problems:
         raise _error(problems, source, layers)
+    if named:
+        tree |= {KEY: {name: one.overrides for name, one in named.items()}}
+        return Sweep(source, tree, listed.union(named), named)
     return Sweep(source, tree, {".".join(key): found[key] for key in sorted(found)})
+
+
+def _listed(
+    tree: Tree, found: dict[Key, Distribution], overrides: Tree, layers: Sequence[_Layer]
+) -> tuple[Tree, dict[str, Experiment], list[Problem]]:
+    """A config that is right by itself, with its experiments; how many trials there are is set."""
+    named: dict[str, Experiment] = {}
+    problems: list[Problem] = []
+    for name, raw in overrides.items():
+        named[name], wrong = _experiment(tree, name, raw, bool(layers))
+        problems += wrong
+    spaces = [one.space for one in named.values()] or [{".".join(k): f for k, f in found.items()}]
+    if problems or not (named or any(listed.is_grid(one) for one in found.values())):
+        return tree, named, problems
+    what, give = ("experiments", "experiments give") if named else ("a grid", "the grid gives")
+    problems += listed.not_grids(found, what)
+    if tree.get("tune", {}).get("scheduler") == "pbt":
+        text = f"is pbt beside {what}, expected asha or none (a population changes what its "
+        problems.append(Problem(("tune", "scheduler"), text + "members search)"))
+    trials = listed.count(spaces)
+    if trials > listed.MOST:
+        text = f"are {trials:,} trials, expected at most {listed.MOST:,}"
+        problems.append(Problem((KEY,) if named else next(iter(found)), text))
+    told, key = tree.get("tune", {}).get("trials"), ("tune", "trials")
+    lists = [(KEY,), *(k for k in found if listed.is_grid(found[k]))]
+    # A base's number is of its own sweep; one that is set with the list or after it is meant.
+    meant = not layers or _last(layers, key) >= max(_last(layers, k) for k in lists)
+    if told is not None and told != trials and meant:
+        text = f"is {told}, expected {trials}, which {give}, or no such setting"
+        problems.append(Problem(key, text))
+    return put(tree, key, min(trials, listed.MOST)), named, problems
+
+
+def _experiment(
+    tree: Tree, name: str, overrides: Tree, typed: bool
+) -> tuple[Experiment, list[Problem]]:
+    """One experiment in the config around it, and what is wrong with it."""
+    problems = listed.fixed(name, overrides)
+    overrides, unsettled = settled(overrides) if typed else (overrides, [])
+    whole = merge(tree, overrides)
+    found, wrong = _searches(whole)
+    wrong += [*_probe(whole, found), *unsettled]
+    own = {key: one for key, one in found.items() if sets(overrides, key)}
+    wrong += listed.not_grids(own, "experiments")
+    if not wrong:
+        wrong = list(_unlike(tree, whole, found))
+    problems += [listed.inside(problem, name, overrides) for problem in wrong]
+    return Experiment(overrides, {".".join(key): found[key] for key in sorted(found)}), problems
+
+
+def _unlike(tree: Tree, whole: Tree, found: Mapping[Key, Distribution]) -> Iterator[Problem]:
+    """What of an experiment cannot be compared, or run beside the others."""
+    ours, theirs = _at_first(tree, _searches(tree)[0]), _at_first(whole, found)
+    if ours.world.is_soccer != theirs.world.is_soccer:
+        text = f"is {theirs.world.kind} beside {ours.world.kind}, whose scores are of another kind"
+        yield Problem(("world", "kind"), f"{text}; expected experiments of one game")
+    if ours.gpus() != theirs.gpus():
+        text = f"needs {theirs.gpus():g} GPUs, other trials {ours.gpus():g}, expected the same"
+        yield Problem(("sac", "devices"), text, (("stage",), ("sac", "devices")))
+
+
+def _at_first(tree: Tree, found: Mapping[Key, Distribution]) -> Config:
+    """A checked config with its searches at their first ends."""
+    for key, one in found.items():
+        tree = put(tree, key, _first(one))
+    return Config.model_validate(tree)
 
 
 def _searches(tree: Tree) -> tuple[dict[Key, Distribution], list[Problem]]:
@@ -320,12 +458,12 @@ def _probe(tree: Tree, found: dict[Key, Distribution]) -> list[Problem]:
     """What the schema says with every search at its first end, and with others at each end."""
     for key, _ in list(_candidates(Config, tree, ())):
         # A search that could not be read has been reported; the default stands in for it.
-        tree = _put(tree, key, _first(found[key])) if key in found else _drop(tree, key)
+        tree = put(tree, key, _first(found[key])) if key in found else drop(tree, key)
     seen: dict[tuple[Key, str], Problem] = {}
     for ends in _probes(found):
         probe = tree
         for key, end in ends.items():
-            probe = _put(probe, key, found[key].ends()[end])
+            probe = put(probe, key, found[key].ends()[end])
         try:
             Config.model_validate(probe)
         except ValidationError as error:
@@ -350,8 +488,8 @@ def _tied(model: type[Section], key: Key) -> Iterator[tuple[Key, Key]]:
     for rule in model.rules:
         keys = [(*key, *name.split(".")) for name in rule.keys]
         yield from itertools.combinations(keys, 2)
-    for name, field in model.model_fields.items():
-        if section := _section(field.annotation):
+    for name, setting in model.model_fields.items():
+        if section := _section(setting.annotation):
             yield from _tied(section, (*key, name))
 
 
@@ -386,12 +524,6 @@ def _error(problems: Sequence[Problem], source: str, layers: Sequence[_Layer]) -
 
 def _last(layers: Sequence[_Layer], key: Key) -> int:
     return max((i for i, layer in enumerate(layers) if layer.sets(key)), default=-1)
-
-
-def _drop(tree: Tree, key: Key) -> Tree:
-    if len(key) > 1:
-        return {**tree, key[0]: _drop(tree[key[0]], key[1:])}
-    return {name: value for name, value in tree.items() if name != key[0]}
 
 
 def _first(found: Distribution) -> Any:

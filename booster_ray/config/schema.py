@@ -5,16 +5,24 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal, Self
 
-from pydantic import AfterValidator, Field, create_model, model_validator
+from pydantic import (
+    AfterValidator,
+    Field,
+    SerializerFunctionWrapHandler,
+    create_model,
+    model_serializer,
+    model_validator,
+)
 from pydantic_core import PydanticCustomError
 
 from booster_ray.config import yaml12
-from booster_ray.config.errors import hint
+from booster_ray.config.errors import blame, hint
 from booster_ray.config.finetune import DDPG, FINETUNING_RULES, Schedule
 from booster_ray.config.imitation import Imitation
-from booster_ray.config.kinds import SOCCER, check_kind, kind_of
+from booster_ray.config.kinds import ADDED, SOCCER, check_kind, kind_of
 from booster_ray.config.models import Models, Monitor
 from booster_ray.config.section import (
     REPLAY_RULES,
@@ -31,8 +39,9 @@ from booster_ray.config.section import (
     fits,
 )
 from booster_ray.config.tracking import Tracking, no_password
+from booster_ray.soccer.entry_points import PROBLEMS
 from booster_ray.soccer.observation import FEATURES, describe_features, size
-from booster_ray.soccer.rewards import TERMS
+from booster_ray.soccer.rewards import TERMS, AddedTerm
 
 Task = Literal["goalie", "obstacle", "kick_to_target"]
 if TYPE_CHECKING:
@@ -46,12 +55,20 @@ Gains = Annotated[
 ]
 
 
+def _with_added_kinds(schema: dict[str, Any]) -> None:
+    """Names other packages' kinds in the documentation of the setting."""
+    for name, source in ADDED.items():
+        schema["description"] += f" `{name}` is of package {source.package} ({source.place})."
+
+
 class World(Section):
     """The simulated worlds; `world: KIND` is short for `world: {kind: KIND}`."""
 
     shorthand = "kind"
 
-    kind: Annotated[Text, AfterValidator(check_kind)] = "native"
+    kind: Annotated[
+        Text, AfterValidator(check_kind), Field(json_schema_extra=_with_added_kinds)
+    ] = "native"
     """Which simulator: `native` is C MuJoCo on CPU cores, `mjx` runs on a GPU with the learner,
     `official` is sai_mujoco itself, slow; `gym:ENV_ID` and `brax:NAME` (or `brax:NAME/BACKEND`)
     are other environments than the game."""
@@ -121,9 +138,53 @@ class Observation(Section):
     """Of the gait clock, Hz."""
 
 
+class _Rewards(Section):
+    @model_serializer(mode="wrap")
+    def _others_where_they_weigh(self, handler: SerializerFunctionWrapHandler) -> dict[str, float]:
+        # So that a run is the same, and can be read, where another package is not installed.
+        weights: dict[str, float] = handler(self)
+        return {
+            name: weight
+            for name, weight in weights.items()
+            if weight or not isinstance(TERMS[name], AddedTerm)
+        }
+
+
+def _weights() -> dict[str, Any]:
+    """The fields of Rewards; what is no name of a field is taken out of the terms."""
+    fields: dict[str, Any] = {}
+    for name, term in list(TERMS.items()):
+        if not isinstance(term, AddedTerm):
+            fields[name] = (float, Field(term.weight, description=term.about))
+        elif hasattr(Section, name) or name.startswith("model_"):
+            text = f"package {term.source.package} adds the reward term '{name}'"
+            PROBLEMS.append(f"{text}, which means something else in a section, expected another")
+            del TERMS[name]
+        else:
+            about = f"A term of package {term.source.package} ({term.source.place})."
+            checked = Annotated[float, AfterValidator(_usable(term))]
+            fields[name] = (checked, Field(0.0, description=about))
+    return fields
+
+
+def _usable(term: AddedTerm) -> Callable[[float], float]:
+    """Sees that a term that counts can be computed."""
+
+    def check(weight: float) -> float:
+        try:
+            if weight:
+                _ = term.term
+            return weight
+        except Exception as error:  # the package is not ours
+            text = f"is of package {term.source.package}, which cannot be used: {blame(error)}"
+            raise PydanticCustomError("kind", "{text}", {"text": text}) from None
+
+    return check
+
+
 if TYPE_CHECKING:
 
-    class Rewards(Section):
+    class Rewards(_Rewards):
         """Weights of the dense reward terms; 0 leaves a term out."""
 
         def __getattr__(self, name: str) -> float: ...
@@ -131,13 +192,10 @@ if TYPE_CHECKING:
 else:
     Rewards = create_model(
         "Rewards",
-        __base__=Section,
+        __base__=_Rewards,
         __module__=__name__,
         __doc__="Weights of the dense reward terms; 0 leaves a term out.",
-        **{
-            name: (float, Field(term.weight, description=term.about))
-            for name, term in TERMS.items()
-        },
+        **_weights(),
     )
 
 
@@ -354,13 +412,13 @@ class Tune(Section):
     """The sweep."""
 
     trials: Count = 6
-    """Trials in the sweep."""
+    """Trials in the sweep; where it lists them (experiments, search: grid), as many as it lists."""
     seeds: Count = 1
     """Policies of each trial, which differ in the seed alone; its value is the mean of theirs."""
     max_concurrent: Natural = 0
     """Trials at a time; 0: as many as fit."""
     sampler: Literal["tpe", "random"] = "tpe"
-    """How Optuna picks the next trial's settings."""
+    """How Optuna picks the next trial's settings, where none are listed."""
     scheduler: Literal["asha", "pbt", "none"] = "asha"
     """Stop weak trials early (`asha`), train all as one population (`pbt`), or neither."""
     grace_env_steps: Count = 100_000

@@ -16,6 +16,7 @@ _KEYS = {
     "int": ("search", "low", "high"),
     "logint": ("search", "low", "high"),
     "choice": ("search", "values"),
+    "grid": ("search", "values"),
 }
 
 
@@ -72,11 +73,13 @@ class Choice:
     """One of several values, of any type that the setting takes (lists included)."""
 
     values: tuple[Any, ...]
+    grid: bool = False
+    """Whether every value is tried, with every one of other grids."""
 
     @property
     def kind(self) -> str:
         """Name in YAML."""
-        return "choice"
+        return "grid" if self.grid else "choice"
 
     def ends(self) -> dict[str, Any]:
         """Every value, by its place in YAML."""
@@ -107,19 +110,19 @@ def parse(raw: Mapping[str, Any]) -> Distribution:
     for key in keys:
         if key not in raw:
             raise Problem((), f"{kind} search without {key!r}, expected {', '.join(keys)}")
-    if kind == "choice":
-        return _choice(raw["values"])
+    if kind in ("choice", "grid"):
+        return _choice(raw["values"], kind == "grid")
     return _range(kind, raw["low"], raw["high"])
 
 
-def _choice(values: Any) -> Choice:
+def _choice(values: Any, grid: bool) -> Choice:
     if not isinstance(values, list) or not values:
         raise Problem(("values",), f"is {show(values)}, expected a non-empty list")
     seen = [repr(value) for value in values]  # by text: 1 and true are two values
     for i, text in enumerate(seen):
         if text in seen[:i]:
             raise Problem(("values", str(i)), "repeats an earlier value, expected each once")
-    return Choice(tuple(values))
+    return Choice(tuple(values), grid)
 
 
 def _range(kind: str, low: Any, high: Any) -> FloatRange | IntRange:

@@ -8,8 +8,10 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from booster_ray.config import Config, ConfigError
-from booster_ray.config.kinds import kind_of
+from booster_ray.config.errors import blame
+from booster_ray.config.kinds import ADDED, class_of
 from booster_ray.soccer import game, observation
+from booster_ray.soccer.entry_points import Added
 
 if TYPE_CHECKING:
     from booster_ray.envs.contract import World
@@ -55,12 +57,13 @@ def make_dynamics(config: Config, num_envs: int | None = None) -> Dynamics[Any]:
 
 def _env(config: Config) -> Any:
     """The class of a config's kind; its simulator loads here."""
-    module, _, name = kind_of(config.world.kind)[0].env.partition(":")
-    return getattr(import_module(f"booster_ray.envs.{module}"), name)
+    module, _, name = class_of(config.world.kind).partition(":")
+    return getattr(import_module(module), name)
 
 
 def check_world(config: Config) -> tuple[int, int] | None:
-    """Refuse an environment of gymnasium's that cannot be played, before anything is begun.
+    """Refuse an environment of gymnasium's, or a world of another package's, that cannot be played,
+    before anything is begun.
 
     It is made, reset and stepped once. JAX is not loaded: what MJX and Brax lack shows when they
     are made.
@@ -72,7 +75,10 @@ def check_world(config: Config) -> tuple[int, int] | None:
         ConfigError: see :func:`make_world`; or its first reset or step raises, or gives what is no
             observation or reward.
     """
-    if not config.world.kind.startswith("gym:"):
+    family, _, _ = config.world.kind.partition(":")
+    if family in ADDED:
+        return _check_added(config, ADDED[family])
+    if family != "gym":
         return None
     from booster_ray.envs.contract import WorldError
 
@@ -85,6 +91,24 @@ def check_world(config: Config) -> tuple[int, int] | None:
         raise ConfigError("world.kind", str(error)) from None
     finally:
         world.close()
+
+
+def _check_added(config: Config, source: Added) -> tuple[int, int] | None:
+    try:
+        # Its class is imported in any case; what steps on the device would load JAX.
+        env = _env(config)
+        if config.world.on_device:
+            return None
+        least = len(config.tasks) if config.world.is_soccer else 1
+        world: World = env.from_config(config, least, threads=1, max_steps=None)
+        world.reset(config.seed)
+        world.step(np.zeros((least, world.action_size), np.float32))
+        found = world.observation_size, world.action_size
+        world.close()
+    except Exception as error:  # the package is not ours
+        text = f"{config.world.kind} of package {source.package} cannot be played: {blame(error)}"
+        raise ConfigError("world.kind", text) from None
+    return found
 
 
 def sizes(config: Config) -> tuple[int, int]:

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import suppress
 from importlib.util import find_spec
 from pathlib import Path
+from typing import Any
 
-from booster_ray.config import Config, ConfigError, Sweep
+from booster_ray.config import Config, ConfigError, Distribution, Sweep
 from booster_ray.soccer import game, observation
 
 FLOAT = 4
@@ -151,8 +152,14 @@ def crowded(sweep: Sweep, sizes: tuple[int, int] | None, at_once: int) -> str:
 
 def largest(sweep: Sweep) -> Config:
     """A config of a sweep whose replay takes the most memory."""
-    values = {key: list(found.ends().values()) for key, found in sweep.space.items()}
-    chosen = {key: ends[0] for key, ends in values.items()}
+    found = [_largest(sweep, named, space) for named, space in sweep.spaces()]
+    return max(found, key=lambda config: replay_bytes(config, known_sizes(config, None) or (1, 1)))
+
+
+def _largest(sweep: Sweep, named: dict[str, Any], space: Mapping[str, Distribution]) -> Config:
+    """Of one experiment, which ``named`` names; of the sweep where there are none."""
+    values = {key: list(found.ends().values()) for key, found in space.items()}
+    chosen = named | {key: ends[0] for key, ends in values.items()}
     for key in ("sac.replay_size", "ddpg.replay_size"):
         chosen |= {key: max(values[key])} if key in values else {}
     if "observation.features" in values:
@@ -160,7 +167,7 @@ def largest(sweep: Sweep) -> Config:
     try:
         return sweep.resolve(chosen)
     except ConfigError:  # the ends do not go together
-        return sweep.base()
+        return sweep.resolve(named | {key: ends[0] for key, ends in values.items()})
 
 
 def known_sizes(config: Config, of_world: tuple[int, int] | None) -> tuple[int, int] | None:

@@ -4,18 +4,21 @@ A term pays weight · term · the control step's seconds, so that a weight means
 decimation (as in legged_gym and mujoco_playground); an event, which happens in single steps, pays
 weight · term.
 
-To add one, write its function here, under :func:`reward_term`. Terms are magnitudes; a weight's
-sign makes it a reward or a penalty. Sources are named where a term is common practice: booster_gym
-(BoosterRobotics) and mujoco_playground's T1 joystick.
+To add one, write its function here, under :func:`reward_term`. Another package writes it in a
+module of its own, and names it as an entry point in the group :data:`GROUP`. Terms are magnitudes;
+a weight's sign makes it a reward or a penalty. Sources are named where a term is common practice:
+booster_gym (BoosterRobotics) and mujoco_playground's T1 joystick.
 """
 
 from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping
+from functools import cached_property
 from typing import NamedTuple
 
 from booster_ray.soccer import game
+from booster_ray.soccer.entry_points import Added, added
 from booster_ray.soccer.frame import Array, Frame
 from booster_ray.soccer.geometry import heading, norm
 from booster_ray.soccer.observation import aim, projected_gravity
@@ -76,26 +79,76 @@ class Term(NamedTuple):
     """Whether it is paid by the occasion and not by the second."""
 
 
-TERMS: dict[str, Term] = {}
-"""Every dense term by the name that configs use, in the order in which they are summed."""
+class AddedTerm:
+    """A reward term of another package, which is imported when the term is computed.
+
+    It weighs nothing unless a config says so: to install a package changes no training.
+    """
+
+    weight = 0.0
+
+    def __init__(self, source: Added) -> None:
+        self.source = source
+
+    @cached_property
+    def term(self) -> Term:
+        """The term itself.
+
+        Raises:
+            Exception: whatever its module raises.
+            TypeError: there is something else in its place.
+        """
+        term = _MADE.get(self.source.load())
+        if term is None:
+            raise TypeError(f"{self.source.place} is no function under @reward_term()")
+        if term.weight:
+            text = f"{self.source.place} has the default weight {term.weight:g}, expected none"
+            raise TypeError(f"{text}: configs weigh it")
+        return term
+
+    @property
+    def compute(self) -> Callable[[RewardInput], Array]:
+        """See :class:`Term`."""
+        return self.term.compute
+
+    @property
+    def about(self) -> str:
+        """See :class:`Term`."""
+        return self.term.about
+
+    @property
+    def event(self) -> bool:
+        """See :class:`Term`."""
+        return self.term.event
+
+
+GROUP = "booster_ray.rewards"
+"""Entry points of other packages' terms: ``NAME = "module:function"``."""
+TERMS: dict[str, Term | AddedTerm] = {}
+"""Every dense term by the name that configs use, in the order in which they are summed; ours come
+first."""
+_MADE: dict[Callable[[RewardInput], Array], Term] = {}
+"""Every function under :func:`reward_term`."""
 
 
 def reward_term(
     weight: float = 0.0, *, event: bool = False
 ) -> Callable[[Callable[[RewardInput], Array]], Callable[[RewardInput], Array]]:
-    """Make a function of this module a reward term of its name.
+    """Make a function of this module a reward term of its name, one of another's its entry point's.
 
     The term is then a key of a config's ``rewards``, which may be searched and scheduled, a metric
     ``reward/NAME`` and a row of ``docs/rewards.md``, which says the docstring's first paragraph.
 
     Args:
-        weight: the default.
+        weight: the default; of another package's terms 0.
         event: whether it is paid by the occasion: weight · term, however long a step is.
     """
 
     def register(compute: Callable[[RewardInput], Array]) -> Callable[[RewardInput], Array]:
         about = " ".join((compute.__doc__ or "").partition("\n\n")[0].split())
-        TERMS[compute.__name__] = Term(compute, weight, about, event)
+        _MADE[compute] = Term(compute, weight, about, event)
+        if compute.__module__ == __name__:
+            TERMS[compute.__name__] = _MADE[compute]
         return compute
 
     return register
@@ -309,6 +362,9 @@ def feet_distance(m: RewardInput) -> Array:
 def angular_velocity(m: RewardInput) -> Array:
     """Squared roll and pitch rate, rad²/s² (``ang_vel_xy`` of legged_gym); a cost."""
     return m.frame.gyro[..., 0] ** 2 + m.frame.gyro[..., 1] ** 2
+
+
+TERMS |= {one.name: AddedTerm(one) for one in added(GROUP, "reward term", TERMS).values()}
 
 
 def reward(

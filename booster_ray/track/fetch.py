@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import operator
 import os
 import shutil
 import tempfile
 from collections.abc import Mapping
+from functools import reduce
 from pathlib import Path
 from typing import Any
 
 from booster_ray.config import Config, Sweep
+from booster_ray.config.experiments import KEY
+from booster_ray.config.trees import put, sets
 from booster_ray.store.checkpoint import CheckpointError
 from booster_ray.store.model_folder import CHECKPOINT, verify
 from booster_ray.track.registry import (
@@ -102,14 +106,16 @@ def pinned(sweep: Sweep) -> Sweep:
     Raises:
         RegistryError: as :func:`start_path`.
     """
-    start = sweep.raw.get(PLACE)
-    texts = start.get("values", []) if isinstance(start, Mapping) else [start]
-    if not any(isinstance(text, str) and is_reference(text) for text in texts):
-        return sweep
-    config = sweep.base()
-    fixed: Any = [_pin(config, text) for text in texts]
-    fixed = {**start, "values": fixed} if isinstance(start, Mapping) else fixed[0]
-    return Sweep.from_raw({**sweep.raw, PLACE: fixed}, sweep.source)
+    raw = sweep.raw
+    for key in ((PLACE,), *((KEY, name, PLACE) for name in sweep.experiments)):
+        start = reduce(operator.getitem, key, raw) if sets(raw, key) else None
+        texts = start.get("values", []) if isinstance(start, Mapping) else [start]
+        if not any(isinstance(text, str) and is_reference(text) for text in texts):
+            continue
+        config = sweep.base()
+        fixed: Any = [_pin(config, text) for text in texts]
+        raw = put(raw, key, {**start, "values": fixed} if isinstance(start, Mapping) else fixed[0])
+    return sweep if raw is sweep.raw else Sweep.from_raw(raw, sweep.source)
 
 
 def _pin(config: Config, text: Any) -> Any:

@@ -12,7 +12,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
-from booster_ray.config import Config, Sweep, load
+from booster_ray.config import Choice, Config, Sweep, load
+from booster_ray.config.experiments import EXPERIMENT
 from booster_ray.store import gate_results
 from booster_ray.store.durable import names_in, replace_text
 from booster_ray.store.files import (
@@ -20,6 +21,7 @@ from booster_ray.store.files import (
     ERROR,
     GATES,
     RUN_ID,
+    SPEC,
     STOP_FILE,
     SWEEP,
     SYSTEM,
@@ -139,14 +141,26 @@ class TrackedFolder:
             kind=("sweep" if self.is_sweep else "run") if top else "seed" if further else "trial",
             directory=folder,
             config=config,
-            searched={
-                key: _range(_at(self.sweep.raw, key)) if top else _at(tree, key)
-                for key in self.sweep.space
-            },
+            searched=self._searched() if top else self._chosen(further or folder, tree),
             lineage=self._lineage(config, self.sweep if top else None),
             parent=None if top else self._known.get(further or self.root),
         )
         return subject
+
+    def _searched(self) -> dict[str, str]:
+        """What trials differ in, and how widely."""
+        return {
+            key: ", ".join(map(str, found.values))
+            if isinstance(found, Choice)
+            else _range(_at(self.sweep.raw, key))
+            for key, found in self.sweep.space.items()
+        }
+
+    def _chosen(self, trial: Path, tree: Any) -> dict[str, Any]:
+        """A trial's values of what trials differ in; ``tree`` is its config."""
+        found = {key: _at(tree, key) for key in self.sweep.space if key != EXPERIMENT}
+        name = experiment_of(trial) if self.sweep.experiments else None
+        return found if name is None else {EXPERIMENT: name, **found}
 
     def _lineage(self, config: Config, sweep: Sweep | None) -> dict[str, str]:
         space = sweep.space if sweep else {}
@@ -259,10 +273,17 @@ def _short(value: Any) -> str:
     return f"{value:.4g}" if isinstance(value, float) else str(value)
 
 
+def experiment_of(trial: Path) -> str | None:
+    """The experiment that a trial's folder says it is; None: it does not say."""
+    try:
+        told = json.loads((trial / SPEC).read_text(encoding="utf-8"))
+        return str(told["params"][EXPERIMENT])
+    except (OSError, ValueError, KeyError, TypeError):
+        return None
+
+
 def _range(search: Mapping[str, Any]) -> str:
-    """What a config searches a setting in, in short."""
-    if "values" in search:
-        return ", ".join(str(value) for value in search["values"])
+    """What a config searches a number in, in short."""
     return f"{search['low']} … {search['high']}"
 
 

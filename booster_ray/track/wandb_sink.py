@@ -13,6 +13,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any, Literal
 
+from booster_ray.config.experiments import EXPERIMENT
 from booster_ray.config.tracking import Wandb
 from booster_ray.store.failure import one_line
 from booster_ray.track.sink import Reopen, Say
@@ -167,7 +168,7 @@ class WandbSink:
             job_type=subject.config.stage,
             notes=", ".join(searched) or None,
             tags=[subject.config.stage, f"level {subject.lineage['dr_level']}"],
-            config={**subject.config.to_dict(), "lineage": subject.lineage},
+            config={**subject.config.to_dict(), "lineage": subject.lineage, **_named(subject)},
             reinit="create_new",  # many at a time in one process
             settings=self._wandb.Settings(
                 init_timeout=CONNECT_SECONDS,
@@ -250,6 +251,11 @@ def _wait_for(file: Path, last: int) -> None:
         if time.monotonic() > deadline:
             raise OSError(f"{file} is not whole")
         time.sleep(0.1)
+
+
+def _named(subject: TrackedRun) -> dict[str, Any]:
+    """The experiment of a trial, to group and to filter by."""
+    return {key: value for key, value in subject.searched.items() if key == EXPERIMENT}
 
 
 def _short(value: Any) -> str:

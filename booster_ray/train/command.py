@@ -15,6 +15,7 @@ from booster_ray.cli import (
     run_parser,
 )
 from booster_ray.config import Config, ConfigError
+from booster_ray.config.experiments import KEY
 
 if TYPE_CHECKING:
     from booster_ray.store.address import Address
@@ -36,6 +37,8 @@ def main(argv: list[str]) -> int:
     sweep, root = config_or_resumed(args, CONFIG)
     if sweep.space:
         text = "is searched, expected one value; sweeps are run by booster_ray.tune"
+        if sweep.experiments:
+            raise ConfigError(sweep.source, KEY, "are run by booster_ray.tune, expected none")
         raise ConfigError(sweep.source, next(iter(sweep.space)), text)
     new, workers = root is None, sweep.base().trainer.workers > 0
     if root is None:

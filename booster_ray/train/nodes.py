@@ -18,6 +18,8 @@ from typing import Any
 
 from booster_ray import __version__
 from booster_ray.config import Config, ConfigError
+from booster_ray.config.kinds import ADDED
+from booster_ray.soccer.rewards import TERMS, AddedTerm
 from booster_ray.store.address import Address
 from booster_ray.store.durable import replace_text
 from booster_ray.store.failure import one_line
@@ -102,7 +104,8 @@ class Nodes:
 
         there = NodeAffinitySchedulingStrategy(node_id=node, soft=False)
         asking = ray.remote(num_cpus=0, max_retries=0, scheduling_strategy=there)(examine)
-        return asking.remote(self._address, self._token, versions())
+        wanted = versions() | added_versions(self._config)
+        return asking.remote(self._address, self._token, wanted)
 
     def _hear(self) -> None:
         import ray
@@ -162,6 +165,23 @@ def versions() -> dict[str, str]:
     }
 
 
+def added_versions(config: Config) -> dict[str, str]:
+    """Of the packages whose world or reward terms a run uses."""
+    weights = config.rewards.model_dump()
+    terms = (TERMS[name] for name, weight in weights.items() if weight)
+    used = [term.source for term in terms if isinstance(term, AddedTerm)]
+    if world := ADDED.get(config.world.kind.partition(":")[0]):
+        used.append(world)
+    return {one.package: one.version for one in used}
+
+
+def _here(package: str) -> str:
+    try:
+        return metadata.version(package)
+    except metadata.PackageNotFoundError:
+        return "missing"
+
+
 def show(address: Address, token: str) -> None:
     """Write what the machines of the cluster are to find.
 
@@ -178,7 +198,9 @@ def show(address: Address, token: str) -> None:
 
 def examine(address: Address, token: str, wanted: dict[str, str]) -> str:
     """On a machine: why it cannot work for a run, and what mends that; empty: it can."""
-    if wrong := [f"{name} {v}, expected {wanted[name]}" for name, v in versions().items()
+    here = versions()
+    here |= {name: _here(name) for name in wanted.keys() - here.keys()}
+    if wrong := [f"{name} {v}, expected {wanted[name]}" for name, v in here.items()
                  if v != wanted[name]]:  # fmt: skip
         return f"has {'; '.join(wrong)}; {INSTALL}"
     try:

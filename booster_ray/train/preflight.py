@@ -5,14 +5,10 @@ from __future__ import annotations
 from pathlib import Path
 
 from booster_ray.config import Config, ConfigError, Sweep
+from booster_ray.config.experiments import FIXED
 from booster_ray.envs.make import check_world
 from booster_ray.runtime.memory import check_sweep, elsewhere
 from booster_ray.store import folder
-
-FIXED = (
-    "name", "storage", "trainer.", "tune.", "tracking.", "models.", "monitor.", "runtime.",
-)  # fmt: skip
-"""Settings that hold for a whole sweep and cannot be searched."""
 
 
 def begin(sweep: Sweep, under_ray: bool = True) -> Path:
@@ -30,20 +26,33 @@ def begin(sweep: Sweep, under_ray: bool = True) -> Path:
     for key in sweep.space:
         if key.startswith(FIXED):
             raise ConfigError(sweep.source, key, "is searched, expected one value for the sweep")
-    config = sweep.base()
-    sizes = check_world(config)
+    sizes = check_worlds(sweep)
     if not (under_ray and elsewhere()):
         check_sweep(sweep, sizes)
-    if config.imitation.demonstrator is not None:
-        from booster_ray.policy.experts import load_demonstrator
+    variants = sweep.variants()
+    for demonstrator in dict.fromkeys(config.imitation.demonstrator for config in variants):
+        if demonstrator is not None:
+            from booster_ray.policy.experts import load_demonstrator
 
-        load_demonstrator(config.imitation.demonstrator)
-    if config.start_from is not None:
-        from booster_ray.train.finetune_start import find
+            load_demonstrator(demonstrator)
+    for config in variants:
+        if config.start_from is not None:
+            from booster_ray.train.finetune_start import find
 
-        find(config)
-    _check_addresses(config)
+            find(config)
+    _check_addresses(sweep.base())
     return folder.begin(sweep)
+
+
+def check_worlds(sweep: Sweep) -> tuple[int, int] | None:
+    """:func:`booster_ray.envs.make.check_world` of every world that experiments name.
+
+    Returns:
+        What it says of the first.
+    """
+    worlds = {config.world.model_dump_json(): config for config in sweep.variants()}
+    first, *_ = [check_world(config) for config in worlds.values()]
+    return first
 
 
 def _check_addresses(config: Config) -> None:

@@ -7,6 +7,7 @@ from typing import NamedTuple
 
 import numpy as np
 
+from booster_ray.config.kinds import SOCCER
 from booster_ray.store.checkpoint import Tree
 
 
@@ -47,8 +48,7 @@ class WorldDiverged(TrainingDiverged):
     """A world gave a reward or an observation that is not finite; no learning rate mends that."""
 
     def __init__(self, kind: str, what: str, env_steps: int) -> None:
-        environment = kind.startswith(("gym:", "brax:"))
-        fix = "mend the environment" if environment else "check the reward weights"
+        fix = "check the reward weights" if kind in SOCCER else "mend the environment"
         RuntimeError.__init__(
             self, f"world.kind {kind} gives {what} after {env_steps} env steps; {fix}"
         )

@@ -93,13 +93,13 @@ def _plan(sweep: Sweep, root: Path | None) -> int:
 
 def _crowd(sweep: Sweep) -> str:
     """What trials beside one another lack of this machine's memory; empty: nothing is known."""
-    from booster_ray.envs.make import check_world
     from booster_ray.runtime.memory import check_sweep, crowded, elsewhere
+    from booster_ray.train.preflight import check_worlds
     from booster_ray.tune.plan import at_once
 
     if elsewhere():
         return ""
-    sizes = check_world(sweep.base())
+    sizes = check_worlds(sweep)
     check_sweep(sweep, sizes)
     return crowded(sweep, sizes, at_once(sweep.base()))
 

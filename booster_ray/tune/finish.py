@@ -102,7 +102,7 @@ def failures(records: Sequence[TrialRecord]) -> str:
     noun = "trial" if len(records) == 1 else "trials"
     times = f" ({count} times)" if 1 < count < len(failed) else ""
     said = " ".join((first.error or "without a word").split())
-    return f"{many} {noun} failed: trial {first.trial_id}{times}: {said}"
+    return f"{many} {noun} failed: trial {first.label}{times}: {said}"
 
 
 def results(records: Sequence[TrialRecord]) -> list[TrialRecord]:
@@ -160,7 +160,7 @@ def _present(
     config, root, checkpoint = runner.config, runner.root, Path(winner.checkpoint or "")
     episodes, soccer = config.evaluation.episodes_per_task, config.world.is_soccer
     where = "the official environment" if soccer else config.world.kind
-    console.print(f"Playing trial {winner.trial_id} in {where} …")
+    console.print(f"Playing trial {winner.label} in {where} …")
     play = play_officially if soccer else play_returns
     comparison = {
         name: play(checkpoint, episodes, console, untrained=name == "untrained")

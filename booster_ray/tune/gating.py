@@ -34,7 +34,7 @@ def gate_best(
     for place, record in enumerate(scored[: config.tune.gate_trials]):
         directory = trial_directory(root, record.number, record.best_run)
         sharing.fetch_run(directory)
-        title = f"gates of trial {record.trial_id}"
+        title = f"gates of trial {record.label}"
         console.print(f"{title.capitalize()} …")
         try:
             with bar(console, title) as progress:

@@ -44,7 +44,7 @@ def leaderboard_table(records: Iterable[TrialRecord]) -> Table:
     """Ranked trials in 80 columns; a task's cell is the official score over the survival in s."""
     ranked = rank(records)
     front = pareto_front(ranked)
-    names = short_names(key for record in ranked for key in record.params)
+    names = short_names(key for record in ranked for key in record.settings)
     table = Table(
         title="Leaderboard",
         caption=_caption(ranked, bool(front)),
@@ -67,7 +67,7 @@ def leaderboard_table(records: Iterable[TrialRecord]) -> Table:
                 for scores in best_scores(record).values()
             ),
             count(record.env_steps),
-            Text("\n".join(f"{names[key]} {value(v)}" for key, v in record.params.items())),
+            Text("\n".join(f"{names[key]} {value(v)}" for key, v in record.settings.items())),
         )
     return table
 
@@ -108,9 +108,10 @@ def _iqm(scores: tuple[float, ...]) -> Estimate:
 
 def _trial(record: TrialRecord) -> Text:
     status = (record.status, STYLES[record.status])
+    named = (f"\n{record.experiment}", "bold") if record.experiment else ""
     seeds = f"\n{seeds_text(record)}" if record.seeds > 1 else ""
     gates = f"\ngates: {record.gates}" if record.gates else ""
-    return Text.assemble(record.trial_id, "\n", status, seeds, gates)
+    return Text.assemble(record.trial_id, named, "\n", status, seeds, gates)
 
 
 def seeds_text(record: TrialRecord) -> str:
@@ -143,6 +144,7 @@ def leaderboard_json(records: Iterable[TrialRecord]) -> list[dict[str, Any]]:
             "rank": place,
             "trial": record.trial_id,
             "number": record.number,
+            **({"experiment": record.experiment} if record.experiment else {}),
             "status": record.status,
             "score": record.best_score,
             **(_seeds(record) if record.seeds > 1 else {}),
@@ -176,8 +178,10 @@ def leaderboard_markdown(records: Iterable[TrialRecord]) -> str:
     """Ranked trials as a Markdown table that ends with a newline."""
     ranked = rank(records)
     front = pareto_front(ranked)
-    names = short_names(key for record in ranked for key in record.params)
-    header = ["rank", "trial", "status", "score", *(["robustness", "front"] if front else [])]
+    names = short_names(key for record in ranked for key in record.settings)
+    named = any(record.experiment for record in ranked)
+    header = ["rank", "trial", *(["experiment"] if named else []), "status", "score"]
+    header += ["robustness", "front"] if front else []
     several = seeded(ranked)
     header += ["seeds", "IQM of seeds"] if several else []
     header += [f"{task} {unit}" for task in TASKS for unit in ("score", "survival s")]
@@ -187,6 +191,7 @@ def leaderboard_markdown(records: Iterable[TrialRecord]) -> str:
         [
             str(place),
             record.trial_id,
+            *([record.experiment or BLANK] if named else []),
             record.status,
             number(record.best_score, ".3f"),
             *(_second(record, front) if front else []),

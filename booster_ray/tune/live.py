@@ -96,7 +96,7 @@ def live_table(records: Iterable[TrialRecord], max_rows: int) -> Table:
         table.add_column(heading, justify="right", no_wrap=True)
     for record in ordered[:max_rows]:
         table.add_row(
-            Text(record.trial_id),
+            Text(record.label),
             Text(record.status, style=STYLES[record.status]),
             _progress(record),
             number(record.steps_per_second, ",.0f"),
@@ -110,7 +110,7 @@ def live_table(records: Iterable[TrialRecord], max_rows: int) -> Table:
 def plain_line(record: TrialRecord) -> str:
     """The trial's row as one line, with the error if it has one."""
     line = (
-        f"{record.trial_id} {record.status} {_progress(record)}"
+        f"{record.label} {record.status} {_progress(record)}"
         f" {number(record.steps_per_second, ',.0f')} steps/s"
         f" ETA {duration(record.eta_seconds)}"
         f" score {number(record.last_score, '.3f')} best {number(record.best_score, '.3f')}"

@@ -2,20 +2,26 @@
 
 from __future__ import annotations
 
+import json
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from statistics import median
+from typing import Any
 
 from rich.console import Console
 
 from booster_ray.config import Config, ConfigError, Sweep, load
+from booster_ray.config.experiments import EXPERIMENT
+from booster_ray.config.trees import leaves
 from booster_ray.store.files import CONFIG, TRIALS, further_runs, last_report
 from booster_ray.store.folder import storage_path
 from booster_ray.tune.budget import read_spent
 from booster_ray.tune.live import duration
 
+LISTED = 40
+"""Lines of trials that a plan shows at most."""
 NEWEST = 30
 """Earlier runs looked at for their rate."""
 ASSUMED_PER_CPU = 800.0
@@ -28,14 +34,18 @@ class Plan:
     """Expectations of what is left of a sweep."""
 
     config: Config
-    searched: int
-    """Settings that are searched."""
+    what: str
+    """What the trials are: drawn by a sampler, or a list of experiments."""
+    listed: tuple[str, ...]
+    """A line for each trial, where they are listed."""
     trials: int
     """In the whole sweep."""
     seeds: int
     """Runs of each."""
     steps_left: int
     """Env steps of all trials that are not done."""
+    longest: int
+    """Env steps of the longest run."""
     at_once: int
     """Trials at a time."""
     rate: float
@@ -54,7 +64,7 @@ class Plan:
     def hours(self) -> float:
         """Until the sweep is complete."""
         # The last round of trials is not shorter for being incomplete.
-        per_trial = self.seeds * self.config.training.env_steps / self.rate / 3600
+        per_trial = self.seeds * self.longest / self.rate / 3600
         return max(self.trial_hours / self.at_once, min(per_trial, self.trial_hours))
 
     @property
@@ -72,15 +82,19 @@ def plan(sweep: Sweep, root: Path | None) -> Plan:
         root: the sweep's folder, if it has begun.
     """
     config = sweep.base()
-    budget, trials, seeds = config.training.env_steps, config.tune.trials, config.tune.seeds
+    trials, seeds = config.tune.trials, config.tune.seeds
+    budgets = [sweep.env_steps(point) for point in sweep.points]
+    budgets = budgets or [config.training.env_steps] * trials
     rate, source = _rate(config, root)
     hours, trial_hours = read_spent(root) if root else (0.0, 0.0)
     return Plan(
         config=config,
-        searched=len(sweep.space),
+        what=_what(sweep),
+        listed=tuple(_line(sweep, number, point) for number, point in enumerate(sweep.points)),
         trials=trials,
         seeds=seeds,
-        steps_left=max(0, trials * seeds * budget - sum(_done(root, budget))),
+        steps_left=max(0, seeds * sum(budgets) - sum(_done(root, max(budgets)))),
+        longest=max(budgets),
         at_once=at_once(config),
         rate=rate,
         rate_from=source,
@@ -102,14 +116,17 @@ def print_plan(planned: Plan, console: Console) -> None:
 
 def lines(planned: Plan) -> Iterator[str]:
     """The plan as text."""
-    config, tune = planned.config, planned.config.tune
-    steps = config.training.env_steps
+    config, tune, steps = planned.config, planned.config.tune, planned.longest
     yield f"Sweep {config.name}: a dry run, nothing is started or written"
     seeds = f"{planned.seeds} seeds of " if planned.seeds > 1 else ""
     yield (
-        f"trials     {planned.trials} of {seeds}{steps:,} env steps, {planned.searched} settings "
-        f"searched ({tune.sampler}), scheduler {tune.scheduler}"
+        f"trials     {planned.trials} of {seeds}{steps:,} env steps, {planned.what}, "
+        f"scheduler {tune.scheduler}"
     )
+    shown = planned.listed if len(planned.listed) <= LISTED else planned.listed[: LISTED - 1]
+    yield from (f"           {line}" for line in shown)
+    if rest := len(planned.listed) - len(shown):
+        yield f"           and {rest:,} more"
     yield f"resources  {_resources(config)}; {planned.at_once} trials at a time"
     yield f"rate       {planned.rate:,.0f} env steps/s a trial, {planned.rate_from}"
     early = "at most " if tune.scheduler == "asha" else ""
@@ -125,6 +142,34 @@ def lines(planned: Plan) -> Iterator[str]:
         else ("cost       unknown, set tune.price_per_hour")
     )
     yield f"limits     {_limits(planned)}"
+
+
+def _what(sweep: Sweep) -> str:
+    """How a sweep comes by the settings of its trials."""
+    searched = len(sweep.space)
+    if sweep.experiments:
+        grid = f", settings on grids: {searched - 1}" if searched > 1 else ""
+        return f"{len(sweep.experiments)} experiments{grid}"
+    if sweep.points:
+        return f"{searched} settings on a grid"
+    return f"{searched} settings searched ({sweep.base().tune.sampler})"
+
+
+def _line(sweep: Sweep, number: int, point: Mapping[str, Any]) -> str:
+    """One listed trial: its number, its experiment, and what is its own."""
+    name = point.get(EXPERIMENT)
+    own: dict[str, Any] = {}
+    if isinstance(name, str):
+        overrides = sweep.experiments[name].overrides
+        own = {".".join(key): value for key, value in leaves(overrides)}
+    own |= {key: value for key, value in point.items() if key != EXPERIMENT}
+    told = " ".join(f"{key}={_short(value)}" for key, value in own.items())
+    return " ".join(filter(None, (f"{number:04d}", name, told)))
+
+
+def _short(value: Any) -> str:
+    """As an override on the command line has it."""
+    return json.dumps(value, ensure_ascii=False) if not isinstance(value, str) else value
 
 
 def _already(planned: Plan) -> str:

@@ -10,6 +10,7 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
+from booster_ray.config.experiments import EXPERIMENT
 from booster_ray.store.progress import History
 
 Status = Literal["PENDING", "RUNNING", "TERMINATED", "STOPPED", "ERROR", "PAUSED"]
@@ -43,7 +44,7 @@ class TrialRecord:
     """0-based, in the order of suggestion."""
     status: Status
     params: dict[str, object]
-    """Swept values by dotted config key."""
+    """Swept values by dotted config key; in a sweep of experiments, `experiment` before them."""
     history: History
     """Of the first run, one dict per report: `env_steps` (control steps so far), `wall_seconds`,
     `env_steps_per_second`, `episode_return`, `episode_seconds` and losses. Reports with an
@@ -65,6 +66,22 @@ class TrialRecord:
     """Runs that it is to have."""
     more: tuple[SeedRecord, ...] = ()
     """Runs beside the first, as far as they have reported."""
+
+    @property
+    def experiment(self) -> str | None:
+        """The name of the experiment that it is, in a sweep of experiments."""
+        name = self.params.get(EXPERIMENT)
+        return None if name is None else str(name)
+
+    @property
+    def label(self) -> str:
+        """What a table or a curve calls it: its number, and its experiment's name."""
+        return f"{self.trial_id} {self.experiment}" if self.experiment else self.trial_id
+
+    @property
+    def settings(self) -> dict[str, object]:
+        """`params` without the experiment, which has a place of its own."""
+        return {key: value for key, value in self.params.items() if key != EXPERIMENT}
 
     @property
     def runs(self) -> tuple[SeedRecord, ...]:

@@ -88,7 +88,8 @@ def write_report(
         ranked=ranked,
         gated=any(record.gates for record in ranked),
         several=seeded(ranked),
-        names=short_names(key for record in ranked for key in record.params),
+        named=any(record.experiment for record in ranked),
+        names=short_names(key for record in ranked for key in record.settings),
         tasks=TASKS,
         comparison=comparison and comparison_rows(comparison["untrained"], comparison["trained"]),
         metrics=METRICS,
@@ -196,7 +197,7 @@ def _trials(title: str, key: str, ranked: Sequence[TrialRecord], legend: bool = 
 
     Of very many trials the others are no curves, but bands that most of them lie in.
     """
-    known = [(r.trial_id, curve) for r in ranked if len(curve := r.curve(key))]
+    known = [(r.label, curve) for r in ranked if len(curve := r.curve(key))]
     single = known if len(known) <= MAX_CURVES else known[:COLOURS]
     traces = [
         _line(name, slot if slot < COLOURS else MUTED, _thinned(curve))
@@ -246,7 +247,7 @@ def _survival(ranked: Sequence[TrialRecord]) -> Chart:
     known = [
         _line(task, slot, curves[task]) for slot, task in enumerate(TASKS) if len(curves[task])
     ]
-    title = f"Survival of the best trial, {best.trial_id}"
+    title = f"Survival of the best trial, {best.label}"
     return _chart(title, STEPS, "seconds", known[::-1], legend=True, zero=True)
 
 
@@ -283,7 +284,7 @@ def _slice(key: str, records: Sequence[TrialRecord]) -> Chart:
         "slot": 0,
         "x": _rounded(points) if numeric else [escape(value(v)) for v in values],
         "y": _rounded(record.best_score or 0.0 for record in records),
-        "text": [escape(record.trial_id) for record in records],
+        "text": [escape(record.label) for record in records],
         "hovertemplate": "%{text}<br>%{x}: %{y:.3f}<extra></extra>",
     }
     return _chart(

@@ -96,7 +96,7 @@ class RetryingSearch(Searcher):
 
     def target(self, number: int) -> int:
         """Env steps at which a trial that is suggested ends by itself."""
-        return self._config.training.env_steps
+        return self._study.target(number)
 
     def tell(self, number: int, end: End) -> None:
         """Settle how a trial has ended; without its objectives it has failed."""
@@ -220,7 +220,7 @@ class StudySearch(RetryingSearch):
 
     def exhausted(self) -> bool:
         """See :class:`RetryingSearch`."""
-        return self._asked >= self._config.tune.trials
+        return self._asked >= self._study.wanted()
 
     def config_of(self, number: int) -> dict[str, Any]:
         """``number``, ``params`` and ``repeat``."""
@@ -241,7 +241,7 @@ class StudySearch(RetryingSearch):
     def _has_ended(self, record: TrialRecord, repeat: int) -> bool:
         """Whether one of a trial's seeds is trained, and measured."""
         steps = int(record.run(repeat).history.latest("env_steps") or 0)
-        return steps >= self._config.training.env_steps and self._is_known(record, repeat)
+        return steps >= self._study.target(record.number) and self._is_known(record, repeat)
 
     def _is_known(self, record: TrialRecord, repeat: int) -> bool:
         values = map(record.run(repeat).objective, self._config.tune.objectives)

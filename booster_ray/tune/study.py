@@ -32,6 +32,7 @@ from booster_ray.store.database import sqlite_url
 from booster_ray.store.files import STUDY
 from booster_ray.tune.ledger import Ledger, Spec, Verdict
 from booster_ray.tune.patience import FAILURES, StorageLost, patiently
+from booster_ray.tune.points import Points
 
 LOCK_SECONDS = 60
 """How long a writer waits for another's lock on the SQLite file."""
@@ -133,6 +134,9 @@ class SweepStudy:
 
     def __init__(self, sweep: Sweep, root: Path, ledger: Ledger) -> None:
         config = sweep.base()
+        self._sweep, self._trials = sweep, config.tune.trials
+        self._points = Points(sweep.points)
+        self._targets: dict[int, int] = {}
         self._space, self._seed = sweep.space, config.seed
         self._sampler, self._name = config.tune.sampler, config.name
         self._distributions = {key: _optuna(found) for key, found in self._space.items()}
@@ -165,6 +169,22 @@ class SweepStudy:
         """A trial's parameters as config values."""
         return dict(self.ledger.specs[number].params)
 
+    def wanted(self) -> int:
+        """Trials that the sweep is to have: `tune.trials`, or all that are listed.
+
+        Beside a list those count that a user entered in the database by hand.
+        """
+        if not self._points:
+            return self._trials
+        self._points.settle(self.ledger.specs)
+        return len(self._points) + self._points.strangers
+
+    def target(self, number: int) -> int:
+        """Env steps at which each of a trial's runs has spent its budget."""
+        if number not in self._targets:
+            self._targets[number] = self._sweep.env_steps(self.params(number))
+        return self._targets[number]
+
     def scored(self) -> optuna.Study:
         """All trials that reached a score, those that the scheduler stopped like the others."""
         found = optuna.create_study(directions=self._directions)
@@ -180,7 +200,8 @@ class SweepStudy:
         First those that a user enqueued, with what is fixed as it is; the rest is drawn. The
         sampler is seeded by the trial's number, so that a resumed driver does not repeat its
         first draws. Cut short anywhere, the next call goes on with the same trial. One that was
-        enqueued with what cannot be has failed when this returns.
+        enqueued with what cannot be has failed when this returns. Where trials are listed, the
+        next of the list is entered, and what a user enqueued is another number for it.
         """
         self._look()
         if not self.trials(TrialState.WAITING):
@@ -240,6 +261,7 @@ class SweepStudy:
         number, row = waiting.number, self._ids[waiting.number]
         fixed, error = self._fixed(waiting)
         params = self._drawn(number, fixed)
+        error = None if self._points else error
         spec = self.ledger.enter(Spec(number, params, dict(waiting.user_attrs)))
         if error:
             self.ledger.close(number, Verdict("FAIL", None, error))
@@ -273,6 +295,9 @@ class SweepStudy:
 
     def _drawn(self, number: int, fixed: Mapping[str, Any]) -> dict[str, Any]:
         """A trial's parameters as config values: what is fixed, and what the sampler draws."""
+        if self._points:
+            self._points.settle(self.ledger.specs)
+            return self._points.of(number, fixed)
         study = optuna.load_study(study_name=self._name, storage=self._memory)
         drawing = make_sampler(self._sampler, self._seed + number)
         blank = optuna.trial.create_trial(state=TrialState.RUNNING)

@@ -132,7 +132,7 @@ class SweepRunner:
         """One trial, from its run directory; ``status`` is that of a trial that has not ended."""
         number, seeds = trial.number, self.config.tune.seeds
         first, *more = self._seed_records(number)
-        budget = self.config.training.env_steps
+        budget = self.study.target(number)
         done = all((r.history.latest("env_steps") or 0) >= budget for r in (first, *more))
         ended: dict[TrialState, Status] = {
             TrialState.COMPLETE: "TERMINATED" if done else "STOPPED",
@@ -220,7 +220,7 @@ class SweepRunner:
         return not self._left()
 
     def _left(self) -> int:
-        return max(0, self.config.tune.trials - len(self.study.trials(*ENDED)))
+        return max(0, self.study.wanted() - len(self.study.trials(*ENDED)))
 
     def _fit(self, table: LiveTable) -> None:
         scheduler = make_scheduler(self.config, self.records())

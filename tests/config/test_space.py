@@ -48,8 +48,8 @@ def test_searches_become_distributions(key: str, search: dict, found: object) ->
         (
             "sac.tau",
             {"search": "unifrm", "low": 0.1, "high": 1},
-            "sac.tau.search: is 'unifrm', expected uniform, loguniform, int, logint or choice; "
-            "did you mean 'uniform'?",
+            "sac.tau.search: is 'unifrm', expected uniform, loguniform, int, logint, choice or "
+            "grid; did you mean 'uniform'?",
         ),
         (
             "sac.tau",

@@ -102,6 +102,9 @@ def test_a_sweep_is_checked_at_its_largest(tmp_path: Path, monkeypatch: pytest.M
     ):
         room.check_sweep(load(DEFAULT, [search]), None)
     room.check_sweep(load(DEFAULT, [search.replace("9_000_000", "900_000")]), None)
+    experiments = "experiments=[{name: a}, {name: b, sac: {replay_size: 9_000_000}}, {name: c}]"
+    with pytest.raises(ConfigError, match=r"9,000,000 transitions of 0\.772 kB"):
+        room.check_sweep(load(DEFAULT, [experiments]), None)
 
 
 def test_on_a_cluster_only_the_worker_knows(

@@ -181,6 +181,16 @@ def test_searched_starts_are_named_for_good_too(database: str, tmp_path: Path) -
     ]  # fmt: skip
 
 
+def test_starts_of_experiments_are_named_for_good_too(database: str, tmp_path: Path) -> None:
+    config = starting("models:/t1/1", tmp_path / "cache", uri=database)
+    experiments = {"newest": {"start_from": "models:/t1@latest"}, "same": {"seed": 3}}
+    raw = {**config.to_dict(), "experiments": experiments}
+    raw["tune"] = {"trials": 2}
+    found = pinned(Sweep.from_raw(raw, "test.yaml"))
+    starts = [found.resolve(point).start_from or "" for point in found.points]
+    assert [text.partition("#")[0] for text in starts] == ["models:/t1/2", "models:/t1/1"]
+
+
 def test_a_sweep_without_a_model_is_left_alone() -> None:
     plain = load("tune_configs/debug.yaml")
     assert pinned(plain) is plain

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import subprocess
 from collections.abc import Iterator
+from importlib import metadata
 from pathlib import Path
 
 import driving
@@ -31,6 +32,10 @@ def test_a_machine_says_what_it_lacks(tmp_path: Path, monkeypatch: pytest.Monkey
     assert "does not see" in examine(address, "of another folder", here)
     told = examine(address, "token", {**here, "jax": "9.9", "python": "2.7"})
     assert f"python {here['python']}, expected 2.7; jax {here['jax']}, expected 9.9" in told
+
+    added = {**here, "no-such-package": "1.0", "numpy": metadata.version("numpy")}
+    told = examine(address, "token", added)
+    assert told.startswith("has no-such-package missing, expected 1.0; install there")
 
     def full(*_: object) -> None:
         raise OSError(28, "No space left on device")

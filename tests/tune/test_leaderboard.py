@@ -1,3 +1,4 @@
+import io
 import json
 import math
 from dataclasses import replace
@@ -134,3 +135,20 @@ def test_two_objectives_show_the_pareto_front() -> None:
     lines = leaderboard_markdown(records).splitlines()
     assert "| robustness | front |" in lines[0] and lines[3].count("*") == 1
     assert "robustness" not in leaderboard_markdown(records[3:])
+
+
+def test_an_experiment_stands_beside_its_trial_and_not_among_its_settings() -> None:
+    records = [trial(0, EVALUATED, experiment="plain"), trial(1, experiment="a|b", tau=0.5)]
+    header, _, first, second = leaderboard_markdown(records).splitlines()
+    assert header.startswith("| rank | trial | experiment | status | score |")
+    assert header.count("experiment") == 1 and header.endswith("| env steps | tau |")
+    assert first.startswith("| 1 | t[0] | plain | TERMINATED |") and first.endswith("| – |")
+    assert second.startswith("| 2 | t[1] | a\\|b | TERMINATED |") and second.endswith("| 0.5 |")
+    rows = leaderboard_json(records)
+    assert [row["experiment"] for row in rows] == ["plain", "a|b"]
+    assert rows[0]["params"] == {"experiment": "plain"}, "what the trial is run with"
+    assert "experiment" not in leaderboard_json([trial(2, EVALUATED)])[0]
+    shown = Console(width=100, file=io.StringIO())
+    shown.print(leaderboard_table(records))
+    text = shown.file.getvalue()  # type: ignore[attr-defined]
+    assert "plain" in text and "experiment" not in text

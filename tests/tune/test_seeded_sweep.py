@@ -103,21 +103,12 @@ def test_killed_in_the_middle_of_a_second_seed_it_ends_as_if_it_had_not_been(
 @pytest.mark.slow
 def test_a_fresh_machine_has_every_seed_from_the_storage(tmp_path: Path) -> None:
     """And goes on with the sweep."""
+    a, b, url = tmp_path / "a", tmp_path / "b", f"s3://{BUCKET}/runs"
     with serving() as environment:
-
-        def on(machine: str, *args: str) -> Path:
-            """The sweep's folder as the command leaves it on that machine."""
-            disk = tmp_path / machine
-            (disk / "home").mkdir(parents=True, exist_ok=True)
-            own = {"TMPDIR": str(disk), "HOME": str(disk / "home"), **environment}
-            code, output = driving.finish(driving.start(*args, **own))
-            assert code == 0, output
-            (root,) = disk.glob("booster_ray/storage/*/debug")
-            return root
-
-        url, none = f"s3://{BUCKET}/runs", "tune.scheduler=none"
-        one = on("a", *TWO, none, "tune.trials=1", f"storage={url}")
-        more = on("b", "--resume", "debug", "--storage", url, "tune.trials=2")
+        begun = (*TWO, "tune.scheduler=none", "tune.trials=1", f"storage={url}")
+        one = driving.on(a, "debug", *begun, **environment)
+        resumed = ("--resume", "debug", "--storage", url, "tune.trials=2")
+        more = driving.on(b, "debug", *resumed, **environment)
     assert board(one)[0]["seeds"] == 2
     rows = {row["number"]: row for row in board(more)}
     first = {key: value for key, value in rows[0].items() if key != "rank"}

@@ -154,12 +154,7 @@ def test_a_fresh_machine_ends_a_sweep_that_another_began(
 
     def on(machine: str, *args: str) -> tuple[list[Any], list[Any]]:
         """The leaderboard and the study that the command leaves on that machine."""
-        disk = tmp_path / machine
-        (disk / "home").mkdir(parents=True, exist_ok=True)
-        own = {"TMPDIR": str(disk), "HOME": str(disk / "home"), **environment}
-        code, output = driving.finish(driving.start(*args, **own))
-        assert code == 0, output
-        (root,) = disk.glob("booster_ray/storage/*/x")
+        root = driving.on(tmp_path / machine, "x", *args, **environment)
         return json.loads((root / "leaderboard.json").read_text()), shown(root)
 
     def known(board: list[Any]) -> dict[int, Any]:

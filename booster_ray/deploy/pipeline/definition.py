@@ -11,6 +11,7 @@ from typing import Any
 
 from booster_ray.config import PRESETS, Config, ConfigError, Sweep, load
 from booster_ray.config.errors import choices, hint
+from booster_ray.config.experiments import KEY
 from booster_ray.store.durable import replace_text
 from booster_ray.store.files import CONFIG, SWEEP
 from booster_ray.store.folder import mirror_of, storage_path
@@ -92,6 +93,9 @@ def of_stage(stage: str, overrides: Iterable[str]) -> list[str]:
 def _checked(name: str, found: Mapping[str, Sweep]) -> Pipeline:
     sweeps = {}
     for stage, sweep in found.items():
+        if sweep.experiments:
+            text = "are no stage of a pipeline, which makes one policy; expected a search"
+            raise ConfigError(sweep.source, KEY, text)
         raw = {key: value for key, value in sweep.raw.items() if key != "start_from"}
         raw |= {"name": f"{name}-{stage}", "stage": stage}
         sweeps[stage] = Sweep.from_raw(raw, sweep.source)
