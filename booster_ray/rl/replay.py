@@ -176,10 +176,14 @@ class Replay:
             return array[begin : begin + end - first].copy()
         return np.concatenate([array[begin:], array[: end % capacity]])
 
-    def _place(self, array: np.ndarray, rows: np.ndarray) -> None:
-        """Put the newest insertions where the ring has them."""
+    def _place(self, array: np.ndarray, rows: Any) -> None:
+        """Put the newest insertions where the ring has them, a piece at a time."""
         array[:] = 0
-        array[np.arange(self._added - len(rows), self._added) % len(array)] = rows
+        log = Log.of(rows)
+        oldest = self._added - len(log)
+        for at, piece in log.pieces():
+            first = oldest + at - log.start
+            array[np.arange(first, first + len(piece)) % len(array)] = piece
 
     def restore(self, state: dict[str, Any]) -> None:
         """Take over a saved buffer.
@@ -192,7 +196,7 @@ class Replay:
         if "added" not in state:
             raise CheckpointError(FORMAT_1)
         capacity, lanes, _ = self._data.shape
-        rows = np.asarray(state["rows"])
+        rows = state["rows"]
         if state["capacity"] != capacity or rows.shape[1] != lanes:
             raise ValueError(
                 f"saved replay holds {state['capacity']} x {rows.shape[1]} transitions; "

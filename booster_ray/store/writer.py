@@ -96,8 +96,11 @@ class Writer:
         self.bytes_written = 0
 
     def restore(self) -> tuple[Tree, dict[str, Any], Path] | None:
-        """Loads the newest whole checkpoint, see `load_newest`; saves go on from its logs."""
-        found = load_newest(self._directory)
+        """Loads the newest whole checkpoint, see `load_newest`; saves go on from its logs.
+
+        Its logs stay on disk until they are read: a replay is not held twice.
+        """
+        found = load_newest(self._directory, logs_on_disk=True)
         if found is not None:
             self._written = segments(found[2])
         return found

@@ -2,6 +2,7 @@
 
 import json
 import pickle
+import tracemalloc
 from pathlib import Path
 
 import numpy as np
@@ -214,3 +215,26 @@ def test_to_another_process_go_the_rows() -> None:
     assert (there.start, there.stop) == (0, 6)
     np.testing.assert_array_equal(np.asarray(there), expected(0, 6))
     np.testing.assert_array_equal(there.read(2, 5), expected(2, 5))
+
+
+def test_a_log_stays_on_disk_until_it_is_read(tmp_path: Path) -> None:
+    """One segment at a time is held, though every one was checked; what has gone is named."""
+    rows = np.random.default_rng(0).random((3 * 2**16, 256), np.float32)  # 201 MB, six segments
+    save(tmp_path / "step_1", {"rows": log.Log.of(rows)})
+    tracemalloc.start()
+    try:
+        (found, *_) = load_newest(tmp_path, logs_on_disk=True)  # type: ignore[misc]
+        copy = np.empty_like(rows)
+        for at, piece in found["rows"].pieces():
+            copy[at : at + len(piece)] = piece
+        _, peak = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    np.testing.assert_array_equal(copy, rows)
+    assert found["rows"].shape == rows.shape and peak < 1.6 * rows.nbytes  # the copy, two segments
+    part = found["rows"].read(2**16 - 3, 2**16 + 5)
+    np.testing.assert_array_equal(part, rows[2**16 - 3 : 2**16 + 5])
+    for file in (tmp_path / "segments").iterdir():
+        file.unlink()
+    with pytest.raises(CheckpointError, match="missing, but the manifest lists it"):
+        found["rows"].read(0, len(rows))

@@ -72,7 +72,8 @@ class MemoryPlan:
 
     parts: tuple[Part, ...]
     resume: float
-    """MB of host memory that a resumed run needs besides: the replay, as it was read."""
+    """MB of host memory that a resumed run needs besides: nothing, unless it has several workers,
+    whose replays the first reads and sends to them."""
     jax_on_device: bool
     """Whether the device's part is JAX's, which gets a fixed share of the GPU."""
 
@@ -108,7 +109,9 @@ def plan_memory(config: Config, measured: Measured, gpu: bool) -> MemoryPlan:
     if on_gpu:
         parts.append(Part("CUDA", device=CONTEXT, how="context and libraries"))
     kept = tuple(part for part in parts if part.host or part.device)
-    resume = transitions(config) * _row(config, measured) / MB
+    workers = config.trainer.workers
+    sent = workers * transitions(config) if workers > 1 else 0
+    resume = sent * _row(config, measured) / MB
     return MemoryPlan(kept, resume, on_gpu and config.stage == "pretrain")
 
 

@@ -25,7 +25,8 @@ def memory_lines(plan: MemoryPlan, how_known: str) -> Iterator[str]:
     for part in plan.parts:
         yield f"  {part.name:14}{_row(part.host, part.device, on_gpu)}  {part.how}"
     yield f"  {'sum':14}{_row(plan.host, plan.device, on_gpu)}"
-    yield f"  A resumed trial keeps {plan.resume:,.0f} more on the host: its replay as it was read."
+    if plan.resume:
+        yield f"  Resumed, its first worker reads the replays of all: {plan.resume:,.0f} MB more."
 
 
 def _row(host: float, device: float, on_gpu: bool) -> str:

@@ -91,9 +91,9 @@ class AnnealedReplay(Replay):
     def restore(self, state: dict[str, Any]) -> None:
         """Take over a saved buffer; raises as :meth:`Replay.restore` does."""
         super().restore(state)
-        self._place(self._parts, np.asarray(state["parts"]))
+        self._place(self._parts, state["parts"])
         if self._demonstrated is not None:
-            self._place(self._demonstrated, np.asarray(state["demonstrated"]))
+            self._place(self._demonstrated, state["demonstrated"])
 
 
 def stacked(first: Batch, second: Batch) -> Batch:

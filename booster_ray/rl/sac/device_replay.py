@@ -274,18 +274,20 @@ class DeviceReplay:
             while at < len(log):
                 place = (start + at) % self._capacity
                 count = min(READ_ROWS, len(log) - at, self._capacity - place)
-                rows = _put(rows, log[at : at + count], ring * self._capacity + place)
+                piece = log.read(log.start + at, log.start + at + count)
+                rows = _put(rows, piece, ring * self._capacity + place)
+                rows.block_until_ready()  # or pieces that wait for the device pile up
                 at += count
         counters = {name: _copied(state[name]) for name in _COUNTERS}
         return Rings(rows=rows, recent=recent, **counters)
 
-    def _checked(self, state: dict[str, Any]) -> dict[int, np.ndarray]:
+    def _checked(self, state: dict[str, Any]) -> dict[int, Log]:
         """The transitions of each ring, which fit."""
         if len(state["logs"]) != self._rings:
             raise ValueError(
                 f"saved replay holds {len(state['logs'])} tasks; this one {self._rings}"
             )
-        logs = {int(name): np.asarray(log) for name, log in state["logs"].items()}
+        logs = {int(name): Log.of(log) for name, log in state["logs"].items()}
         width = sum(self._sizes)
         for ring, log in logs.items():
             if log.shape[1] != width or len(log) != min(self._stop(state, ring), self._capacity):

@@ -18,7 +18,7 @@ from booster_ray.store.durable import names_in
 
 
 def load_newest(
-    directory: Path, pattern: str = "step_*"
+    directory: Path, pattern: str = "step_*", logs_on_disk: bool = False
 ) -> tuple[Tree, dict[str, Any], Path] | None:
     """Loads the newest checkpoint that is whole; returns (tree, metadata, path), or None if none.
 
@@ -32,7 +32,7 @@ def load_newest(
     candidates = newest_first(directory, pattern)
     for path in candidates:
         try:
-            return *load(path), path
+            return *load(path, logs_on_disk=logs_on_disk), path
         except CheckpointError as error:
             last = error
             warnings.warn(f"damaged checkpoint passed over: {error}", stacklevel=2)

@@ -8,7 +8,7 @@ segment is named by the hash of its content, so that nothing can stand under its
 
 import os
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple, TypeAlias
@@ -37,6 +37,27 @@ class Log:
     """Rows ever appended."""
     read: Callable[[int, int], np.ndarray]
     """``read(first, end)``: a copy of those rows; raises LookupError when they are gone."""
+
+    @classmethod
+    def of(cls, rows: Any) -> "Log":
+        """A log as it is; of an array, the log that begins with its first row."""
+        return rows if isinstance(rows, Log) else _held(0, len(rows), rows)
+
+    def __len__(self) -> int:
+        return self.stop - self.start
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """Rows that are kept, and what each holds; nothing of them is read."""
+        return (len(self), *self.read(self.stop, self.stop).shape[1:])
+
+    def pieces(self) -> Iterator[tuple[int, np.ndarray]]:
+        """(first row, rows): all that is kept, oldest first, at most SEGMENT_BYTES at a time."""
+        like = self.read(self.stop, self.stop)
+        row_bytes = max(1, like.dtype.itemsize * int(np.prod(like.shape[1:])))
+        step = max(1, SEGMENT_BYTES // row_bytes)
+        for at in range(self.start, self.stop, step):
+            yield at, self.read(at, min(at + step, self.stop))
 
     def __array__(self, dtype: Any = None, copy: bool | None = None) -> np.ndarray:
         rows = self.read(self.start, self.stop)
@@ -74,9 +95,7 @@ def stage(log: Log, written: Sequence[Segment] = ()) -> Staged:
     kept = [segment for segment in written if segment["stop"] > log.start]
     first = kept[-1]["stop"] if kept else log.start
     like = log.read(log.stop, log.stop)
-    row_bytes = max(1, like.dtype.itemsize * int(np.prod(like.shape[1:])))
-    step = max(1, SEGMENT_BYTES // row_bytes)
-    fresh = [(at, log.read(at, min(at + step, log.stop))) for at in range(first, log.stop, step)]
+    fresh = list(Log(first, log.stop, log.read).pieces())
     return Staged(log.start, log.stop, like, kept, fresh)
 
 
@@ -129,26 +148,52 @@ def check_name(manifest: Path, file: str) -> None:
         raise CheckpointError(f"{manifest}: not a segment's file name: {file!r}")
 
 
-def read(directory: Path, manifest: Path, entry: dict[str, Any]) -> np.ndarray:
-    """The rows of a log, each segment checked.
+def read(directory: Path, manifest: Path, entry: dict[str, Any]) -> Log:
+    """The log, each segment checked; its rows stay on disk until they are read.
+
+    Whoever reads from the first row to the last holds one segment at a time in memory, besides
+    what they keep of it.
 
     Raises:
-        CheckpointError: a segment is missing or damaged, or they do not make up the log.
+        CheckpointError: a segment is missing or damaged, or they do not make up the log. So does
+            reading, where a segment has gone or changed since.
     """
     start, stop = entry["start"], entry["stop"]
-    rows: np.ndarray | None = None
+    like: np.ndarray | None = None
     at = start
     for segment in entry["segments"]:
         check_name(manifest, segment["file"])
-        part = read_array(directory / SEGMENTS / segment["file"], segment)[at - segment["start"] :]
-        if not segment["start"] <= at < segment["stop"] or at + len(part) != segment["stop"]:
+        part = read_array(directory / SEGMENTS / segment["file"], segment)
+        first = segment["start"]
+        if not first <= at < segment["stop"] or first + len(part) != segment["stop"]:
             raise CheckpointError(f"{manifest}: row {at} is in none of its segments")
-        if rows is None:
-            rows = np.empty((stop - start, *part.shape[1:]), part.dtype)
-        rows[at - start : segment["stop"] - start] = part
-        at = segment["stop"]
+        like, at = part[:0].copy(), segment["stop"]
     if at != stop:
         raise CheckpointError(f"{manifest}: row {at} is in none of its segments")
-    if rows is None:
-        rows = np.empty((0, *entry["shape"]), entry["dtype"])
-    return rows
+    if like is None:
+        like = np.empty((0, *entry["shape"]), entry["dtype"])
+    return Log(start, stop, _OnDisk(directory / SEGMENTS, entry["segments"], like).read)
+
+
+class _OnDisk:
+    """Rows of segments, of which the one that was read last stays in memory."""
+
+    def __init__(self, folder: Path, segments: Sequence[Segment], like: np.ndarray) -> None:
+        self._folder, self._segments, self._like = folder, segments, like
+        self._last: tuple[str, np.ndarray] = "", like
+
+    def read(self, first: int, end: int) -> np.ndarray:
+        """A copy of rows ``first`` to ``end``."""
+        rows = np.empty((end - first, *self._like.shape[1:]), self._like.dtype)
+        for segment in self._segments:
+            begin, stop = max(first, segment["start"]), min(end, segment["stop"])
+            if begin < stop:
+                part = self._rows(segment)[begin - segment["start"] : stop - segment["start"]]
+                rows[begin - first : stop - first] = part
+        return rows
+
+    def _rows(self, segment: Segment) -> np.ndarray:
+        if self._last[0] != segment["file"]:
+            self._last = "", self._like  # two segments are never held
+            self._last = segment["file"], read_array(self._folder / segment["file"], segment)
+        return self._last[1]

@@ -109,12 +109,14 @@ def save(path: Path, tree: Tree, metadata: dict[str, Any] | None = None) -> None
     write(path, stage(tree, metadata))
 
 
-def load(path: Path, keys: Iterable[str] | None = None) -> tuple[Tree, dict[str, Any]]:
+def load(
+    path: Path, keys: Iterable[str] | None = None, logs_on_disk: bool = False
+) -> tuple[Tree, dict[str, Any]]:
     """Reads a checkpoint, each file of it checked; returns (tree, metadata).
 
-    Arrays come back as NumPy arrays, bit for bit, logs as an array of their rows, scalars as the
-    type they had. With `keys`
-    ('actor', 'actor/params') only those subtrees are read, at their place in the tree.
+    Arrays come back as NumPy arrays, bit for bit, scalars as the type they had, logs as an array
+    of their rows or, with `logs_on_disk`, as a `Log` that reads them when it is asked to. With
+    `keys` ('actor', 'actor/params') only those subtrees are read, at their place in the tree.
 
     Raises:
         CheckpointError: it does not exist, is damaged, is of an unknown format, or holds
@@ -124,6 +126,9 @@ def load(path: Path, keys: Iterable[str] | None = None) -> tuple[Tree, dict[str,
     try:
         entries = _select(path, body["leaves"], keys)
         leaves = {name: _read_leaf(path, entry) for name, entry in entries.items()}
+        if not logs_on_disk:
+            whole = {n: np.asarray(x) for n, x in leaves.items() if isinstance(x, log.Log)}
+            leaves |= whole
         return unflatten(leaves), body["metadata"]
     except (KeyError, TypeError, AttributeError) as error:
         raise CheckpointError(f"{path / MANIFEST}: malformed: {error!r}") from None

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import json
+import signal
 import subprocess
 import time
+from contextlib import suppress
 from pathlib import Path
 
 import driving
@@ -48,38 +51,61 @@ def resolved(tmp_path: Path, overrides: tuple[str, ...]) -> Config:
     return load("debug", [*fixed, *overrides]).base()
 
 
-def peak(config: Config, tmp_path: Path) -> float:
-    """MB: the most that the process of a run had in memory."""
-    file = tmp_path / "config.yaml"
-    file.write_text(config.to_yaml())
-    with (tmp_path / "log").open("w") as log:
+def peak(arguments: list[str], log: Path, stop: Path | None = None, at: int = 0) -> float:
+    """MB: the most that the process of a run had in memory.
+
+    Args:
+        arguments: of ``train``.
+        log: where its output goes.
+        stop: the run's folder, where it is stopped when it has reported ``at`` env steps.
+        at: see ``stop``.
+    """
+    with log.open("w") as stream:
         run = subprocess.Popen(
-            driving.command(str(file), module="train"), cwd=driving.ROOT, stdout=log, stderr=log
-        )
+            driving.command(*arguments, module="train"),
+            cwd=driving.ROOT, stdout=stream, stderr=stream,
+        )  # fmt: skip
     most = 0
     try:
         while run.poll() is None:
             lines = Path(f"/proc/{run.pid}/status").read_text().splitlines()
             sizes = [int(line.split()[1]) for line in lines if line.startswith("VmHWM:")]
             most = max([most, *sizes])
+            if stop and reported(stop) >= at:
+                run.send_signal(signal.SIGINT)
+                stop = None
             time.sleep(0.05)
     finally:
         run.kill()
         run.wait()
-    assert run.returncode == 0, (tmp_path / "log").read_text()
+    assert run.returncode == (130 if at else 0), log.read_text()
     return most * 1024 / MB
+
+
+def reported(run: Path) -> int:
+    with suppress(FileNotFoundError):
+        lines = (run / "progress.jsonl").read_text().splitlines(keepends=True)
+        return max([0, *(json.loads(line)["env_steps"] for line in lines if line.endswith("\n"))])
+    return 0
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("name", CASES)
 def test_the_plan_is_within_15_percent_of_the_peak(name: str, tmp_path: Path) -> None:
+    """Of a fresh run that is stopped late, its replay full, and of the resumed one."""
     config = resolved(tmp_path, CASES[name])
     (finding,) = run_check(MEMORY, config, environment(config))
     plan = plan_memory(config, as_measured(finding), gpu=False)
-    used = peak(config, tmp_path)
     quick = plan_memory(config, typical(config), gpu=False).host
-    print(f"{name}: planned {plan.host:.0f} MB (quick: {quick:.0f}), used {used:.0f} MB")
-    assert plan.host == pytest.approx(used, rel=0.15), (plan.parts, used)
+    file, run = tmp_path / "config.yaml", tmp_path / config.name
+    file.write_text(config.to_yaml())
+    fresh = peak([str(file)], tmp_path / "fresh", run, at=int(0.9 * config.training.env_steps))
+    resume = ["--resume", config.name, "--storage", str(tmp_path)]
+    resumed = peak(resume, tmp_path / "resumed")
+    planned = plan.host + plan.resume
+    print(f"{name}: planned {plan.host:.0f} MB (quick: {quick:.0f}), {fresh:.0f} and {resumed:.0f}")
+    assert plan.host == pytest.approx(fresh, rel=0.15), (plan.parts, fresh)
+    assert planned == pytest.approx(resumed, rel=0.15), (plan.parts, resumed)
 
 
 def test_trials_that_have_ended_are_counted_without_their_replay() -> None:
