@@ -194,7 +194,7 @@ def _commands(root: Path, name: str, ranked: Sequence[TrialRecord]) -> list[tupl
     if best is not None:
         run = trial_directory(root, best.number, best.best_run)
         config, policy = (shlex.quote(str(p)) for p in (run / CONFIG, root / "best" / "checkpoint"))
-        again = f"python -m booster_ray.train {config} name={shlex.quote(name)}-best"
+        again = f"python -m booster_ray.train {config} name={quoted}-best"
         found += [
             (f"Its best trial, {best.label}, alone", again),
             ("The best policy, scored anew", f"python -m booster_ray.evaluate {policy}"),
