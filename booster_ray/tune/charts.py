@@ -46,6 +46,8 @@ NOT_LOSSES = {
     "env_steps",
     "wall_seconds",
     "env_steps_per_second",
+    "updates_per_second",
+    "compile_seconds",
     "episode_return",
     "episode_seconds",
     "score",

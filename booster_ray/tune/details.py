@@ -183,12 +183,11 @@ def _use(root: Path, record: TrialRecord) -> Use | None:
 def _commands(root: Path, name: str, ranked: Sequence[TrialRecord]) -> list[tuple[str, str]]:
     """What makes the sweep and its best trial again, and looks at what came of them."""
     sweep, storage = shlex.quote(str(root / "sweep.yaml")), shlex.quote(str(root.parent))
+    quoted = shlex.quote(name)
+    further = f"python -m booster_ray.tune --resume {quoted} --storage {storage}"
     found = [
-        ("The sweep, anew", f"python -m booster_ray.tune {sweep} name={shlex.quote(name)}-again"),
-        (
-            "The sweep, further",
-            f"python -m booster_ray.tune --resume {shlex.quote(name)} --storage {storage}",
-        ),
+        ("The sweep, anew", f"python -m booster_ray.tune {sweep} name={quoted}-again"),
+        ("The sweep, further", further),
     ]
     best = next((record for record in ranked if record.checkpoint), None)
     if best is not None:
