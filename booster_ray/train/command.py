@@ -161,6 +161,8 @@ def _line(config: Config, metrics: dict[str, Any]) -> str:
     if rate:
         left = max(0.0, (budget - steps) / rate)
         parts += [f"{rate:,.0f}/s", f"ETA {int(left // 60)}m{int(left % 60):02d}s"]
+    if metrics.get("compile_seconds", 0.0) >= 1.0:
+        parts.append(f"compiled {metrics['compile_seconds']:.0f} s")
     if "episode_return" in metrics:
         parts.append(f"return {metrics['episode_return']:.1f}")
         parts.append(f"episode {metrics['episode_seconds']:.1f} s")

@@ -5,11 +5,13 @@ from __future__ import annotations
 import json
 import threading
 import time
+from typing import Any
 
 from booster_ray.config import Config
 from booster_ray.evaluate.scores import Interrupted, make_evaluator
 from booster_ray.rl import guards
 from booster_ray.rl.guards import EntropyWatch
+from booster_ray.runtime.compile_clock import CLOCK
 from booster_ray.runtime.watchdog import progress
 from booster_ray.store.checkpoint import Tree
 from booster_ray.train.collector import Collector
@@ -65,6 +67,7 @@ class Runner:
         restored: Tree | None = None,
         interrupt: threading.Event | None = None,
     ) -> None:
+        CLOCK.start()
         self._config = config
         self._interrupt = interrupt or threading.Event()
         self.collector = make_collector(config, restored)
@@ -91,8 +94,7 @@ class Runner:
             if not (on_time or self._interrupt.is_set()):
                 continue
             metrics = self._checked(collector.metrics(), on_time)
-            elapsed = time.monotonic() - started
-            metrics["env_steps_per_second"] = (self._env_steps - began) / max(elapsed, 1e-9)
+            metrics |= self._speed(started, began)
             # Never in a report out of turn, which a run that nobody interrupts does not make.
             if on_time and self._evaluation_due():
                 metrics = self._evaluated(metrics)
@@ -104,6 +106,20 @@ class Runner:
                 return
             # Time spent by whoever listens (saving, drawing) is not training time.
             started, began = time.monotonic(), self._env_steps
+
+    def _speed(self, started: float, began: int) -> dict[str, float]:
+        """Rates since ``started`` (seconds) at ``began`` (env steps), compilation apart."""
+        elapsed = time.monotonic() - started
+        compiling = min(CLOCK.seconds_since(started), elapsed)
+        training = max(elapsed - compiling, 1e-9)
+        learner: Any = self._config.ddpg if self._config.stage == "finetune" else self._config.sac
+        learned = max(0, self._env_steps - max(began, learner.learning_starts))
+        updates = learned * learner.updates_per_step / self._config.world.num_envs
+        return {
+            "env_steps_per_second": (self._env_steps - began) / training,
+            "updates_per_second": updates / training,
+            "compile_seconds": round(compiling, 3),
+        }
 
     @property
     def finished(self) -> bool:

@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
 import re
 import shutil
+import subprocess
 import sys
+import tempfile
 from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
@@ -21,6 +24,7 @@ from booster_ray.store.failure import forget_failure, recorded, text_of
 from booster_ray.store.files import trial_directory
 from booster_ray.train.policy import first_actor, load_policy
 from booster_ray.train.publish import publish_best
+from booster_ray.tune.details import FILMS, read_details
 from booster_ray.tune.leaderboard import (
     comparison_table,
     leaderboard_json,
@@ -146,6 +150,7 @@ def finish(runner: SweepRunner, console: Console) -> int:
         importances(runner.study.scored()),
         comparison,
         facts(runner.config, records, digest, runner.budget),
+        read_details(root, runner.config.name, records),
     )
     runner.sharing.share_results()
     best = ", best policy" if comparison else ""
@@ -167,7 +172,9 @@ def _present(
         for name in ("untrained", "trained")
     }
     console.print(comparison_table(comparison["untrained"], comparison["trained"]))
-    write_best(root, winner, comparison["trained"])
+    best = write_best(root, winner, comparison["trained"])
+    if soccer:
+        _film(best, console)
     if soccer and config.tune.gate_trials:
         from booster_ray.tune.gating import gate_best  # torch
 
@@ -175,6 +182,30 @@ def _present(
     run = trial_directory(root, winner.number, winner.best_run)
     publish_best(config, run, lambda line: _say(console, line))
     return comparison
+
+
+def _film(best: Path, console: Console) -> None:
+    """A film of the best policy in each task, for the report; without a renderer none.
+
+    In a process of its own: which library draws is settled when MuJoCo loads, long ago here.
+    """
+    console.print("Filming it …")
+    played = ["--world", "official", "--episodes", "1", "--seed", str(SEED_OFFSET)]
+    with tempfile.TemporaryDirectory(prefix="booster_ray-") as scratch:
+        done = subprocess.run(
+            [sys.executable, "-m", "booster_ray.evaluate", str(best / "checkpoint"), *played,
+             "--video", "--output", scratch],
+            env={**os.environ, "JAX_PLATFORMS": "cpu"}, capture_output=True, text=True,
+        )  # fmt: skip
+        films = sorted(Path(scratch).glob("*-median.mp4"))
+        if not films:
+            last = (done.stdout + done.stderr).strip().splitlines()[-1:]
+            _say(console, f"No films: {' '.join(last).removeprefix('No video: ')}")
+            return
+        (best / FILMS).mkdir()
+        for film in films:
+            task = film.stem.removesuffix("-median")
+            shutil.copy(film, best / FILMS / f"{task}.mp4")
 
 
 def _verdict(

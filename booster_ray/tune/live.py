@@ -13,11 +13,16 @@ from rich.live import Live
 from rich.table import Table
 from rich.text import Text
 
+from booster_ray.soccer.game import TASKS
 from booster_ray.tune.leaderboard import BLANK, STYLES, count, number
 from booster_ray.tune.records import TrialRecord
 
 ACTIVITY = ("RUNNING", "PAUSED", "PENDING", "TERMINATED", "STOPPED", "ERROR")
 """Statuses in the order of the rows, so that a short terminal cuts off finished trials."""
+
+
+WIDE = 110
+"""Columns of a terminal from which on there is room for the scores of each task."""
 
 
 class LiveTable:
@@ -62,7 +67,8 @@ class LiveTable:
         if self._live is not None:
             # Title, heading, rule and caption take the rest of the screen.
             rows = max(self._console.height - 6, 1)
-            self._live.update(live_table(records, rows), refresh=True)
+            wide = self._console.width >= WIDE
+            self._live.update(live_table(records, rows, wide), refresh=True)
             return
         for record in records:
             self._print_when_due(record)
@@ -80,19 +86,23 @@ class LiveTable:
         )
 
 
-def live_table(records: Iterable[TrialRecord], max_rows: int) -> Table:
-    """At most `max_rows` trials, those at work first."""
+def live_table(records: Iterable[TrialRecord], max_rows: int, wide: bool = False) -> Table:
+    """At most `max_rows` trials, those at work first.
+
+    A `wide` one says besides how many updates are made in a second, and the newest score in each
+    task.
+    """
     ordered = sorted(records, key=lambda r: (ACTIVITY.index(r.status), r.number))
     hidden = len(ordered) - max_rows
+    lines = ["lost: attempts that ended early, and were made again"] if _any_lost(ordered) else []
+    lines += [f"and {hidden} more"] if hidden > 0 else []
     table = Table(
-        box=box.SIMPLE_HEAD,
-        padding=(0, 1, 0, 0),
-        pad_edge=False,
-        caption=f"and {hidden} more" if hidden > 0 else None,
+        box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0), pad_edge=False, caption="\n".join(lines) or None
     )
     table.add_column("trial", no_wrap=True)
     table.add_column("status", no_wrap=True)
-    for heading in ("env steps", "steps/s", "ETA", "score", "best"):
+    more = ("updates/s", *(task.replace("_to_", " to ") for task in TASKS)) if wide else ()
+    for heading in ("env steps", "steps/s", "ETA", *more, "score", "best", "lost"):
         table.add_column(heading, justify="right", no_wrap=True)
     for record in ordered[:max_rows]:
         table.add_row(
@@ -101,10 +111,23 @@ def live_table(records: Iterable[TrialRecord], max_rows: int) -> Table:
             _progress(record),
             number(record.steps_per_second, ",.0f"),
             duration(record.eta_seconds),
+            *_more(record, wide),
             number(record.last_score, ".3f"),
             Text(number(record.best_score, ".3f"), style="bold"),
+            Text(str(record.interrupted or ""), style="yellow"),
         )
     return table
+
+
+def _any_lost(records: Iterable[TrialRecord]) -> bool:
+    return any(record.interrupted for record in records)
+
+
+def _more(record: TrialRecord, wide: bool) -> list[str]:
+    if not wide:
+        return []
+    scores = record.last_scores().values()
+    return [number(record.updates_per_second, ",.0f"), *(number(s, ".2f") for s in scores)]
 
 
 def plain_line(record: TrialRecord) -> str:
@@ -115,6 +138,7 @@ def plain_line(record: TrialRecord) -> str:
         f" ETA {duration(record.eta_seconds)}"
         f" score {number(record.last_score, '.3f')} best {number(record.best_score, '.3f')}"
     )
+    line += f" lost {record.interrupted}" if record.interrupted else ""
     return f"{line} error: {' '.join(record.error.split())}" if record.error else line
 
 

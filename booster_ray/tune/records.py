@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from booster_ray.config.experiments import EXPERIMENT
+from booster_ray.soccer.game import TASKS
 from booster_ray.store.progress import History
 
 Status = Literal["PENDING", "RUNNING", "TERMINATED", "STOPPED", "ERROR", "PAUSED"]
@@ -66,6 +67,8 @@ class TrialRecord:
     """Runs that it is to have."""
     more: tuple[SeedRecord, ...] = ()
     """Runs beside the first, as far as they have reported."""
+    interrupted: int = 0
+    """Attempts at its runs that did not reach the run's end."""
 
     @property
     def experiment(self) -> str | None:
@@ -138,6 +141,15 @@ class TrialRecord:
     def steps_per_second(self) -> float | None:
         """Newest control steps per second."""
         return self._latest("env_steps_per_second")
+
+    @property
+    def updates_per_second(self) -> float | None:
+        """Newest gradient updates per second."""
+        return self._latest("updates_per_second")
+
+    def last_scores(self) -> dict[str, float | None]:
+        """Official score of the newest evaluation of each task."""
+        return {task: self._latest(f"score/{task}") for task in TASKS}
 
     def _latest(self, key: str) -> float | None:
         known = (run.history.latest(key) for run in reversed(self.runs))

@@ -22,6 +22,7 @@ from booster_ray import __version__
 from booster_ray.config import Config, Sweep
 from booster_ray.runtime.signals import keep_listening, stop_signals
 from booster_ray.store.address import Address
+from booster_ray.store.attempts import read_attempts
 from booster_ray.store.durable import replace_text
 from booster_ray.store.failure import storing
 from booster_ray.store.files import ERROR, best_checkpoint, trial_directory
@@ -155,7 +156,15 @@ class SweepRunner:
         )
         directory = trial_directory(self.root, number, record.best_run)
         best = best_checkpoint(directory)
-        return replace(record, checkpoint=str(best) if best else None, gates=label(directory))
+        return replace(
+            record,
+            checkpoint=str(best) if best else None,
+            gates=label(directory),
+            interrupted=sum(
+                len(read_attempts(trial_directory(self.root, number, repeat)))
+                for repeat in range(seeds)
+            ),
+        )
 
     def _seed_records(self, number: int) -> list[SeedRecord]:
         """A trial's first run, and those after it that have reported."""

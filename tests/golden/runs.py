@@ -41,7 +41,10 @@ RUNS = "results"
 
 Digest = dict[str, Any]
 
-CLOCKS = {"wall_seconds", "env_steps_per_second", "evaluation_seconds"}
+CLOCKS = {
+    "compile_seconds", "env_steps_per_second", "evaluation_seconds", "updates_per_second",
+    "wall_seconds",
+}  # fmt: skip
 """Metrics that depend on the machine's speed."""
 RANDOM = {"run_id"}
 """Metadata that is drawn anew for each run, for trackers."""

@@ -48,7 +48,10 @@ OVERRIDES = [
     "randomization.level=3",
 ]
 SETTINGS = load(DEBUG, OVERRIDES).base()
-CLOCKS = {"env_steps_per_second", "evaluation_seconds", "wall_seconds"}
+CLOCKS = {
+    "compile_seconds", "env_steps_per_second", "evaluation_seconds", "updates_per_second",
+    "wall_seconds",
+}  # fmt: skip
 LAST = "step_000000000420"
 
 CHILD = """

@@ -10,7 +10,10 @@ from booster_ray.store.checkpoint import Log, Tree
 from booster_ray.store.checkpoint.leaves import flatten
 from booster_ray.train.report import Report
 
-CLOCKS = {"env_steps_per_second", "evaluation_seconds", "wall_seconds"}
+CLOCKS = {
+    "compile_seconds", "env_steps_per_second", "evaluation_seconds", "updates_per_second",
+    "wall_seconds",
+}  # fmt: skip
 """Metrics that hang on the machine's speed."""
 
 

@@ -91,3 +91,16 @@ def test_nothing_breaks_on_what_is_unknown() -> None:
 def test_durations() -> None:
     shown = [duration(s) for s in (None, 0, 59.6, 312, 11_220)]
     assert shown == ["–", "0s", "1m00s", "5m12s", "3h07m"]
+
+
+def test_a_wide_table_has_each_tasks_score_and_what_was_lost() -> None:
+    report = {"env_steps": 9.0, "updates_per_second": 1234.5, "score/goalie": 2.0, "score": 0.5}
+    record = replace(at(1), history=History([report]), interrupted=3)
+    wide, narrow = live_table([record], 5, wide=True), live_table([record], 5)
+    cells = {str(column.header): str(next(iter(column.cells))) for column in wide.columns}
+    assert cells["updates/s"] == "1,234" and cells["goalie"] == "2.00" and cells["lost"] == "3"
+    assert cells["obstacle"] == "–" and "kick to target" in cells
+    assert "goalie" not in {str(column.header) for column in narrow.columns}
+    assert wide.caption == "lost: attempts that ended early, and were made again"
+    assert live_table([at(1)], 5).caption is None
+    assert plain_line(record).endswith("lost 3")

@@ -13,8 +13,10 @@ import pytest
 from plotly.offline import get_plotlyjs
 
 from booster_ray.store.progress import History
-from booster_ray.tune.records import Status, TrialRecord
-from booster_ray.tune.report import MAX_CURVES, MAX_POINTS, importances, write_report
+from booster_ray.tune.charts import MAX_CURVES, MAX_POINTS
+from booster_ray.tune.details import Details, GateNumber, Interruption, Use
+from booster_ray.tune.records import SeedRecord, Status, TrialRecord
+from booster_ray.tune.report import importances, write_report
 
 optuna.logging.set_verbosity(optuna.logging.WARNING)
 
@@ -71,6 +73,7 @@ def test_the_page_holds_every_part(tmp_path: Path) -> None:
         "Share in reaching the best quarter of the trials (PED-ANOVA)",
         "sac.actor_lr",
         "sac.kind",
+        "A line a trial",
     ]
     assert drawn["Mean of the tasks"]["traces"][-1]["name"] == "t2"
     assert drawn["sac.actor_lr"]["xtype"] == "log"
@@ -252,3 +255,69 @@ def test_a_band_counts_a_trial_as_far_as_it_got(tmp_path: Path) -> None:
             record.history.append(report)
     _, _, median, *_ = charts(write(tmp_path / "many.html", records))["Mean of the tasks"]["traces"]
     assert (median["x"], median["y"]) == ([10, 20, 30], [50, 50, 30])
+
+
+def details(**changes: Any) -> Details:
+    gate = GateNumber(
+        "t1", "2 conversion", "largest difference: torque", "2e-4", "at most 0.001", True
+    )
+    notice = Interruption("t1", "2026-11-28 10:00:00", "preempted", 250, 1.24, "SIGTERM")
+    given: dict[str, Any] = {
+        "films": {"goalie": b"\x00film"}, "gates": [gate], "interruptions": [notice],
+        "use": [Use("t1", 0.875, 1.5, None, None)],
+        "config": "name: <demo>\n", "commands": [("Anew", "python -m booster_ray.tune x")],
+    }  # fmt: skip
+    return Details(**(given | changes))
+
+
+def test_the_folder_s_details_are_on_the_page(tmp_path: Path) -> None:
+    page = write(tmp_path / "report.html", [trial(0), trial(1)], details=details())
+    film = base64.b64encode(b"\x00film").decode()
+    assert f'src="data:video/mp4;base64,{film}"' in page and "media-src data:" in page
+    cells = re.findall(r"<td[^>]*>([^<]*)</td>", page)
+    for row in (
+        ["t1", "2 conversion", "largest difference: torque", "2e-4", "at most 0.001", "yes"],
+        ["t1", "2026-11-28 10:00:00", "preempted", "250", "1.2", "SIGTERM"],
+        ["t1", "88%", "1.50", "–", "–"],
+    ):
+        assert any(cells[at : at + len(row)] == row for at in range(len(cells))), row
+    assert "<pre>name: &lt;demo&gt;" in page and "python -m booster_ray.tune x" in page
+    *_, mark = charts(page)["Mean of the tasks"]["traces"]
+    # Halfway between the reports at 200 and 300 steps, which score 1 - 1/2 and 1 - 1/3.
+    assert mark["symbol"] == "x" and mark["x"] == [250]
+    assert mark["y"] == pytest.approx([(0.5 + 2 / 3) / 2], rel=1e-5)
+
+
+def test_each_reward_term_of_the_best_trials_has_a_curve(tmp_path: Path) -> None:
+    record = trial(0)
+    record.history.append({"env_steps": 500.0, "reward/alive": 3.0, "reward/alive/goalie": 1.0})
+    drawn = charts(write(tmp_path / "report.html", [record]))
+    assert drawn["alive"]["traces"][0]["y"] == [3.0]
+    assert "reward/alive" not in drawn and "alive/goalie" not in drawn
+
+
+def test_parameters_of_several_trials_are_drawn_together(tmp_path: Path) -> None:
+    drawn = charts(write(tmp_path / "report.html", [trial(n) for n in range(3)]))
+    chart = drawn["A line a trial"]
+    assert chart["axes"] == [["actor_lr", "0.0001", "0.01"], ["kind", "&lt;i&gt;", "b"],
+                             ["score", "-0.25", "1.75"]]  # fmt: skip
+    best = chart["traces"][-1]
+    assert best["name"] == "t2" and best["x"] == [0, 1, 2] and best["y"] == [0.0, 0.0, 1.0]
+    middle = chart["traces"][-2]
+    assert middle["y"] == [0.5, 0.0, 0.5] and middle["text"][0] == "t1, actor_lr 0.001"
+    two = charts(write(tmp_path / "two.html", [trial(0), trial(1)]))
+    assert "A line a trial" not in two
+
+
+def test_seeds_are_bars_from_the_lowest_to_the_highest(tmp_path: Path) -> None:
+    def run(score: float) -> History:
+        return History([{"env_steps": 1.0, "score": score}])
+
+    records = [
+        TrialRecord(f"t{n}", n, "TERMINATED", {"x": n}, run(1.0), 1, None, None, True,
+                    seeds=2, more=(SeedRecord(run(2.0 + n)),))
+        for n in range(2)
+    ]  # fmt: skip
+    (dots,) = charts(write(tmp_path / "report.html", records))["x"]["traces"]
+    assert dots["y"] == [2.0, 1.5]
+    assert dots["error_y"]["array"] == dots["error_y"]["arrayminus"] == [1.0, 0.5]
