@@ -30,9 +30,10 @@ def main() -> None:
         sys.exit(0)
     name = argv[0]
     if name not in known:
-        from booster_ray.config.errors import choices, hint
+        from booster_ray.config.errors import hint
 
-        text = f"'{name}' is no command, expected {choices(known)}{hint(name, known)}"
+        expected = "expected one that booster-ray --help lists"
+        text = f"'{name}' is no command, {expected}{hint(name, known)}"
         print(f"error: command line: {text}", file=sys.stderr)
         sys.exit(2)
     sys.argv = sys.argv[1:]

@@ -149,11 +149,12 @@ def _nearby(path: str) -> str:
     """What a missing path may have meant, from its own folder and the presets'."""
     folder = Path(path).parent
     wanted = Path(path).stem
-    found = {p.stem: p.stem for p in sorted(_listing(SHIPPED))}
-    found |= {p.stem: str(p) for at in (PRESETS, folder) for p in sorted(_listing(at))}
-    if close := near(wanted, found):
-        return f"; did you mean '{found[close]}'?"
-    return f"; found {', '.join(sorted(found.values())[:8])}" if found else ""
+    found = {p.stem: str(p) for at in (PRESETS, folder) for p in sorted(_listing(at))}
+    shipped = {p.stem: p.stem for p in sorted(_listing(SHIPPED)) if p.stem not in found}
+    if close := near(wanted, found | shipped):
+        return f"; did you mean '{(found | shipped)[close]}'?"
+    there = [*sorted(found.values()), *shipped][:8]
+    return f"; found {', '.join(there)}" if there else ""
 
 
 def _listing(folder: Path) -> list[Path]:

@@ -264,8 +264,9 @@ def rehearse(package: Package) -> None:
 
 
 def _read_manifest(path: Path) -> dict[str, Any]:
+    text = _read(path)
     try:
-        about = json.loads(_read(path))
+        about = json.loads(text)
     except ValueError:
         raise sai.Rejected(f"{path}: not JSON, or cut short") from None
     if not isinstance(about, dict) or about.get("format") != FORMAT:
