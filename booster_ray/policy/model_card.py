@@ -1,4 +1,4 @@
-"""A model's card: what it scores, where it comes from, and how it was trained, for people."""
+"""A model's card: what it scores and asks of a player, where it comes from, how it was trained."""
 
 from __future__ import annotations
 
