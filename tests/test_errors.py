@@ -9,6 +9,7 @@ import io
 import os
 import re
 import runpy
+import shutil
 import sys
 import zipfile
 from collections.abc import Iterator
@@ -18,6 +19,8 @@ from typing import NamedTuple
 
 import driving
 import pytest
+
+from booster_ray.track.registry_mlflow import mlflow_client
 
 CATALOGUE = Path(__file__).with_name("errors.txt")
 
@@ -62,7 +65,7 @@ def said(command: str) -> tuple[int, str, str]:
 
 
 @pytest.fixture(scope="module")
-def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def folder(tmp_path_factory: pytest.TempPathFactory, empty_mlflow: Path) -> Path:
     """What the catalogue's head lists."""
     here = tmp_path_factory.mktemp("errors")
     (here / "notes.txt").write_text("nothing to play\n")
@@ -75,6 +78,11 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     (here / "torn" / "manifest.json").write_text('{"format": 1, "files"')
     (here / "results" / "taken").mkdir(parents=True)
     (here / "results" / "taken" / "config.yaml").write_text("name: taken\n")
+    registry = shutil.copy(empty_mlflow, here / "results" / "mlflow.db")
+    client = mlflow_client(f"sqlite:///{registry}")
+    client.create_registered_model("booster_t1")
+    version = client.create_model_version("booster_t1", str(here / "empty")).version
+    client.set_registered_model_alias("booster_t1", "champion", version)
     return here
 
 
