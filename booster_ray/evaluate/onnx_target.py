@@ -53,7 +53,7 @@ def onnx_target(path: Path, settings: Settings | None) -> Target:
         known = package.settings_of_package(loaded)
         if told is not None:
             check(told, known, str(path), by=package.MANIFEST)
-        if not _takes_observations(network, known):
+        if told is None or not _takes_observations(network, known):
             return _packaged(path, network, loaded, known)
     else:
         known = _known(path, told, settings)
@@ -92,7 +92,7 @@ def _not_for(path: Path) -> ConfigError:
 
 
 def _takes_observations(network: Network, settings: Settings) -> bool:
-    """Whether a file in a package is ``joint_targets.onnx``, whatever its name."""
+    """Whether a file in a package is its ``joint_targets.onnx``, whatever its name."""
     return network.size == settings.observation_size and network.action is not None
 
 
