@@ -8,7 +8,6 @@ from __future__ import annotations
 import io
 import os
 import re
-import runpy
 import shutil
 import sys
 import zipfile
@@ -20,6 +19,7 @@ from typing import NamedTuple
 import driving
 import pytest
 
+from booster_ray.__main__ import main
 from booster_ray.track.registry_mlflow import mlflow_client
 
 CATALOGUE = Path(__file__).with_name("errors.txt")
@@ -56,7 +56,7 @@ def said(command: str) -> tuple[int, str, str]:
     try:
         sys.argv = ["booster-ray", *command.split(" ")]
         with redirect_stdout(out), redirect_stderr(err), pytest.raises(SystemExit) as end:
-            runpy.run_module("booster_ray", run_name="__main__", alter_sys=True)
+            main()
     finally:
         sys.argv = argv
         os.environ.clear()
