@@ -35,7 +35,7 @@ def run(example: Path, *args: str, folder: Path = driving.ROOT) -> str:
         cwd=folder,
         capture_output=True,
         text=True,
-        timeout=300,
+        timeout=900,
         env=os.environ | {"PYTHONPATH": str(driving.ROOT)},
     )
     assert done.returncode == 0, done.stderr
