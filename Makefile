@@ -6,7 +6,7 @@ STAMP := $(VENV)/.installed
 ARGS ?=
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo play test test-all lint format bench clean anew
+.PHONY: help install demo play test test-all lint format bench docs clean anew
 
 help: ## show this list
 	@$(PYTHON) -c 'import re; print(*(f"make {n:9} {t}" for n, t in re.findall(r"^([a-z-]+):.*?## (.*)", open("Makefile").read(), re.M)), sep="\n")'
@@ -40,6 +40,9 @@ bench: $(STAMP) ## run every benchmark of speed (benchmarks/*.py)
 		[ -e "$$file" ] || { echo "no benchmarks yet"; break; }; \
 		echo "== $$file"; $(BIN)/python "$$file" $(ARGS) || exit 1; \
 	done
+
+docs: $(STAMP) ## the docs site, into build/site; warnings are errors
+	@NO_MKDOCS_2_WARNING=1 PYTHONPATH=. $(BIN)/mkdocs build --quiet $(ARGS)
 
 clean: ## remove .venv and caches; results/ stays
 	rm -rf $(VENV) build .cache .hypothesis .import_linter_cache .mypy_cache .pytest_cache .ruff_cache *.egg-info

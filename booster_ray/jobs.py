@@ -1,4 +1,4 @@
-"""``cluster/submit CONFIG [key=value …]``: a sweep on a running Ray cluster, from any machine."""
+"""``python -m booster_ray.jobs CONFIG [key=value …]``: a sweep on a running Ray cluster."""
 
 import sys
 

@@ -5,7 +5,7 @@ environment is set before JAX loads.
 """
 
 from booster_ray.config.errors import ConfigError
-from booster_ray.config.load import PRESETS, Sweep, load
+from booster_ray.config.load import PRESETS, SHIPPED, Sweep, load
 from booster_ray.config.schema import (
     SAC,
     Checkpoint,
@@ -25,6 +25,7 @@ from booster_ray.config.space import Choice, Distribution, FloatRange, IntRange
 __all__ = [
     "PRESETS",
     "SAC",
+    "SHIPPED",
     "Checkpoint",
     "Choice",
     "Config",

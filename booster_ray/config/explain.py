@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import functools
+import json
 from collections.abc import Iterator, Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 from pydantic import ValidationError
 from pydantic_core import ErrorDetails
@@ -127,6 +128,38 @@ def _leaves(path: str = "", node: dict[str, Any] | None = None) -> Iterator[str]
             yield from _leaves(f"{path}{name}.", child)
         else:
             yield path + name
+
+
+class Setting(NamedTuple):
+    """One setting, for people."""
+
+    section: str
+    """Dotted; empty for the config itself."""
+    about_section: str
+    name: str
+    default: str
+    """As YAML."""
+    expected: str
+    about: str
+
+
+def reference() -> Iterator[Setting]:
+    """Every setting of a config, by sections."""
+    for section, node in _sections("", _schema()):
+        for name, child in node["properties"].items():
+            if "properties" in _deref(child):
+                continue
+            default = json.dumps(child.get("default"), ensure_ascii=False)
+            told = child.get("description", "")
+            about = node.get("description", "")
+            yield Setting(section, about, name, default, _expected(child), told)
+
+
+def _sections(path: str, node: dict[str, Any]) -> Iterator[tuple[str, dict[str, Any]]]:
+    yield path, node
+    for name, child in node["properties"].items():
+        if "properties" in (inner := _deref(child)):
+            yield from _sections(f"{path}.{name}".lstrip("."), inner)
 
 
 @functools.cache

@@ -28,7 +28,11 @@ from booster_ray.config.trees import Key, Tree, drop, merge, put, sets
 from booster_ray.soccer.entry_points import PROBLEMS
 
 PRESETS = Path("tune_configs")
-"""Folder, under the current one, where bare preset names are looked up."""
+"""Folder, under the current one, where bare preset names are looked up first."""
+SHIPPED = next(
+    (folder for at in Path(__file__).parents[1:3] if (folder := at / PRESETS).is_dir()), PRESETS
+)
+"""Where they are looked up next: inside of an installed package, beside it in a checkout."""
 
 
 @dataclass(frozen=True)
@@ -159,7 +163,8 @@ class Sweep:
 def load(path: str | os.PathLike[str], overrides: Iterable[str] = ()) -> Sweep:
     """Reads a config file, its bases and `key=value` overrides, and checks all of it.
 
-    A bare name such as `demo` means `tune_configs/demo.yaml`, where that exists. Paths in it mean
+    A bare name such as `demo` means `tune_configs/demo.yaml`, where that exists, and else the
+    preset that came with the package; so does a `base` that is not beside its file. Paths mean
     what they mean in the current folder, see :mod:`booster_ray.config.paths`. Raises ConfigError
     when anything is wrong, at either end of any search range included.
     """
@@ -197,6 +202,8 @@ def _find(path: str) -> Path:
             return preset
         if path and Path(path).exists():
             return Path(path)
+        if bare and (shipped := SHIPPED / f"{path}.yaml").is_file():
+            return shipped
     except (OSError, ValueError) as error:
         raise ConfigError(path, _reason(error)) from None
     raise ConfigError(path or "''", "no such file, expected a config" + _nearby(path))
@@ -207,9 +214,11 @@ def _nearby(path: str) -> str:
     folder = Path(path).parent
     wanted = Path(path).stem
     found = {p.stem: str(p) for at in (PRESETS, folder) for p in sorted(_listing(at))}
-    if close := near(wanted, found):
-        return f"; did you mean '{found[close]}'?"
-    return f"; found {', '.join(sorted(found.values())[:8])}" if found else ""
+    shipped = {p.stem: p.stem for p in sorted(_listing(SHIPPED)) if p.stem not in found}
+    if close := near(wanted, found | shipped):
+        return f"; did you mean '{(found | shipped)[close]}'?"
+    there = [*sorted(found.values()), *shipped][:8]
+    return f"; found {', '.join(there)}" if there else ""
 
 
 def _listing(folder: Path) -> list[Path]:
@@ -235,6 +244,9 @@ def _files(file: Path, above: Sequence[Path]) -> list[_Layer]:
         raise ConfigError(str(file), "base", text)
     named = file.parent / base
     below = named if named.suffix in (".yaml", ".yml") else named.with_name(f"{named.name}.yaml")
+    if Path(base).name == base and not Path(base).suffix and not os.path.exists(below):
+        shipped = SHIPPED / below.name
+        below = shipped if os.path.exists(shipped) else below
     chain = [*above, file]
     if any(os.path.realpath(below) == os.path.realpath(seen) for seen in chain):
         text = " -> ".join(str(p) for p in [*chain, below])

@@ -66,6 +66,14 @@ def export(checkpoint: Path, directory: Path, progress: Progress = silent) -> pa
         raise ConfigError(str(directory), f"cannot be written: {error.strerror}") from None
 
 
+def export_again(source: Path, directory: Path) -> package.Package:
+    """The package of an older release with what was added since; raises as :func:`export`."""
+    try:
+        return package.renew(source, directory)
+    except OSError as error:
+        raise ConfigError(str(directory), f"cannot be written: {error.strerror}") from None
+
+
 def export_best(trial_dir: Path, directory: Path | None = None) -> Path:
     """The package of a trial's best checkpoint, in ``trial_dir/package`` unless said otherwise.
 

@@ -8,8 +8,9 @@ from pathlib import Path
 from booster_ray.config import ConfigError
 
 DESCRIPTION = """Pack a policy as the competition's own code loads it: TorchScript, preprocessor,
-action function, and ONNX. CHECKPOINT is a checkpoint, or a run, trial or sweep (its best); it must
-have passed gate 2, which is run if it was not."""
+action function, and ONNX, for torques and for joint targets, with the policy's contract in it.
+CHECKPOINT is a checkpoint, or a run, trial or sweep (its best); it must have passed gate 2, which
+is run if it was not. A package of an older release gets what was added since."""
 
 
 def main(argv: list[str]) -> int:
@@ -28,16 +29,20 @@ def main(argv: list[str]) -> int:
     from booster_ray.evaluate.command import bar, prepare
 
     prepare()
-    from booster_ray.evaluate.export import export
+    from booster_ray.evaluate.export import export, export_again
     from booster_ray.evaluate.submit import command, submit
     from booster_ray.evaluate.target import find_checkpoint
+    from booster_ray.policy.package import MANIFEST
 
-    with bar(Console(), "gate 2") as progress:
-        export(find_checkpoint(args.checkpoint), args.output, progress)
-    print(f"Exported: {args.output} (policy.pt, preprocessor.py, action_function.py, policy.onnx)")
+    if (args.checkpoint / MANIFEST).is_file():
+        made = export_again(args.checkpoint, args.output)
+    else:
+        with bar(Console(), "gate 2") as progress:
+            made = export(find_checkpoint(args.checkpoint), args.output, progress)
+    print(f"Exported: {args.output} ({', '.join(made.about['sha256'])})")
     if args.submit:
-        made = submit(args.output, args.name or args.output.resolve().name)
-        print(f"Submitted: {made}")
+        submission = submit(args.output, args.name or args.output.resolve().name)
+        print(f"Submitted: {submission}")
     else:
         print(f"Score it:  python -m booster_ray.evaluate {args.output}")
         print(f"Submit it: {command(args.output)}")

@@ -1,10 +1,12 @@
 """ONNX files that play: a package's, a converted actor's, and any that keeps to one contract.
 
-A file beside a ``package.json`` is played with that package's preprocessor and action function.
-One that a converted actor or a registered model holds acts as that was trained. Any other must
-have one input of rows (n, obs), (1, obs) or (obs,), of floats, for obs see :func:`fitting`, and
-one output (n, 12): actions in [-1, 1] for the control of a config, or N·m for 2 ms if it is named
-``torque``. Among several outputs (n, 12) the one named ``action`` counts.
+A file that tells its contract (:mod:`booster_ray.policy.contract`) is played by it, and refused
+where what plays it is something else. A package's ``policy.onnx`` is played with the package's
+preprocessor and action function. One that a converted actor or a registered model holds acts as
+that was trained. Any other must have one input of rows (n, obs), (1, obs) or (obs,), of floats, for
+obs see :func:`fitting`, and one output (n, 12): actions in [-1, 1] for the control of a config, or
+N·m for 2 ms if it is named ``torque``. Among several outputs (n, 12) the one named ``action``
+counts.
 """
 
 from __future__ import annotations
@@ -19,6 +21,7 @@ from booster_ray.evaluate.acting import JOINTS, Acting, fitting
 from booster_ray.evaluate.target import Target, checkpoint_actor
 from booster_ray.policy import package, sai
 from booster_ray.policy.actor_files import ONNX
+from booster_ray.policy.contract import check, from_metadata, settings_from
 from booster_ray.policy.player import BadAction, shaped
 from booster_ray.policy.settings import Settings, settings_of
 from booster_ray.store.files import ACTOR
@@ -42,14 +45,19 @@ def onnx_target(path: Path, settings: Settings | None) -> Target:
         CheckpointError: the converted actor that it is of is damaged.
     """
     network = Network(path)
-    beside = path.parent / package.MANIFEST
-    known = None if beside.is_file() else _settings_beside(path)
-    if settings is not None and (beside.is_file() or known is not None):
-        text = f"is not for {path}, which lies beside what tells how it acts"
-        raise ConfigError("command line", "--config", text)
-    if beside.is_file():
-        return _packaged(path, network)
-    settings = known or settings or settings_of(Config())
+    told = from_metadata(network.metadata, str(path))
+    if (path.parent / package.MANIFEST).is_file():
+        if settings is not None:
+            raise _not_for(path)
+        loaded = package.load(path.parent)
+        known = package.settings_of_package(loaded)
+        if told is not None:
+            check(told, known, str(path), by=package.MANIFEST)
+        if told is None or not _takes_observations(network, known):
+            return _packaged(path, network, loaded, known)
+    else:
+        known = _known(path, told, settings)
+    settings = known
     name = network.torque or network.action
     fit = fitting(network.size, settings)
     if fit is None or name is None:
@@ -61,6 +69,31 @@ def onnx_target(path: Path, settings: Settings | None) -> Target:
         return network.run(seen, [name])[0]
 
     return Target(str(path), "onnx", lambda: Acting(act, settings, fit), path)
+
+
+def _known(path: Path, told: dict[str, Any] | None, wanted: Settings | None) -> Settings:
+    """How a file without a package acts: by what it tells, by what lies beside it, as asked."""
+    beside = _settings_beside(path)
+    if beside is not None and wanted is not None:
+        raise _not_for(path)
+    if told is None:
+        return beside or wanted or settings_of(Config())
+    own = settings_from(told, str(path))
+    if beside is not None:
+        check(told, beside, str(path), by="the config beside it")
+    if wanted is not None:
+        check(told, wanted, str(path), by="--config")
+    return own
+
+
+def _not_for(path: Path) -> ConfigError:
+    text = f"is not for {path}, which lies beside what tells how it acts"
+    return ConfigError("command line", "--config", text)
+
+
+def _takes_observations(network: Network, settings: Settings) -> bool:
+    """Whether a file in a package is its ``joint_targets.onnx``, whatever its name."""
+    return network.size == settings.observation_size and network.action is not None
 
 
 def _expected(network: Network, settings: Settings) -> str:
@@ -95,6 +128,8 @@ class Network:
     """Numbers in a row of the input."""
     told: str
     """Inputs and outputs, for errors."""
+    metadata: dict[str, str]
+    """What the file tells of itself."""
     fits: list[str]
     """Outputs of twelve numbers a row."""
 
@@ -113,6 +148,7 @@ class Network:
             raise ConfigError(str(path), f"onnxruntime cannot load it: {_first(error)}") from None
         taken, given = self._session.get_inputs(), self._session.get_outputs()
         inputs, outputs = (", ".join(_described(v) for v in values) for values in (taken, given))
+        self.metadata = self._session.get_modelmeta().custom_metadata_map
         self.told = f"takes {inputs or 'nothing'}, gives {outputs}"
         shape = taken[0].shape if taken else []
         if len(taken) != 1 or taken[0].type not in FLOATS or not self._is_rows(shape):
@@ -194,9 +230,7 @@ def _first(error: Exception) -> str:
 # -- of packages -----------------------------------------------------------------------------------
 
 
-def _packaged(path: Path, network: Network) -> Target:
-    loaded = package.load(path.parent)
-    settings = _settings_of_package(loaded)
+def _packaged(path: Path, network: Network, loaded: package.Package, settings: Settings) -> Target:
     wanted = ["torque", "action"] if settings.remembers else ["torque"]
     size = settings.observation_size + 2 * JOINTS
     if network.size != size or not set(wanted) <= set(network.fits):
@@ -208,18 +242,6 @@ def _packaged(path: Path, network: Network) -> Target:
         return loaded.make_player(PackagedNetwork(network, settings))
 
     return Target(str(path), "onnx", player, path)
-
-
-def _settings_of_package(loaded: package.Package) -> Settings:
-    try:
-        told = loaded.about["settings"]
-        plain: dict[str, Any] = {k: tuple(v) if isinstance(v, list) else v for k, v in told.items()}
-        settings = Settings(**plain)
-        settings.observation_size  # noqa: B018  (unknown features show here)
-    except (KeyError, TypeError, AttributeError) as error:
-        place = loaded.directory / package.MANIFEST
-        raise ConfigError(str(place), "settings", f"not as the export writes it: {error}") from None
-    return settings
 
 
 class PackagedNetwork:

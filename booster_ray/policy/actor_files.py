@@ -7,7 +7,7 @@ import logging
 import os
 import shutil
 import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -15,6 +15,7 @@ from typing import Any
 import numpy as np
 import torch
 
+from booster_ray.policy.contract import to_metadata
 from booster_ray.policy.onnx_export import export_onnx
 from booster_ray.rl.torch_actor import TorchActor
 from booster_ray.store.checkpoint.errors import CheckpointError
@@ -39,7 +40,12 @@ class ConversionError(CheckpointError):
 Policy = Callable[[np.ndarray], np.ndarray]
 
 
-def save_actor(actor: TorchActor, directory: Path, metadata: dict[str, Any] | None = None) -> None:
+def save_actor(
+    actor: TorchActor,
+    directory: Path,
+    metadata: dict[str, Any] | None = None,
+    contract: Mapping[str, Any] | None = None,
+) -> None:
     """Write the actor to the new ``directory`` in every format, wholly or not at all.
 
     Each file is loaded again and compared with the actor before the directory appears.
@@ -48,6 +54,7 @@ def save_actor(actor: TorchActor, directory: Path, metadata: dict[str, Any] | No
         actor: what to write.
         directory: must not exist.
         metadata: JSON that :func:`load_actor` gives back.
+        contract: what the ONNX file tells of how it is played.
 
     Raises:
         FileExistsError: ``directory`` exists; it is left as it is.
@@ -63,7 +70,7 @@ def save_actor(actor: TorchActor, directory: Path, metadata: dict[str, Any] | No
     shutil.rmtree(temp, ignore_errors=True)
     temp.mkdir()
     try:
-        _write(actor, temp)
+        _write(actor, temp, to_metadata(contract or {}))
         (temp / ACTOR).write_text(text, encoding="utf-8")
         for name, difference in compare(actor, temp).items():
             if not difference < TOLERANCE:
@@ -136,7 +143,7 @@ def torch_policy(actor: torch.nn.Module) -> Policy:
     return policy
 
 
-def _write(actor: TorchActor, directory: Path) -> None:
+def _write(actor: TorchActor, directory: Path, metadata: dict[str, str]) -> None:
     from safetensors.torch import save_file
 
     state = {name: value.contiguous() for name, value in actor.state_dict().items()}
@@ -145,7 +152,8 @@ def _write(actor: TorchActor, directory: Path) -> None:
     actor.load_state_dict(state)
     with quiet_exporters():
         torch.jit.script(actor).save(str(directory / SCRIPT))
-        export_onnx(directory / ONNX, actor, actor.observation_size, "observation", ["action"])
+        taken, given = "observation", ["action"]
+        export_onnx(directory / ONNX, actor, actor.observation_size, taken, given, metadata)
 
 
 @contextmanager

@@ -45,8 +45,10 @@ def pack(
     """
     from booster_ray.policy.actor_files import ONNX as ACTOR_ONNX
     from booster_ray.policy.actor_files import save_actor
+    from booster_ray.policy.contract import contract_of
     from booster_ray.policy.convert import to_torch
     from booster_ray.policy.model_card import write_card, write_curves
+    from booster_ray.policy.settings import settings_of
 
     folder.mkdir(parents=True)
     kept = folder / CHECKPOINT
@@ -54,7 +56,8 @@ def pack(
     tree, metadata = checkpoint.load(kept, keys=["learner"])  # what was copied, not what was there
     config = _config(source, metadata)
     actor = to_torch(config, tree["learner"])
-    save_actor(actor, folder / "actor")
+    contract = contract_of(settings_of(config)) if config.world.is_soccer else None
+    save_actor(actor, folder / "actor", contract=contract)
     (folder / "actor" / ACTOR_ONNX).rename(folder / ONNX)
     shutil.rmtree(folder / "actor")
     (folder / CONFIG).write_text(config.to_yaml(), encoding="utf-8")
@@ -82,7 +85,7 @@ def pack(
         **(about or {}),
     }
     write_curves(run, folder / CURVES)
-    write_card(facts, config, folder / CARD)
+    write_card(facts, config, folder / CARD, contract)
     seal(folder, facts)
     return facts
 

@@ -1,4 +1,4 @@
-"""A model's card: what it scores, where it comes from, and how it was trained, for people."""
+"""A model's card: what it scores and asks of a player, where it comes from, how it was trained."""
 
 from __future__ import annotations
 
@@ -29,8 +29,13 @@ PANELS = (
 BLANK = "–"
 
 
-def write_card(facts: Mapping[str, Any], config: Config, file: Path) -> None:
-    """Markdown: scores, lineage, curves (``curves.png`` beside it) and config."""
+def write_card(
+    facts: Mapping[str, Any],
+    config: Config,
+    file: Path,
+    contract: Mapping[str, Any] | None = None,
+) -> None:
+    """Markdown: scores, lineage, curves (``curves.png`` beside it), contract and config."""
     text = f"""# {facts["run"]}{_of(facts)}, {facts["stage"]}, {facts["env_steps"]:,} env steps
 
 {score_table(facts["scores"])}
@@ -39,7 +44,7 @@ def write_card(facts: Mapping[str, Any], config: Config, file: Path) -> None:
 
 ![Curves of the run](curves.png)
 
-## Config
+{contract_text(contract) if contract else ""}## Config
 
 ```yaml
 {config.to_yaml().rstrip()}
@@ -88,6 +93,48 @@ def lineage_table(facts: Mapping[str, Any]) -> str:
     rows += [[key.replace("_", " "), facts[key]] for key in ("mlflow_run", "wandb_run")
              if facts.get(key)]  # fmt: skip
     return _table(["lineage", ""], rows)
+
+
+def contract_text(contract: Mapping[str, Any]) -> str:
+    """What the policy sees, and what its actions do: :mod:`booster_ray.policy.contract`."""
+    seen = [
+        [part["name"], _span(part), _each(part["unit"]), _each(part["scale"])]
+        for part in contract["observation"]
+    ]
+    columns = ("default_pose", "action_scale", "kp", "kd", "torque_limit")
+    joints = [
+        [name, *(f"{contract[key][i]:g}" for key in columns)]
+        for i, name in enumerate(contract["joint_names"])
+    ]
+    law = {
+        "pd": "Torque = kp (default pose + action scale · action - q) - kd q̇, within its limit.",
+        "torque": "Torque = limit · action.",
+    }[contract["control_mode"]]
+    clock, memory = contract["clock"], contract["memory"]
+    remembered = [f"`{n}` from number {p['start']} on" for n, p in (memory or {}).items()]
+    return f"""## Contract
+
+{contract["robot"]}. Acts at {contract["control_rate"]:g} Hz; torques every
+{contract["physics_timestep"] * 1000:g} ms. {law}
+
+{_table(["joint", "default pose, rad", "action scale, rad", "kp", "kd", "limit, N·m"], joints)}
+
+Gait clock: {f"{clock['frequency']:g} Hz" if clock else "none"}. Memory:
+{", ".join(remembered) or "none"}. The network normalizes by itself what it sees:
+
+{_table(["part", "numbers", "unit", "scale"], seen)}
+
+"""
+
+
+def _span(part: Mapping[str, Any]) -> str:
+    return f"{part['start']}–{part['start'] + part['size'] - 1}"
+
+
+def _each(values: Any) -> str:
+    """One value, or one for each number."""
+    several = values if isinstance(values, list) else [values]
+    return ", ".join(f"{value:g}" if isinstance(value, float) else str(value) for value in several)
 
 
 def write_curves(run: Path, file: Path) -> None:

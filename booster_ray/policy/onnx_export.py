@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -14,7 +14,12 @@ if TYPE_CHECKING:
 
 
 def export_onnx(
-    path: Path, module: nn.Module, width: int, taken: str, given: Sequence[str]
+    path: Path,
+    module: nn.Module,
+    width: int,
+    taken: str,
+    given: Sequence[str],
+    metadata: Mapping[str, str] | None = None,
 ) -> None:
     """Write a module of one input (n, width) float32, for any n, in the lowest ONNX it needs.
 
@@ -24,6 +29,7 @@ def export_onnx(
         width: numbers in a row of its input.
         taken: name of the input.
         given: names of the outputs.
+        metadata: what the file tells of itself.
 
     Raises:
         OSError: it cannot be written.
@@ -43,8 +49,13 @@ def export_onnx(
     assert program is not None
     model = program.model_proto
     lower(model)
+    onnx.helper.set_model_props(model, dict(metadata or {}))
     onnx.checker.check_model(model, full_check=True)
     path.write_bytes(model.SerializeToString())
+
+
+UNCHANGED = {"Cast": 13}
+"""Sets whose definition says the same as newer ones: those are about 8-bit floats alone."""
 
 
 def lower(model: onnx.ModelProto) -> None:
@@ -65,7 +76,8 @@ def lower(model: onnx.ModelProto) -> None:
         domain = node.domain or "ai.onnx"
         if onnx.defs.has(node.op_type, node.domain):
             schema = onnx.defs.get_schema(node.op_type, declared[domain], node.domain)
-            needed[domain] = max(needed[domain], schema.since_version)
+            since = min(schema.since_version, UNCHANGED.get(node.op_type, schema.since_version))
+            needed[domain] = max(needed[domain], since)
         else:  # a function of the model's own, or nothing that ONNX knows: as it was declared
             needed[domain] = declared[domain]
     for entry in model.opset_import:

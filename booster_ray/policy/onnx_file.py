@@ -1,7 +1,11 @@
-"""The played policy as ONNX, for players other than torch."""
+"""The played policy as ONNX, for players other than torch: in torques, and in joint targets.
+
+Both files tell the policy's contract in their metadata (:mod:`booster_ray.policy.contract`).
+"""
 
 from __future__ import annotations
 
+import copy
 from pathlib import Path
 
 import numpy as np
@@ -9,13 +13,16 @@ import torch
 from torch import nn
 
 from booster_ray.policy.actor_files import quiet_exporters
+from booster_ray.policy.contract import contract_of, to_metadata
 from booster_ray.policy.onnx_export import export_onnx
-from booster_ray.policy.played import Played, WithAction
+from booster_ray.policy.played import JointTargets, Played, WithAction
 from booster_ray.policy.sai import Rejected
 from booster_ray.policy.settings import Settings
 
 TOLERANCE = 1e-3
 """N·m: how far its torques may be from TorchScript's."""
+TARGET_TOLERANCE = 1e-6
+"""rad: the same of joint targets."""
 
 
 def write_onnx(path: Path, actor: nn.Module, settings: Settings) -> None:
@@ -34,7 +41,9 @@ def write_onnx(path: Path, actor: nn.Module, settings: Settings) -> None:
     rng = np.random.default_rng(0)
     told = rng.standard_normal((7, settings.observation_size + 24)).astype(np.float32)
     with quiet_exporters():
-        export_onnx(path, module, told.shape[1], "told", ["torque", "action"])
+        outputs = ["torque", "action"]
+        metadata = to_metadata(contract_of(settings))
+        export_onnx(path, module, told.shape[1], "told", outputs, metadata)
     session = onnxruntime.InferenceSession(str(path), providers=["CPUExecutionProvider"])
     torque = session.run(None, {"told": told})[0]
     with torch.no_grad():
@@ -42,3 +51,55 @@ def write_onnx(path: Path, actor: nn.Module, settings: Settings) -> None:
     gap = float(np.abs(torque - expected).max())
     if not gap < TOLERANCE:
         raise Rejected(f"{path.name}: gives torques that are off by {gap:.1e} N·m")
+
+
+def write_joint_targets(path: Path, actor: nn.Module, settings: Settings) -> bool:
+    """Input ``observation`` (n, obs), outputs ``joint_target`` rad and ``action``, both (n, 12).
+
+    For who tracks joint targets with a PD law of their own, as a robot's SDK does; once a control
+    step. It remembers nothing, as above. Inside it computes as TorchScript does, in float64, and
+    rounds the action to float32: so it plays the same episodes. The targets are float64.
+
+    Returns:
+        Whether there is such a file: a policy that gives torques has no targets.
+
+    Raises:
+        Rejected: the file, loaded again, gives other targets.
+    """
+    import onnxruntime
+
+    if settings.mode != "pd":
+        return False
+    played = Played(actor, settings)
+    module = JointTargets(_without_elu(played)).eval()
+    seen = np.random.default_rng(0).standard_normal((7, settings.observation_size))
+    seen = seen.astype(np.float32)
+    with quiet_exporters():
+        outputs = ["joint_target", "action"]
+        metadata = to_metadata(contract_of(settings))
+        export_onnx(path, module, seen.shape[1], "observation", outputs, metadata)
+    session = onnxruntime.InferenceSession(str(path), providers=["CPUExecutionProvider"])
+    target = session.run(None, {"observation": seen})[0]
+    with torch.no_grad():
+        expected = JointTargets(played)(torch.from_numpy(seen))[0].numpy()
+    gap = float(np.abs(target - expected).max())
+    if not gap < TARGET_TOLERANCE:
+        raise Rejected(f"{path.name}: gives joint targets that are off by {gap:.1e} rad")
+    return True
+
+
+class _Elu(nn.Module):
+    """ELU of the functions that onnxruntime has in float64."""
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return torch.where(x > 0, x, torch.exp(torch.clamp(x, max=0.0)) - 1.0)
+
+
+def _without_elu(module: nn.Module) -> nn.Module:
+    """A copy of a module with :class:`_Elu` in place of torch's."""
+    module = copy.deepcopy(module)
+    for parent in list(module.modules()):
+        for name, child in list(parent.named_children()):
+            if isinstance(child, nn.ELU):
+                setattr(parent, name, _Elu())
+    return module

@@ -1,8 +1,9 @@
 """A submission package on disk: written whole or not at all, and loaded as sai_rl loads it.
 
 ``policy.pt`` the TorchScript module, ``preprocessor.py`` and ``action_function.py`` the text
-that sai_rl runs, ``policy.onnx`` the same module for other players, ``package.json`` where it
-comes from, how it is played and what the gates said.
+that sai_rl runs, ``policy.onnx`` the same module for other players, ``joint_targets.onnx`` the
+policy for players with a PD law of their own, ``package.json`` where it comes from, how it is
+played (its contract) and what the gates said.
 """
 
 from __future__ import annotations
@@ -12,13 +13,14 @@ import hashlib
 import json
 import os
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
-from booster_ray.policy import sai
+from booster_ray.policy import contract, sai
 from booster_ray.policy.preprocessor import render, render_action
 from booster_ray.policy.settings import Settings
 from booster_ray.soccer import game
@@ -27,6 +29,8 @@ if TYPE_CHECKING:
     from torch import nn
 
 MANIFEST, POLICY, ONNX = "package.json", "policy.pt", "policy.onnx"
+JOINT_TARGETS = "joint_targets.onnx"
+"""Of a policy under a PD law."""
 PREPROCESSOR, ACTION = "preprocessor.py", "action_function.py"
 FORMAT = "booster_ray-package/1"
 
@@ -61,9 +65,60 @@ def write(
         sai.Rejected: the directory exists, or sai_rl would refuse the package or fail on it.
         OSError: it cannot be written.
     """
-    from booster_ray.policy.onnx_file import write_onnx
     from booster_ray.policy.played import make_played, script
 
+    with _appearing(directory) as temp:
+        played = make_played(actor, settings)
+        script(played).save(str(temp / POLICY))
+        (temp / PREPROCESSOR).write_text(render(settings), encoding="utf-8")
+        (temp / ACTION).write_text(render_action(), encoding="utf-8")
+        onnx = _write_networks(temp, actor, settings)
+        manifest = {
+            "format": FORMAT,
+            "settings": settings.to_dict(),
+            "contract": contract.contract_of(settings),
+            "onnx_is_submittable": not settings.remembers,
+            **(about or {}),
+            "sha256": _checksums(temp, (POLICY, PREPROCESSOR, ACTION, *onnx)),
+        }
+        _write_manifest(temp, manifest)
+        rehearse(load(temp))
+        if check is not None:
+            _write_manifest(temp, manifest | check(temp))
+    return load(directory)
+
+
+def renew(source: Path, directory: Path) -> Package:
+    """A package of an older release with the ONNX files and the contract that this one writes.
+
+    What sai_rl plays stays as it is, byte for byte, and so does what the gates said of it.
+
+    Args:
+        source: the package.
+        directory: must not exist.
+
+    Raises:
+        sai.Rejected: the directory exists, or the network in ``policy.pt`` is not the one that
+            ``package.json`` describes.
+        ConfigError: ``package.json`` does not tell how it is played.
+        OSError: it cannot be written.
+    """
+    loaded = load(source)
+    settings = settings_of_package(loaded)
+    actor = _actor_of(loaded, settings)
+    with _appearing(directory) as temp:
+        for name in (POLICY, PREPROCESSOR, ACTION):
+            shutil.copy(source / name, temp / name)
+        onnx = _write_networks(temp, actor, settings)
+        sums = _checksums(temp, (POLICY, PREPROCESSOR, ACTION, *onnx))
+        about = loaded.about | {"contract": contract.contract_of(settings), "sha256": sums}
+        _write_manifest(temp, about)
+    return load(directory)
+
+
+@contextmanager
+def _appearing(directory: Path) -> Iterator[Path]:
+    """A folder to write in, which gets its name when all is written; raises as :func:`write`."""
     if os.path.lexists(directory):
         raise sai.Rejected(f"{directory}: exists, choose another folder with --output")
     directory.parent.mkdir(parents=True, exist_ok=True)
@@ -71,26 +126,68 @@ def write(
     shutil.rmtree(temp, ignore_errors=True)
     temp.mkdir()
     try:
-        played = make_played(actor, settings)
-        script(played).save(str(temp / POLICY))
-        (temp / PREPROCESSOR).write_text(render(settings), encoding="utf-8")
-        (temp / ACTION).write_text(render_action(), encoding="utf-8")
-        write_onnx(temp / ONNX, actor, settings)
-        manifest = {
-            "format": FORMAT,
-            "settings": settings.to_dict(),
-            "onnx_is_submittable": not settings.remembers,
-            **(about or {}),
-            "sha256": {name: sha256(temp / name) for name in (POLICY, PREPROCESSOR, ACTION, ONNX)},
-        }
-        _write_manifest(temp, manifest)
-        rehearse(load(temp))
-        if check is not None:
-            _write_manifest(temp, manifest | check(temp))
+        yield temp
         temp.rename(directory)
     finally:
         shutil.rmtree(temp, ignore_errors=True)
-    return load(directory)
+
+
+def _write_networks(folder: Path, actor: nn.Module, settings: Settings) -> list[str]:
+    """The ONNX files; their names."""
+    from booster_ray.policy.onnx_file import write_joint_targets, write_onnx
+
+    write_onnx(folder / ONNX, actor, settings)
+    targets = write_joint_targets(folder / JOINT_TARGETS, actor, settings)
+    return [ONNX, JOINT_TARGETS] if targets else [ONNX]
+
+
+def _checksums(folder: Path, names: Iterable[str]) -> dict[str, str]:
+    return {name: sha256(folder / name) for name in names}
+
+
+def _actor_of(loaded: Package, settings: Settings) -> nn.Module:
+    """The network in ``policy.pt``, rebuilt: its numbers there, its shape by ``package.json``.
+
+    Raises:
+        sai.Rejected: they do not fit each other.
+    """
+    from booster_ray.policy.convert import CLIP
+    from booster_ray.rl.torch_actor import TorchActor
+
+    state = loaded.make_player().model.state_dict()
+    leaves = {k.removeprefix("actor."): v for k, v in state.items() if k.startswith("actor.")}
+    try:
+        sac = loaded.about["config"]["sac"]
+        actor = TorchActor(
+            settings.observation_size,
+            game.ACTION_SIZE,
+            sac["actor_hidden"],
+            sac["activation"],
+            sac["layer_norm"],
+            CLIP if sac["normalize_observations"] else None,
+        )
+        actor.load_state_dict({name: value.float() for name, value in leaves.items()})
+    except (KeyError, TypeError, ValueError, RuntimeError) as error:
+        why = " ".join(str(error).split())[:200]
+        text = f"{loaded.directory / POLICY}: is not the network of {MANIFEST}: {why}"
+        raise sai.Rejected(text) from None
+    _check_same(loaded, actor.eval(), settings)
+    return actor
+
+
+def _check_same(loaded: Package, actor: nn.Module, settings: Settings) -> None:
+    """Refuse an actor that gives other torques than ``policy.pt``."""
+    import torch
+
+    from booster_ray.policy.played import make_played
+
+    width = settings.observation_size + 24 + 2 * settings.remembers
+    told = torch.from_numpy(np.random.default_rng(0).standard_normal((7, width))).float()
+    with torch.no_grad():
+        gap = loaded.make_player().model(told) - make_played(actor, settings)(told)
+    if not float(gap.abs().max()) < 1e-3:
+        text = f"{loaded.directory / POLICY}: gives other torques than the network of {MANIFEST}"
+        raise sai.Rejected(text)
 
 
 def _write_manifest(directory: Path, manifest: dict[str, Any]) -> None:
@@ -103,6 +200,7 @@ def load(directory: Path) -> Package:
 
     Raises:
         sai.Rejected: a part is missing, damaged, or would be refused.
+        ConfigError: its contract is not that of the game, or not that of its own settings.
     """
     about = _read_manifest(directory / MANIFEST)
     texts = {name: _read(directory / name) for name in (PREPROCESSOR, ACTION)}
@@ -116,7 +214,23 @@ def load(directory: Path) -> Package:
         )
 
     player()  # what would be refused is refused here
-    return Package(directory, about, player)
+    loaded = Package(directory, about, player)
+    if "contract" in about:
+        # It brings its own observation: what the game lays down is what must be alike.
+        keys = (*contract.WORLD, *contract.CONTROL)
+        place = f"{directory / MANIFEST}: contract"
+        contract.check(about["contract"], settings_of_package(loaded), place, keys)
+    return loaded
+
+
+def settings_of_package(loaded: Package) -> Settings:
+    """How a package is played.
+
+    Raises:
+        ConfigError: ``package.json`` does not tell it as the export writes it.
+    """
+    place = str(loaded.directory / MANIFEST)
+    return contract.read_settings(loaded.about.get("settings"), place)
 
 
 def rehearse(package: Package) -> None:
@@ -150,8 +264,9 @@ def rehearse(package: Package) -> None:
 
 
 def _read_manifest(path: Path) -> dict[str, Any]:
+    text = _read(path)
     try:
-        about = json.loads(_read(path))
+        about = json.loads(text)
     except ValueError:
         raise sai.Rejected(f"{path}: not JSON, or cut short") from None
     if not isinstance(about, dict) or about.get("format") != FORMAT:

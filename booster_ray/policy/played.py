@@ -119,6 +119,20 @@ class WithAction(nn.Module):
         return torque, action.float()
 
 
+class JointTargets(nn.Module):
+    """The joint targets that :class:`Played` tracks, for players with a PD law of their own."""
+
+    def __init__(self, played: nn.Module) -> None:
+        super().__init__()
+        self.played = played
+
+    def forward(self, observation: Tensor) -> tuple[Tensor, Tensor]:
+        """Shape: (n, obs) float32 → joint targets (n, 12) rad float64, actions (n, 12) float32."""
+        exact = self.played.limit.dtype
+        action = torch.clamp(self.played.actor(observation.to(exact)), -1.0, 1.0).float()
+        return self.played.default_pose + self.played.action_scale * action.to(exact), action
+
+
 def make_played(actor: nn.Module, settings: Settings) -> Played:
     """The module that plays ``actor``; it remembers where the settings ask for it."""
     return (Remembering if settings.remembers else Played)(actor, settings).eval()

@@ -60,6 +60,10 @@ class Part(NamedTuple):
     infos: tuple[str, ...] = ()
     """Official infos that are this part, one after the other, equally long. A part that no infos
     are is computed from the frame in the exported preprocessor too."""
+    unit: str | tuple[str, ...] = "1"
+    """Of its numbers, or of each; ``1`` of what has none."""
+    scale: float | tuple[float, ...] = 1.0
+    """What a quantity in that unit is multiplied by, or each of them."""
 
     @property
     def size(self) -> int:
@@ -159,53 +163,97 @@ _KEEPER_INFOS = tuple(
 )
 
 OFFICIAL: dict[str, Part] = {
-    "joint_pos": Part(joint_pos, JOINTS, ANGLE),
-    "joint_vel": Part(joint_vel, JOINTS, JOINT_SPEED),
+    "joint_pos": Part(joint_pos, JOINTS, ANGLE, unit="rad"),
+    "joint_vel": Part(joint_vel, JOINTS, JOINT_SPEED, unit="rad/s"),
     "gravity": Part(gravity, VECTOR, DIRECTION),
-    "gyro": Part(lambda f, _: _float32(f.gyro), AXIAL, TURN, infos=("robot_gyro",)),
+    "gyro": Part(lambda f, _: _float32(f.gyro), AXIAL, TURN, infos=("robot_gyro",), unit="rad/s"),
     "accelerometer": Part(
-        lambda f, _: _float32(f.accelerometer), VECTOR, ACCELERATION, infos=("robot_accelerometer",)
+        lambda f, _: _float32(f.accelerometer),
+        VECTOR,
+        ACCELERATION,
+        infos=("robot_accelerometer",),
+        unit="m/s²",
     ),
     "velocimeter": Part(
-        lambda f, _: _float32(f.velocimeter), VECTOR, SPEED, infos=("robot_velocimeter",)
+        lambda f, _: _float32(f.velocimeter),
+        VECTOR,
+        SPEED,
+        infos=("robot_velocimeter",),
+        unit="m/s",
     ),
     # Goals stand on the mirror's plane.
     "south_goal_from_robot": Part(
-        lambda f, _: _south(f) - f.imu_pos, VECTOR, PLACE, infos=("goal_team_0_rel_robot",)
+        lambda f, _: _south(f) - f.imu_pos,
+        VECTOR,
+        PLACE,
+        infos=("goal_team_0_rel_robot",),
+        unit="m",
     ),
     "north_goal_from_robot": Part(
-        lambda f, _: -_south(f) - f.imu_pos, VECTOR, PLACE, infos=("goal_team_1_rel_robot",)
+        lambda f, _: -_south(f) - f.imu_pos,
+        VECTOR,
+        PLACE,
+        infos=("goal_team_1_rel_robot",),
+        unit="m",
     ),
     "south_goal_from_ball": Part(
-        lambda f, _: _south(f) - f.ball_pos, VECTOR, PLACE, infos=("goal_team_0_rel_ball",)
+        lambda f, _: _south(f) - f.ball_pos,
+        VECTOR,
+        PLACE,
+        infos=("goal_team_0_rel_ball",),
+        unit="m",
     ),
     "north_goal_from_ball": Part(
-        lambda f, _: -_south(f) - f.ball_pos, VECTOR, PLACE, infos=("goal_team_1_rel_ball",)
+        lambda f, _: -_south(f) - f.ball_pos,
+        VECTOR,
+        PLACE,
+        infos=("goal_team_1_rel_ball",),
+        unit="m",
     ),
     "ball": Part(
-        lambda f, _: f.ball_pos - f.imu_pos, VECTOR, PLACE, infos=("ball_xpos_rel_robot",)
+        lambda f, _: f.ball_pos - f.imu_pos, VECTOR, PLACE, infos=("ball_xpos_rel_robot",), unit="m"
     ),
     "ball_vel": Part(
-        lambda f, _: f.ball_vel - f.root_vel, VECTOR, SPEED, infos=("ball_velp_rel_robot",)
+        lambda f, _: f.ball_vel - f.root_vel,
+        VECTOR,
+        SPEED,
+        infos=("ball_velp_rel_robot",),
+        unit="m/s",
     ),
     "ball_angvel": Part(
-        lambda f, _: f.ball_angvel - f.root_angvel, AXIAL, TURN, infos=("ball_velr_rel_robot",)
+        lambda f, _: f.ball_angvel - f.root_angvel,
+        AXIAL,
+        TURN,
+        infos=("ball_velr_rel_robot",),
+        unit="rad/s",
     ),
     # The mirror does not change sides.
     "team": Part(_team, unchanged(2), 0.0, infos=("player_team",)),
     # A keeper moves by a clock that is no part of the observation: in the goalie task the image
     # is that of a play half a keeper's period later.
     "keepers": Part(
-        _keepers, joined(*[VECTOR] * 4), 2 * (*3 * (PLACE,), *3 * (SPEED,)), infos=_KEEPER_INFOS
+        _keepers,
+        joined(*[VECTOR] * 4),
+        2 * (*3 * (PLACE,), *3 * (SPEED,)),
+        infos=_KEEPER_INFOS,
+        unit=2 * (*3 * ("m",), *3 * ("m/s",)),
     ),
     "target": Part(
-        lambda f, _: f.target_pos - f.imu_pos, VECTOR, PLACE, infos=("target_xpos_rel_robot",)
+        lambda f, _: f.target_pos - f.imu_pos,
+        VECTOR,
+        PLACE,
+        infos=("target_xpos_rel_robot",),
+        unit="m",
     ),
     "target_vel": Part(
-        lambda f, _: f.target_vel - f.root_vel, VECTOR, SPEED, infos=("target_velp_rel_robot",)
+        lambda f, _: f.target_vel - f.root_vel,
+        VECTOR,
+        SPEED,
+        infos=("target_velp_rel_robot",),
+        unit="m/s",
     ),
     # Defenders are in no order: they need not change places.
-    "defenders": Part(_defenders, joined(*[VECTOR] * 3), PLACE, infos=("defender_xpos",)),
+    "defenders": Part(_defenders, joined(*[VECTOR] * 3), PLACE, infos=("defender_xpos",), unit="m"),
     "task": Part(_task, unchanged(len(game.TASKS)), 0.0, infos=("task_index",)),
 }
 """The 89 numbers, in their order."""
@@ -303,7 +351,11 @@ def time_left(_: Frame, kept: Clock) -> Array:
 
 FEATURES: dict[str, Part] = {
     "egocentric": Part(
-        egocentric, joined(PLANAR, PLANAR, PLANAR, unchanged(1), PLANAR), _EGOCENTRIC
+        egocentric,
+        joined(PLANAR, PLANAR, PLANAR, unchanged(1), PLANAR),
+        _EGOCENTRIC,
+        unit=("m", "m", "m/s", "m/s", "1", "1", "m", "m", "m"),
+        scale=(*6 * (1.0,), 0.2, 1.0, 1.0),
     ),
     "clock": Part(clock, CLOCK, 0.0),
     "previous_action": Part(previous_action, JOINTS, 0.0),

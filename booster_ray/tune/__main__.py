@@ -1,4 +1,4 @@
-"""``python -m booster_ray.tune CONFIG [key=value …]`` and ``--resume NAME``."""
+"""``python -m booster_ray.tune CONFIG [key=value …]``, ``--resume NAME``: a sweep."""
 
 import sys
 

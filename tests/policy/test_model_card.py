@@ -6,6 +6,7 @@ from typing import Any
 from track.made import SCORES
 
 from booster_ray.config import Config
+from booster_ray.policy.contract import contract_of
 from booster_ray.policy.model_card import (
     lineage_table,
     score_table,
@@ -13,6 +14,7 @@ from booster_ray.policy.model_card import (
     write_card,
     write_curves,
 )
+from booster_ray.policy.settings import Settings
 
 FACTS: dict[str, Any] = {
     "run": "walk", "trial": "0007", "stage": "finetune", "env_steps": 1_200_000, "scores": SCORES,
@@ -48,6 +50,17 @@ def test_the_card_is_whole_and_the_summary_fits_a_registry(tmp_path: Path) -> No
     text = (tmp_path / "card.md").read_text(encoding="utf-8")
     assert text.startswith("# walk trial 0007, finetune, 1,200,000 env steps\n")
     assert "batch_size: 512" in text and "![Curves of the run](curves.png)" in text
+    assert "## Contract" not in text
+    told = contract_of(Settings(features=("egocentric", "clock", "previous_action")))
+    write_card(FACTS, Config(), tmp_path / "card.md", told)
+    text = (tmp_path / "card.md").read_text(encoding="utf-8")
+    for line in (
+        "Booster T1, lower body. Acts at 50 Hz; torques every\n2 ms.",
+        "| Left_Knee_Pitch | 0.4 | 0.5 | 200 | 5 | 65 |",
+        "| joint_vel | 12–23 | rad/s | 1 |",
+        "Gait clock: 1.5 Hz. Memory:\n`previous_action` from number 100 on.",
+    ):
+        assert line in text
     assert len(summary(FACTS)) < 5000  # MLflow's longest description
 
 

@@ -56,6 +56,17 @@ def test_the_newest_definition_in_use_is_declared(
     np.testing.assert_array_equal(after, before)
 
 
+def test_a_cast_asks_for_no_8_bit_floats() -> None:
+    nodes = [
+        helper.make_node("Cast", ["x"], ["h"], to=TensorProto.DOUBLE),
+        helper.make_node("Cast", ["h"], ["y"], to=TensorProto.FLOAT),
+    ]
+    made = model(nodes, 19)
+    lower(made)
+    assert made.opset_import[0].version == 13
+    onnx.checker.check_model(made, full_check=True)
+
+
 def test_what_is_within_a_branch_counts_and_notes_go() -> None:
     inner = helper.make_node("Gelu", ["x"], ["b"])
     inner.metadata_props.add(key="pkg.torch.onnx.stack_trace", value='File "/home/me/secret.py"')

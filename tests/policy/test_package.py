@@ -40,7 +40,8 @@ def copied(made: Path, tmp_path: Path) -> Path:
 def test_what_is_in_it(made: Path) -> None:
     names = {p.name for p in made.iterdir()}
     assert names == {
-        *("package.json", "policy.pt", "preprocessor.py", "action_function.py", "policy.onnx")
+        *("package.json", "policy.pt", "preprocessor.py", "action_function.py"),
+        *("policy.onnx", "joint_targets.onnx"),
     }
     about = json.loads((made / "package.json").read_text())
     assert about["from"] == "here" and about["settings"]["features"] == list(FEATURES)

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from booster_ray.config import PRESETS, Config, ConfigError, Sweep, load
+from booster_ray.config import PRESETS, SHIPPED, Config, ConfigError, Sweep, load
 from booster_ray.config.errors import choices, hint
 from booster_ray.config.experiments import KEY
 from booster_ray.store.durable import replace_text
@@ -18,7 +18,7 @@ from booster_ray.store.folder import mirror_of, storage_path
 from booster_ray.store.remote import RemoteFolder, is_remote
 
 PIPELINES = PRESETS / "pipelines"
-"""Folder, under the current one, where bare names of pipelines are looked up."""
+"""Folder, under the current one, where bare names of pipelines are looked up first."""
 STAGES = ("setup", "pretrain", "convert", "finetune", "submit")
 TRAINED = ("pretrain", "finetune")
 """Stages that train; each has a config."""
@@ -57,7 +57,8 @@ def read(path: str, overrides: Iterable[str] = ()) -> Pipeline:
     Raises:
         ConfigError: a config is refused, or the two do not fit together.
     """
-    folder = PIPELINES / path if (PIPELINES / path).is_dir() and Path(path).name == path else path
+    named_so = [at / path for at in (PIPELINES, SHIPPED / "pipelines") if (at / path).is_dir()]
+    folder = named_so[0] if named_so and Path(path).name == path else path
     named, given = None, list(overrides)
     for text in [one for one in given if one.partition("=")[0].strip() == "name"]:
         named = text.partition("=")[2].strip()

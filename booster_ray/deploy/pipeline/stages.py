@@ -14,6 +14,8 @@ from booster_ray.deploy.pipeline.definition import Folder, Pipeline, of_stage
 from booster_ray.evaluate.gates.run import gate_once
 from booster_ray.evaluate.target import checkpoint_actor
 from booster_ray.policy.actor_files import save_actor
+from booster_ray.policy.contract import contract_of
+from booster_ray.policy.settings import settings_of
 from booster_ray.store.model_folder import CHECKPOINT
 
 
@@ -42,7 +44,8 @@ def convert(files: Path, folder: Path, say: Callable[[str], object]) -> bool:
         say(f"Gate 2 FAILED: {'; '.join(gate['advice'])}")
     if gate["passed"] and not (folder / "actor").exists():
         actor = checkpoint_actor(source)
-        save_actor(actor.module, folder / "actor", {"config": actor.config.to_dict()})
+        told = contract_of(settings_of(actor.config))
+        save_actor(actor.module, folder / "actor", {"config": actor.config.to_dict()}, told)
     return bool(gate["passed"])
 
 
