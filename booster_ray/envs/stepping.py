@@ -21,7 +21,6 @@ from numba.types import ExternalFunction, int32, int64, void
 
 from booster_ray.soccer import game
 
-
 # MuJoCo's C library; the package has loaded it, so this opens no second copy.
 llvm.load_library_permanently(str(sorted(Path(mujoco.__file__).parent.glob("libmujoco*"))[0]))
 
