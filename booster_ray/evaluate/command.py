@@ -70,7 +70,7 @@ def main(argv: list[str]) -> int:
     args = parser().parse_args(argv)
     if args.video and args.output is None:
         raise ConfigError("command line", "--video", "has nowhere to go, expected --output DIR too")
-    _check_output(args.output)
+    check_output(args.output)
     prepare(video=args.video)
     from rich.console import Console
 
@@ -208,7 +208,12 @@ def _films(directory: Path, episodes: list[Episode], console: Console) -> None:
         console.print(f"Filmed: {', '.join(chosen)} in {directory}")
 
 
-def _check_output(directory: Path | None) -> None:
+def check_output(directory: Path | None) -> None:
+    """Make the folder of ``--output``, if one is wanted.
+
+    Raises:
+        ConfigError: it cannot be made.
+    """
     if directory is None:
         return
     try:
