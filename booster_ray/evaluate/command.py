@@ -79,7 +79,7 @@ def main(argv: list[str]) -> int:
     from booster_ray.evaluate.target import load_target
 
     console = Console()
-    target = load_target(args.target, _settings(args.config), trust=args.trust)
+    target = load_target(args.target, policy_settings(args.config), trust=args.trust)
     seeds = range(args.seed, args.seed + args.episodes)
     episodes = play(target, args.world, list(seeds), args.video, console)
     summary = summarize(episodes)
@@ -98,8 +98,12 @@ def main(argv: list[str]) -> int:
     return 0
 
 
-def _settings(config: str | None) -> Settings | None:
-    """How a policy acts, by a config."""
+def policy_settings(config: str | None) -> Settings | None:
+    """How a policy acts, by a config; None where there is none.
+
+    Raises:
+        ConfigError: it cannot be used.
+    """
     from booster_ray.policy.settings import settings_of
 
     return None if config is None else settings_of(load(config).base())
