@@ -57,6 +57,8 @@ def _part(spec: Any, task: str, *, whole: bool, tint: tuple[float, ...] | None) 
         spec.delete(made)
     for site in list(spec.sites):
         spec.delete(site)
+    for geom in [g for g in spec.geoms if g.type == mujoco.mjtGeom.mjGEOM_PLANE]:
+        _flatten(spec, geom)
     if task == "obstacle":
         _free_panels(spec)
     _add_aim(spec, task)
@@ -69,6 +71,16 @@ def _part(spec: Any, task: str, *, whole: bool, tint: tuple[float, ...] | None) 
                 shade = 1.0 if material.name.endswith("light_gray") else 0.75
                 material.rgba = [*(shade * c for c in tint), 1.0]
     return spec
+
+
+def _flatten(spec: Any, plane: Any) -> None:
+    """Viewers draw planes as grids: the grass is a thin box, and the others are not there."""
+    if plane.name != "field_base":
+        spec.delete(plane)
+        return
+    plane.type = mujoco.mjtGeom.mjGEOM_BOX
+    length, width = plane.size[:2]
+    plane.size, plane.pos = [length, width, 0.01], [0.0, 0.0, -0.002]
 
 
 def _free_panels(spec: Any) -> None:

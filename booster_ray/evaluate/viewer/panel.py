@@ -5,10 +5,12 @@ Thin: what is clicked becomes a call that the one thread of the match makes, in 
 
 from __future__ import annotations
 
+import io
 import queue
 import time
 from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import redirect_stdout
 from functools import partial
 from html import escape
 from pathlib import Path
@@ -53,7 +55,8 @@ class Page:
 
     def __init__(self, match: Match, host: str, port: int, watched: Path | None = None) -> None:
         self.match, self._watched = match, watched
-        self.server = viser.ViserServer(host, port, label="booster_ray", verbose=False)
+        with redirect_stdout(io.StringIO()):  # its banner; the command prints its own lines
+            self.server = viser.ViserServer(host, port, label="booster_ray", verbose=False)
         self._calls: queue.SimpleQueue[Callable[[], object]] = queue.SimpleQueue()
         self._loader = ThreadPoolExecutor(1, "load")
         self._loading: Future[Policy] | None = None
@@ -111,7 +114,8 @@ class Page:
 
     def _play(self, elapsed: float) -> None:
         """As much as the time that has gone by asks for, or as much as a picture has time for."""
-        if not self._playing.value:
+        # Where nobody looks, nothing plays: it may stand open overnight beside a training run.
+        if not self._playing.value or not self.server.get_clients():
             return
         if self.match.over:
             return self._after_end()
@@ -264,11 +268,11 @@ class Page:
         step = gui.add_button_group("episode", ("step", "reset", "next"))
         calls = {"step": self._single, "reset": self._begin, "next": self._next}
         step.on_click(lambda event: self.do(calls[event.target.value]))
-        self._task = gui.add_dropdown("task", game.TASKS, self.match.task)
+        self._task = gui.add_dropdown("task", game.TASKS, initial_value=self.match.task)
         self._task.on_update(lambda event: self.do(partial(self._choose, event.target.value)))
         self._seed = gui.add_number("seed", self.match.seed, min=0, step=1)
         self._seed.on_update(lambda event: self.do(partial(self._chosen_seed, event)))
-        speed = gui.add_dropdown("speed", tuple(SPEEDS), "1")
+        speed = gui.add_dropdown("speed", tuple(SPEEDS), initial_value="1")
         speed.on_update(lambda event: setattr(self, "_speed", SPEEDS[event.target.value]))
         self._go_on = gui.add_checkbox("next seed at the end", True)
         self._follow = gui.add_checkbox("camera follows", True)

@@ -68,7 +68,7 @@ def _act(target: Target) -> Act:
     def act(observation: np.ndarray) -> np.ndarray:
         joints = torch.zeros(len(observation), 2 * game.ACTION_SIZE)
         with torch.no_grad():
-            action = module.torque(torch.from_numpy(observation), joints)[1]
+            action = module.torque(torch.tensor(observation), joints)[1]
         return np.asarray(action.numpy(), np.float32)
 
     return act

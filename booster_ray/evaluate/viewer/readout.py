@@ -8,17 +8,21 @@ import numpy as np
 
 from booster_ray.evaluate.viewer.match import Match, Side
 
+FADING = 0.98
+"""Of what a whole bar stands for, with each reading: after a peak bars grow again."""
+
 
 def status(match: Match, error: str = "") -> str:
     """HTML: who plays, for how long, how it stands, and the mean of the episodes so far."""
     rows = []
     for place, side in enumerate(match.sides):
-        mean = f"{match.means()[place]:+.2f} over {len(match.results)}" if match.results else "–"
+        mean = f"{match.means()[place]:+z.2f} over {len(match.results)}" if match.results else "–"
         end = f", {side.outcome.how}" if side.outcome else ""
+        told = f"{side.seconds:.2f} s{end}", f"score <b>{side.score:+z.2f}</b>", f"mean {mean}"
+        spans = "".join(f"<span>{text}</span>" for text in told)
         rows.append(
             f"<div><strong>{escape(side.policy.name)}</strong></div>"
-            f'<div style="display:flex;justify-content:space-between"><span>{side.seconds:.2f} s'
-            f"{end}</span><span>score <b>{side.score:+.2f}</b></span><span>mean {mean}</span></div>"
+            f'<div style="display:flex;justify-content:space-between">{spans}</div>'
         )
     touched = "<div>disturbed: no result</div>" if match.disturbed else ""
     wrong = f'<div style="color:#c0392b">{escape(error)}</div>' if error else ""
@@ -31,7 +35,7 @@ def terms(side: Side, scales: dict[str, float]) -> str:
 
     Args:
         side: whose.
-        scales: the largest of each that was seen, which is a whole bar; it is kept up here.
+        scales: what a whole bar stands for, the largest value of late; it is kept up here.
     """
     paid = {n: v for n, v in side.rewards.items() if side.reward_sums.get(n) or v}
     parts = [_bars("official score, were it to end now", side.terms, scales, "official")]
@@ -44,7 +48,7 @@ def terms(side: Side, scales: dict[str, float]) -> str:
 
 def _bars(title: str, values: dict[str, float], scales: dict[str, float], kind: str) -> str:
     known = [abs(value) for value in values.values() if np.isfinite(value)]
-    scales[kind] = max(scales.get(kind, 0.0), *known, 1e-6)
+    scales[kind] = max(FADING * scales.get(kind, 0.0), *known, 1e-6)
     rows = [_bar(name, value, scales[kind]) for name, value in values.items()]
     return f'<div style="opacity:.7;margin-top:.4em">{escape(title)}</div>{"".join(rows)}'
 
@@ -59,5 +63,5 @@ def _bar(name: str, value: float, scale: float) -> str:
         f'<span style="flex:0 0 10em;overflow:hidden">{escape(name)}</span>'
         '<span style="flex:1;position:relative;height:.7em;background:rgba(128,128,128,.15)">'
         f'<span style="position:absolute;top:0;bottom:0;{place}"></span></span>'
-        f'<span style="flex:0 0 4em;text-align:right">{value:+.3f}</span></div>'
+        f'<span style="flex:0 0 4em;text-align:right">{value:+z.3f}</span></div>'
     )

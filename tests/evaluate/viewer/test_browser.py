@@ -121,7 +121,9 @@ def test_it_is_steered_in_the_browser(page: Any, tab: Any, run: Path) -> None:
     assert wrong == []
 
 
-def test_checkpoints_take_over_by_themselves(page: Any, run: Path) -> None:
+def test_checkpoints_take_over_by_themselves(page: Any, tab: Any, run: Path) -> None:
+    tab.goto(page.url)  # nothing plays where nobody looks
+    eventually(lambda: page.match.seconds > 0)
     newer = save_checkpoint(run / "step_000000000300", tiny_config())
     eventually(lambda: newer in page._known)
     eventually(lambda: page._waiting is not None or page.match.policies[0].name.endswith("300"))
