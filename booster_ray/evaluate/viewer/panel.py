@@ -205,6 +205,7 @@ class Page:
     def _make_scene(self) -> None:
         """The scene of the match's task, in the place of another."""
         self.server.scene.reset()
+        self._drawn = np.zeros(0)
         self._display = Display(self.match)
         self._scene = ViserMujocoScene(self.server, self._display.model, num_envs=1)
         self.server.initial_camera.position = CAMERA
@@ -237,7 +238,12 @@ class Page:
         self.match.place_ball(place, ground - self._display.shift(place))
 
     def _draw(self) -> None:
+        """Send what has moved; of a match that stands still nothing."""
         self._display.update(self.match, follow=self._follow.value)
+        posed = np.concatenate([self._display.data.qpos, self._display.data.mocap_pos.ravel()])
+        if np.array_equal(posed, self._drawn):
+            return
+        self._drawn = posed
         with self.server.atomic():
             for place, side in enumerate(self.match.sides):
                 self._handles[place].position = side.ball() + self._display.shift(place)

@@ -40,10 +40,15 @@ class Policy(NamedTuple):
 def load_policy(text: str, settings: Settings | None = None, *, trust: bool = False) -> Policy:
     """What ``python -m booster_ray.evaluate`` takes as its TARGET; of a run its best.
 
+    Of a sweep that has not ended it is the newest checkpoint of all its trials.
+
     Raises:
         ConfigError: there is nothing of that name, or it cannot play.
         CheckpointError: a checkpoint that is damaged or of another game.
     """
+    path = Path(text).expanduser()
+    if (path / SWEEP).is_file() and find.find_checkpoint(path) is None:
+        text = next(map(str, checkpoints(path)), text)
     target = load_target(text, settings, trust=trust)
     name = text.rstrip("/")
     if target.kind not in ("checkpoint", "package") or target.path is None:

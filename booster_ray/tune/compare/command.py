@@ -106,7 +106,7 @@ def _play(entrants: list[Entrant], args: argparse.Namespace, console: Console) -
             continue
         if entrant.history and not _is_soccer(entrant):
             continue
-        target = load_target(entrant.target, trust=args.trust)
+        target = load_target(entrant.to_play, trust=args.trust)
         if entrant.kind == "policy":
             entrant.kind = target.kind
         console.print(f"{entrant.name}: playing {target.name}", style="dim", soft_wrap=True)

@@ -14,8 +14,18 @@ from booster_ray.evaluate.play import Episode
 from booster_ray.policy import package
 from booster_ray.soccer import game
 from booster_ray.store.checkpoint import find
-from booster_ray.store.files import CONFIG, PROGRESS, SWEEP, TRIALS, further_runs
+from booster_ray.store.files import (
+    CONFIG,
+    PROGRESS,
+    SWEEP,
+    TRIALS,
+    further_runs,
+    trial_directory,
+)
 from booster_ray.store.progress import History, ProgressReader
+
+BEST = "best/scores.json"
+"""In the folder of a sweep that has ended: which trial and seed was its best."""
 
 WHERE = ("name", "storage")
 """Settings that say which run it is, and nothing of what it does."""
@@ -50,6 +60,13 @@ class Entrant:
     def plays(self) -> bool:
         """Whether there is a policy that can play."""
         return self.kind != "evaluation"
+
+    @property
+    def to_play(self) -> str:
+        """What plays: the target; of a sweep that has not ended the best run's best checkpoint."""
+        path = Path(self.target).expanduser()
+        ended = self.kind != "sweep" or find.find_checkpoint(path) is not None
+        return self.target if ended else str(self.run)
 
     def seeds(self, task: str) -> set[int]:
         """Of the episodes of a task."""
@@ -126,7 +143,13 @@ def _of_folder(path: Path, target: str, name: str) -> Entrant:
 
 
 def _best_run(sweep: Path) -> Path:
-    """The folder of the run with the best score; of a sweep without any score its first."""
+    """The folder of the run whose policy is the sweep's best.
+
+    Of a sweep that has not ended the run with the best score, without any score its first.
+    """
+    if (sweep / BEST).is_file():
+        best = _json(sweep / BEST)
+        return trial_directory(sweep, int(best["trial"]), int(best.get("best_seed", 0)))
     trials = sorted(path for path in (sweep / TRIALS).glob("*") if path.is_dir())
     runs = [run for trial in trials for run in (trial, *further_runs(trial))]
     if not runs:
