@@ -46,8 +46,10 @@ def scene_model(task: str, sides: int) -> mujoco.MjModel:
         part = _part(
             official.copy(), task, whole=side == 0, tint=_TINTS[side] if sides > 1 else None
         )
-        frame = whole.worldbody.add_frame(pos=[0.0, APART * side, 0.0])
-        whole.attach(part, prefix=f"{side}:", frame=frame)
+        for body in part.worldbody.bodies:
+            # By hand: a frame that is attached to moves the first of them alone (MuJoCo 3.8).
+            body.pos = [body.pos[0], body.pos[1] + APART * side, body.pos[2]]
+        whole.attach(part, prefix=f"{side}:", frame=whole.worldbody.add_frame())
     return whole.compile()
 
 

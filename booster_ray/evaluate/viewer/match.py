@@ -160,6 +160,7 @@ class Match:
         self.disturbed = False
         """Whether something was pushed or moved in this episode; then its score is no result."""
         self.sides: list[Side] = []
+        self._played = 0
         self._restart()
 
     def _restart(self) -> None:
@@ -173,9 +174,9 @@ class Match:
         """Begin the episode of a seed, by default the same again."""
         self.seed = self.seed if seed is None else seed
         self.disturbed = False
-        self._played = 0
         for side in self.sides:
             side.reset(self.seed)
+        self._played = 0
 
     def choose(self, task: str) -> None:
         """Play another task.

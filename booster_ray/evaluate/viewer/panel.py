@@ -255,6 +255,11 @@ class Page:
         gui = self.server.gui
         self._status = gui.add_html("")
         self._make_controls(gui)
+        names = ["Terms"] if len(self.match.sides) == 1 else ["Terms, first", "Terms, second"]
+        self._terms = []
+        for name in names:
+            with gui.add_folder(name):
+                self._terms.append(gui.add_html(""))
         with gui.add_folder("Disturb"):
             self._strength = gui.add_slider("push, m/s", 0.1, 3.0, 0.1, 1.0)
             pushes = gui.add_button_group("push", tuple(PUSHES))
@@ -262,11 +267,6 @@ class Page:
             gui.add_markdown("Drag the ball in the scene to move it.")
         if self._watched is not None:
             self._make_checkpoints(gui)
-        names = ["Terms"] if len(self.match.sides) == 1 else ["Terms, first", "Terms, second"]
-        self._terms = []
-        for name in names:
-            with gui.add_folder(name):
-                self._terms.append(gui.add_html(""))
         self._make_commands(gui)
 
     def _make_controls(self, gui: Any) -> None:

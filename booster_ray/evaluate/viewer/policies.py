@@ -50,7 +50,7 @@ def load_policy(text: str, settings: Settings | None = None, *, trust: bool = Fa
     if (path / SWEEP).is_file() and find.find_checkpoint(path) is None:
         text = next(map(str, checkpoints(path)), text)
     target = load_target(text, settings, trust=trust)
-    name = text.rstrip("/")
+    name = named(Path(text)) if Path(text).exists() else text
     if target.kind not in ("checkpoint", "package") or target.path is None:
         return Policy(name, Config(), False, None, target.make_player)
     if target.kind == "checkpoint":
@@ -59,9 +59,9 @@ def load_policy(text: str, settings: Settings | None = None, *, trust: bool = Fa
     return Policy(name, config, weighted, _act(target), None)
 
 
-def named(checkpoint: Path) -> str:
-    """Its folder and the run's: ``striker/best_000000700032``."""
-    return "/".join(checkpoint.absolute().parts[-2:])
+def named(path: Path) -> str:
+    """Its own name and its folder's, of a checkpoint the run's: ``striker/best_000000700032``."""
+    return "/".join(path.absolute().parts[-2:])
 
 
 def _act(target: Target) -> Act:

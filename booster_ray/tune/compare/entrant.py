@@ -88,7 +88,8 @@ def read_entrants(targets: Sequence[str]) -> list[Entrant]:
     """
     if twice := next((t for t in targets if targets.count(t) > 1), None):
         raise ConfigError("command line", twice, "is given twice, expected different ones")
-    return [_read(target, name) for target, name in zip(targets, short(targets), strict=True)]
+    names = short([target.removesuffix(f"/{JSON}").rstrip("/") for target in targets])
+    return [_read(target, name) for target, name in zip(targets, names, strict=True)]
 
 
 def short(targets: Sequence[str]) -> list[str]:

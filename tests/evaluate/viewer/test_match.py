@@ -174,7 +174,8 @@ def test_the_display_poses_the_whole_scene(task: str, striker: Policy) -> None:
         theirs = mujoco.MjData(real)
         theirs.qpos[:] = side.world.positions(0)
         mujoco.mj_kinematics(real, theirs)
-        for name in ("soccer_ball", "robot_0:left_foot_link", "robot_0:Trunk"):
+        still = "goalkeeper_team_0_body" if task == "goalie" else "goal_post_south"
+        for name in ("soccer_ball", "robot_0:left_foot_link", "robot_0:Trunk", still):
             at = data.body(f"{place}:{name}").xpos - [0.0, APART * place, 0.0]
             np.testing.assert_allclose(at, theirs.body(name).xpos, atol=1e-9)
         if task == "obstacle":
