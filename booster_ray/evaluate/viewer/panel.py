@@ -37,8 +37,9 @@ LOOKED = 2.0
 AFTER_END = 1.0
 """Seconds for which the end of an episode is seen before the next begins."""
 SPEEDS = {"1/8": 1 / 8, "1/4": 1 / 4, "1/2": 1 / 2, "1": 1.0, "2": 2.0, "4": 4.0}
-CAMERA = (3.6, 2.6, 1.5)
-"""Metres from what the camera looks at."""
+CAMERAS = {1: ((3.4, 2.0, 1.4), (0.0, 0.4, 0.0)), 2: ((5.5, 1.4, 2.2), (-1.0, 1.0, 0.0))}
+"""By the number of policies: where the camera is, and at what it looks, m from the focus. It looks
+somewhat to the right, where the panel covers the scene."""
 PUSHES = {"forward": (1.0, 0.0), "back": (-1.0, 0.0), "left": (0.0, 1.0), "right": (0.0, -1.0)}
 KEYS = {"forward": "arrowup", "back": "arrowdown", "left": "arrowleft", "right": "arrowright"}
 
@@ -190,7 +191,7 @@ class Page:
     def _loaded(self, done: Future[Policy]) -> None:
         try:
             policy = done.result()
-        except (ConfigError, CheckpointError) as error:  # its run may have deleted it since
+        except (ConfigError, CheckpointError, OSError) as error:  # its run may have deleted it
             self._news.content = escape(str(error))
             return
         self._news.content = f"newest seen: {escape(policy.name)}"
@@ -208,8 +209,8 @@ class Page:
         self._drawn = np.zeros(0)
         self._display = Display(self.match)
         self._scene = ViserMujocoScene(self.server, self._display.model, num_envs=1)
-        self.server.initial_camera.position = CAMERA
-        self.server.initial_camera.look_at = (0.0, 0.0, 0.0)
+        camera = self.server.initial_camera
+        camera.position, camera.look_at = CAMERAS[len(self.match.sides)]
         self._handles = [self._make_handle(place) for place in range(len(self.match.sides))]
         self._draw()
 
