@@ -12,7 +12,6 @@ from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import redirect_stdout
 from functools import partial
-from html import escape
 from pathlib import Path
 from typing import Any
 
@@ -24,7 +23,7 @@ from booster_ray.config import ConfigError
 from booster_ray.evaluate.viewer.display import Display
 from booster_ray.evaluate.viewer.match import STEP, Match
 from booster_ray.evaluate.viewer.policies import Policy, checkpoints, load_policy, named
-from booster_ray.evaluate.viewer.readout import status, terms
+from booster_ray.evaluate.viewer.readout import note, status, terms
 from booster_ray.soccer import game
 from booster_ray.store.checkpoint import CheckpointError
 
@@ -185,21 +184,21 @@ class Page:
         if self._loading is not None:
             return
         self._at_once = at_once
-        self._news.content = f"loading {escape(named(path))} …"
+        self._news.content = note(f"loading {named(path)} …")
         self._loading = self._loader.submit(load_policy, str(path))
 
     def _loaded(self, done: Future[Policy]) -> None:
         try:
             policy = done.result()
         except (ConfigError, CheckpointError, OSError) as error:  # its run may have deleted it
-            self._news.content = escape(str(error))
+            self._news.content = note(str(error))
             return
-        self._news.content = f"newest seen: {escape(policy.name)}"
+        self._news.content = note(f"loaded: {policy.name}")
         if self._at_once:
             self._swap(policy)
         else:
             self._waiting = policy
-            self._news.content = f"{escape(policy.name)} plays from the next episode on"
+            self._news.content = note(f"{policy.name} plays from the next episode on")
 
     # -- the scene -------------------------------------------------------------------------------
 

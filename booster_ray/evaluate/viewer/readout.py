@@ -30,6 +30,11 @@ def status(match: Match, error: str = "") -> str:
     return f'<div style="{style}">{"".join(rows)}{touched}{wrong}</div>'
 
 
+def note(text: str) -> str:
+    """HTML: a line in small print."""
+    return f'<div style="padding:0 1em .5em;font-size:.85em">{escape(text)}</div>'
+
+
 def terms(side: Side, scales: dict[str, float]) -> str:
     """HTML: the terms of the official score so far, and what each reward term pays now.
 
