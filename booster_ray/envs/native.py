@@ -417,6 +417,30 @@ class NativeWorld:
         phase = gait_phase(self._episode.steps, self._gait_frequency)
         return Clock(phase, self._episode.action.copy(), remaining(self._episode.steps))
 
+    def term_sums(self) -> dict[str, np.ndarray]:
+        """Sum of weight · term since the reset, of each reward term that counts; (num_envs,)."""
+        return {name: sums.copy() for name, sums in self._episode.term_sums.items()}
+
+    # -- by hand -----------------------------------------------------------------------------
+
+    def positions(self, world: int) -> np.ndarray:
+        """``qpos`` of a world as it stands: the ball's 7, the keepers' where there are, the
+        robot's 19.
+        """
+        return self._slots[world].qpos.copy()
+
+    def push(self, world: int, velocity: Sequence[float]) -> None:
+        """Add (vx, vy) m/s, in the world's axes, to the robot's root, as a random push does."""
+        slot = self._slots[world]
+        slot.qvel[slot.parts.root_qvel :][:2] += velocity
+
+    def place_ball(self, world: int, center: Sequence[float]) -> None:
+        """Put the ball's centre at (x, y, z) m, at rest."""
+        slot, lever = self._slots[world], np.zeros(3)
+        mujoco.mju_rotVecQuat(lever, np.array(game.BALL_CENTER), slot.qpos[3:7])
+        slot.qpos[0:3] = np.asarray(center) - lever
+        slot.qvel[0:6] = 0.0
+
     def _remember(self, episode: Episode) -> None:
         # In place: the physics reads the clocks where they are.
         *ours, our_sums = self._episode

@@ -70,7 +70,7 @@ def main(argv: list[str]) -> int:
     args = parser().parse_args(argv)
     if args.video and args.output is None:
         raise ConfigError("command line", "--video", "has nowhere to go, expected --output DIR too")
-    _check_output(args.output)
+    check_output(args.output)
     prepare(video=args.video)
     from rich.console import Console
 
@@ -79,7 +79,7 @@ def main(argv: list[str]) -> int:
     from booster_ray.evaluate.target import load_target
 
     console = Console()
-    target = load_target(args.target, _settings(args.config), trust=args.trust)
+    target = load_target(args.target, policy_settings(args.config), trust=args.trust)
     seeds = range(args.seed, args.seed + args.episodes)
     episodes = play(target, args.world, list(seeds), args.video, console)
     summary = summarize(episodes)
@@ -98,8 +98,12 @@ def main(argv: list[str]) -> int:
     return 0
 
 
-def _settings(config: str | None) -> Settings | None:
-    """How a policy acts, by a config."""
+def policy_settings(config: str | None) -> Settings | None:
+    """How a policy acts, by a config; None where there is none.
+
+    Raises:
+        ConfigError: it cannot be used.
+    """
     from booster_ray.policy.settings import settings_of
 
     return None if config is None else settings_of(load(config).base())
@@ -208,7 +212,12 @@ def _films(directory: Path, episodes: list[Episode], console: Console) -> None:
         console.print(f"Filmed: {', '.join(chosen)} in {directory}")
 
 
-def _check_output(directory: Path | None) -> None:
+def check_output(directory: Path | None) -> None:
+    """Make the folder of ``--output``, if one is wanted.
+
+    Raises:
+        ConfigError: it cannot be made.
+    """
     if directory is None:
         return
     try:

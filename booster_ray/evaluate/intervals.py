@@ -67,21 +67,41 @@ def stratified(
         exact: which groups' means are known and no estimates; none by default.
         within: what values are possible; the interval is cut there.
     """
+    told, error, degrees = _spread(groups, exact)
+    if not error:
+        return Estimate(told)
+    half = stats.t.ppf((1 + CONFIDENCE) / 2, degrees) * error / len(groups)
+    low, high = np.clip([told - half, told + half], *within)
+    return Estimate(told, float(low), float(high))
+
+
+def p_value(groups: Sequence[Sequence[float]], exact: Sequence[bool] | None = None) -> float | None:
+    """Of "the mean over groups is 0", two-sided, by the same t as :func:`stratified`.
+
+    It is below 1 - ``CONFIDENCE`` where that interval leaves 0 out, and nowhere else. None, as
+    there: the numbers show no spread to judge by.
+    """
+    told, error, degrees = _spread(groups, exact)
+    return float(2 * stats.t.sf(abs(told) * len(groups) / error, degrees)) if error else None
+
+
+def _spread(
+    groups: Sequence[Sequence[float]], exact: Sequence[bool] | None
+) -> tuple[float, float, float]:
+    """A stratified mean; its standard error times the number of groups, 0: unknown; its degrees."""
     arrays = [np.asarray(group, float) for group in groups]
     told = float(np.mean([a.mean() for a in arrays]))
     known = exact or [False] * len(arrays)
     drawn = [a for a, is_known in zip(arrays, known, strict=True) if not is_known]
     if not drawn or min(len(a) for a in drawn) < 2:
-        return Estimate(told)
+        return told, 0.0, 0.0
     part = np.array([a.var(ddof=1) / len(a) for a in drawn])
     # Rounding gives equal numbers a variance near 1e-33.
     part = np.where([np.ptp(a) == 0 for a in drawn], 0.0, part)
     if not part.any():
-        return Estimate(told)
+        return told, 0.0, 0.0
     degrees = part.sum() ** 2 / np.sum(part**2 / np.array([len(a) - 1 for a in drawn]))
-    half = stats.t.ppf((1 + CONFIDENCE) / 2, degrees) * np.sqrt(part.sum()) / len(arrays)
-    low, high = np.clip([told - half, told + half], *within)
-    return Estimate(told, float(low), float(high))
+    return told, float(np.sqrt(part.sum())), float(degrees)
 
 
 def interquartile_mean(groups: Sequence[Sequence[float]]) -> Estimate:

@@ -1,0 +1,1 @@
+"""Runs, sweeps, checkpoints, packages and policies beside each other."""
