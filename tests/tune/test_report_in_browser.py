@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import shutil
-import time
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -17,25 +17,22 @@ from booster_ray.tune.details import Details, Interruption
 from booster_ray.tune.records import TrialRecord
 from booster_ray.tune.report import write_report
 
-webdriver = pytest.importorskip("selenium.webdriver", reason="selenium is not installed")
-DRIVER = shutil.which("chromedriver")
-pytestmark = pytest.mark.skipif(DRIVER is None, reason="Chromium and its driver are not installed")
-FLAGS = (
-    "--headless=new", "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run",
+sync_api = pytest.importorskip("playwright.sync_api", reason="playwright is not installed")
+BROWSER = shutil.which("chromium") or shutil.which("chromium-browser")
+pytestmark = pytest.mark.skipif(BROWSER is None, reason="no Chromium on this machine")
+FLAGS = [
+    "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run",
     "--disable-background-networking", "--disable-component-update", "--disable-sync",
-)  # fmt: skip
+]  # fmt: skip
 LAPTOP, PHONE = (1280, 800), (390, 844)
 
 
 @pytest.fixture(scope="module")
-def browser(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Any]:
-    options = webdriver.ChromeOptions()
-    for flag in (*FLAGS, f"--user-data-dir={tmp_path_factory.mktemp('profile')}"):
-        options.add_argument(flag)
-    options.set_capability("goog:loggingPrefs", {"browser": "ALL"})
-    driver = webdriver.Chrome(options, webdriver.ChromeService(DRIVER))
-    yield driver
-    driver.quit()
+def browser() -> Iterator[Any]:
+    with sync_api.sync_playwright() as running:
+        chromium = running.chromium.launch(executable_path=BROWSER, args=FLAGS)
+        yield chromium
+        chromium.close()
 
 
 @pytest.fixture(scope="module")
@@ -67,59 +64,57 @@ def page(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return path
 
 
-def opened(browser: Any, page: Path, size: tuple[int, int], scheme: str) -> None:
-    """With every chart drawn."""
-    metrics = {"width": size[0], "height": size[1], "deviceScaleFactor": 1, "mobile": False}
-    browser.execute_cdp_cmd("Emulation.setDeviceMetricsOverride", metrics)
-    preferred = {"features": [{"name": "prefers-color-scheme", "value": scheme}]}
-    browser.execute_cdp_cmd("Emulation.setEmulatedMedia", preferred)
-    browser.get_log("browser")  # what an earlier page said
-    browser.get(page.as_uri())
-    undrawn = "return document.querySelectorAll('[data-chart]:not(:has(.main-svg))').length"
-    deadline = time.monotonic() + 60
-    while browser.execute_script(undrawn) and time.monotonic() < deadline:
-        time.sleep(0.1)
-    assert browser.execute_script(undrawn) == 0
+@contextmanager
+def opened(browser: Any, page: Path, size: tuple[int, int], scheme: str) -> Iterator[Any]:
+    """With every chart drawn; at the end, nothing was complained of."""
+    width, height = size
+    shown = browser.new_page(color_scheme=scheme, viewport={"width": width, "height": height})
+    said: list[str] = []
+    shown.on("console", lambda line: said.append(line.text) if line.type == "error" else None)
+    shown.on("pageerror", lambda error: said.append(str(error)))
+    shown.goto(page.as_uri())
+    undrawn = "document.querySelectorAll('[data-chart]:not(:has(.main-svg))').length"
+    shown.wait_for_function(f"{undrawn} === 0", timeout=120_000)
+    yield shown
+    shown.close()
+    assert said == []
 
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])
 @pytest.mark.parametrize("size", [LAPTOP, PHONE], ids=["laptop", "phone"])
-def test_it_draws_fits_and_complains_of_nothing(
-    browser: Any, page: Path, size: tuple[int, int], scheme: str
-) -> None:
-    opened(browser, page, size, scheme)
-    width = browser.execute_script("return document.documentElement.scrollWidth")
-    assert width <= size[0]  # wide tables scroll in themselves
-    ink = browser.execute_script("return getComputedStyle(document.body).color")
-    assert (sum(map(int, ink[4:-1].split(","))) > 380) == (scheme == "dark")
-    assert [line for line in browser.get_log("browser") if line["level"] == "SEVERE"] == []
+def test_it_draws_and_fits(browser: Any, page: Path, size: tuple[int, int], scheme: str) -> None:
+    with opened(browser, page, size, scheme) as shown:
+        width = shown.evaluate("document.documentElement.scrollWidth")
+        assert width <= size[0]  # wide tables scroll in themselves
+        ink = shown.evaluate("getComputedStyle(document.body).color")
+        assert (sum(map(int, ink[4:-1].split(","))) > 380) == (scheme == "dark")
 
 
 def test_a_click_on_a_heading_sorts(browser: Any, page: Path) -> None:
-    opened(browser, page, LAPTOP, "light")
-    read = """
+    read = """(heading) => {
         const table = document.querySelector('table[data-sortable]');
         const heads = [...table.tHead.rows[0].cells];
-        const column = heads.findIndex((head) => head.textContent.trim() === arguments[0]);
+        const column = heads.findIndex((head) => head.textContent.trim() === heading);
         heads[column].querySelector('button').click();
         return [heads[column].getAttribute('aria-sort'),
                 [...table.tBodies[0].rows].map((row) => row.cells[column].textContent.trim())];
-    """
-    for heading in ("score", "actor_lr"):
-        order, cells = browser.execute_script(read, heading)
-        assert order == "descending" and len(cells) == 20
-        assert [float(c) for c in cells] == sorted(map(float, cells), reverse=True)
-        order, cells = browser.execute_script(read, heading)
-        assert order == "ascending" and [float(c) for c in cells] == sorted(map(float, cells))
-    _, names = browser.execute_script(read, "trial")
-    assert names == sorted(names, reverse=True)
+    }"""
+    with opened(browser, page, LAPTOP, "light") as shown:
+        for heading in ("score", "actor_lr"):
+            order, cells = shown.evaluate(read, heading)
+            assert order == "descending" and len(cells) == 20
+            assert [float(c) for c in cells] == sorted(map(float, cells), reverse=True)
+            order, cells = shown.evaluate(read, heading)
+            assert order == "ascending" and [float(c) for c in cells] == sorted(map(float, cells))
+        _, names = shown.evaluate(read, "trial")
+        assert names == sorted(names, reverse=True)
 
 
 def test_a_film_plays(browser: Any, page: Path) -> None:
-    opened(browser, page, LAPTOP, "light")
-    play = """
-        const done = arguments[arguments.length - 1], film = document.querySelector('video');
+    play = """() => new Promise((done) => {
+        const film = document.querySelector('video');
         film.addEventListener('timeupdate', () => film.currentTime > 0 && done(film.currentTime));
         film.play().catch((error) => done(String(error)));
-    """
-    assert float(browser.execute_async_script(play)) > 0
+    })"""
+    with opened(browser, page, LAPTOP, "light") as shown:
+        assert float(shown.evaluate(play)) > 0
