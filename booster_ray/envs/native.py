@@ -413,6 +413,10 @@ class NativeWorld:
         phase = gait_phase(self._episode.steps, self._gait_frequency)
         return Clock(phase, self._episode.action.copy(), remaining(self._episode.steps))
 
+    def term_sums(self) -> dict[str, np.ndarray]:
+        """Of each reward term that counts, weight · term summed over the episode. (num_envs,)."""
+        return {name: sums.copy() for name, sums in self._episode.term_sums.items()}
+
     def _remember(self, episode: Episode) -> None:
         # In place: the physics reads the clocks where they are.
         *ours, our_sums = self._episode
