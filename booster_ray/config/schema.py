@@ -628,12 +628,6 @@ class Config(Section):
             lambda path, who, stage: path is None or who is None or stage == "finetune",
             "demonstrations {0} with imitation.demonstrator {1}, expected one of the two",
         ),
-        Rule(
-            ("replay.demonstrations", "world.kind"),
-            lambda path, kind: path is None or not _on_device(kind),
-            "demonstrations {0} with world.kind {1}, expected worlds on the host (native, "
-            "official, gym)",
-        ),
         *FINETUNING_RULES,
     )
 

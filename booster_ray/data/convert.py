@@ -106,7 +106,8 @@ class Source(NamedTuple):
     def about(self) -> dict[str, Any]:
         """What a dataset tells of it."""
         settings = None if self.settings is None else self.settings.to_dict()
-        told = {"kind": self.format, "settings": settings, "terms": [], "rewards": self.rewards}
+        told: dict[str, Any] = {"kind": self.format, "settings": settings}
+        told |= {"terms": [], "rewards": self.rewards}
         return told if self.config is None else told | {"trained_with": _config(self.config)}
 
     def units(self, validation: float) -> list[Unit]:
@@ -339,7 +340,8 @@ def _beginnings(seen: np.ndarray, done: np.ndarray | None) -> list[int]:
     after = np.zeros(len(seen), bool)
     if done is not None and len(done) == len(seen):
         after[1:] = np.asarray(done[:-1], bool)
-    first = still & ~np.concatenate([[False], still[:-1]]) | after
+    before = np.concatenate([[False], still[:-1]])
+    first = np.asarray((still & ~before) | after)
     first[:1] = True
     return [int(i) for i in np.flatnonzero(first)]
 

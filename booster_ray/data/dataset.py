@@ -59,13 +59,6 @@ class Episode(NamedTuple):
     """Text and numbers: task, seed, split, score …"""
 
 
-class Read(NamedTuple):
-    """One episode of a dataset, read."""
-
-    episode: Episode
-    index: int
-
-
 def need_minari() -> None:
     """See that Minari and h5py are installed.
 

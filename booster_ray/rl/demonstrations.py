@@ -83,6 +83,14 @@ class Demonstrations:
         rows = every[np.linspace(0, len(every) - 1, min(most, len(every))).astype(int)]
         return self._one_step(rows)
 
+    def whole(self) -> tuple[list[np.ndarray], np.ndarray, Batch]:
+        """All transitions (n, ...), task after task.
+
+        Returns:
+            The rows of each task's transitions, the tasks' weights, and the transitions.
+        """
+        return self._starts, self._weights, self._batch(np.concatenate(self._starts))
+
     def _batch(self, rows: np.ndarray) -> Batch:
         return self._one_step(rows) if self._n_step == 1 else self._fold(rows)
 

@@ -82,7 +82,8 @@ def _on_device(config: Config) -> Collector:
     )
     # A transition of several steps is in the replay only when the last of them is made.
     starts = learning_starts(config) + (config.sac.n_step - 1) * dynamics.num_envs
-    return DeviceCollector(config, make_learner(config, *sizes), replay, dynamics, starts)
+    learner = make_learner(config, *sizes)
+    return DeviceCollector(config, learner, replay, dynamics, starts, _shown(config))
 
 
 def _divided(config: Config) -> Dynamics[Any]:
