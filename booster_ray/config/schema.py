@@ -288,7 +288,7 @@ class SAC(Section):
         return self
 
 
-class Replay(Section):
+class Offline(Section):
     """Demonstrations to learn from (docs/data.md)."""
 
     demonstrations: Annotated[Text, Field(min_length=1)] | None = None
@@ -494,7 +494,7 @@ class Config(Section):
     """Domain randomization."""
     sac: SAC = SAC()
     """The learner of pretraining; the actor's network in both stages."""
-    replay: Replay = Replay()
+    replay: Offline = Offline()
     """Demonstrations from a dataset."""
     imitation: Imitation = Imitation()
     """Whose demonstrations the actor learns in pretraining, in place of SAC's updates."""

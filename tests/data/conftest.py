@@ -9,9 +9,6 @@ from data.recording import STRIKER, record
 
 from booster_ray.data import record as recording
 
-pytest.importorskip("minari")
-pytest.importorskip("h5py")
-
 
 @pytest.fixture(scope="session")
 def recorded(tmp_path_factory: pytest.TempPathFactory) -> Path:

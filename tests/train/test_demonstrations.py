@@ -22,7 +22,6 @@ from booster_ray.train import preflight
 from booster_ray.train.policy import load_policy
 from booster_ray.train.runner import Runner
 
-pytest.importorskip("minari")
 pytestmark = pytest.mark.usefixtures("compiled_once")
 
 ROOT = Path(__file__).parents[2]
