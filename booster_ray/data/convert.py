@@ -336,12 +336,10 @@ def _beginnings(seen: np.ndarray, done: np.ndarray | None) -> list[int]:
     Time that is up, and a reset by hand, mark nothing in the file; but robots spawn with straight
     legs at rest.
     """
-    still = ~seen[:, : 2 * game.ACTION_SIZE].any(axis=1)
-    after = np.zeros(len(seen), bool)
+    still = np.count_nonzero(seen[:, : 2 * game.ACTION_SIZE], axis=1) == 0
+    first = still & ~np.concatenate([[False], still[:-1]])
     if done is not None and len(done) == len(seen):
-        after[1:] = np.asarray(done[:-1], bool)
-    before = np.concatenate([[False], still[:-1]])
-    first = np.asarray((still & ~before) | after)
+        first[1:] |= np.asarray(done[:-1], bool)
     first[:1] = True
     return [int(i) for i in np.flatnonzero(first)]
 

@@ -80,7 +80,9 @@ def _package(path: Path) -> Recorded:
     actor = getattr(module, "actor", None)
     if actor is None:
         raise ConfigError(str(path), "policy.pt has no actor in it, expected one of our packages")
-    told = {k: tuple(v) if isinstance(v, list) else v for k, v in about["settings"].items()}
+    told: dict[str, Any] = {
+        k: tuple(v) if isinstance(v, list) else v for k, v in about["settings"].items()
+    }
     digest = about["sha256"][package.POLICY]
     act = networked(actor)
     return Recorded(str(path), "package", Settings(**told), about.get("config"), act, digest)

@@ -147,7 +147,10 @@ def _play(
     n = len(episodes)
     noise = _noise(plan, episodes, game.EPISODE_STEPS // policy.settings.decimation + 1)
     observation = world.reset(0, env_seeds=[seed for _, seed, _ in episodes])
-    seen, actions, clean, terms = [observation], [], [], []
+    seen: list[np.ndarray] = [observation]
+    actions: list[np.ndarray] = []
+    clean: list[np.ndarray] = []
+    terms: list[np.ndarray] = []
     sums, over = np.zeros((n, len(REWARD_TERMS))), np.zeros(n, bool)
     records: dict[int, dict[str, float]] = {}
     length, terminated = np.zeros(n, int), np.zeros(n, bool)
@@ -186,7 +189,7 @@ def _sums(world: Any, records: dict[int, dict[str, float]], over: np.ndarray) ->
     Official worlds begin the next episode within the step, and its sums are zero again.
     """
     sums = np.stack([_worlds(world).term_sums()[name] for name in REWARD_TERMS], axis=1)
-    for i in np.flatnonzero(~over):
+    for i in map(int, np.flatnonzero(~over)):
         if i in records:
             sums[i] = [records[i][RECORDED + name] for name in REWARD_TERMS]
     return sums

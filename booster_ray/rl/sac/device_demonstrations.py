@@ -26,7 +26,7 @@ class Numbers(NamedTuple):
     """All demonstrations, arrays (N, ...), task after task."""
     first: jax.Array
     """int32 (batch - replay's,): where the task of each begins in ``shown``."""
-    count: jax.Array
+    size: jax.Array
     """int32, likewise: how many it has."""
 
 
@@ -80,7 +80,7 @@ class ShownReplay:
         new_key, old_key = jax.random.split(key)
         old = len(told.first)
         new = self._replay.sample(rings, new_key, (shape[0], shape[1] - old))
-        place = told.first + jax.random.randint(old_key, (shape[0], old), 0, told.count)
+        place = told.first + jax.random.randint(old_key, (shape[0], old), 0, told.size)
         shown = jax.tree.map(lambda part: part[place], told.shown)
         return jax.tree.map(lambda a, b: jnp.concatenate([a, b], axis=1), new, shown)
 
