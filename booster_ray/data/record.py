@@ -62,15 +62,15 @@ class Batch(NamedTuple):
 def batches(plan: Plan, first: int, episodes: int) -> list[Batch]:
     """All shards of a recording of ``episodes`` episodes a task, seeds ``first``, ``first`` + 1, …
 
+    A shard is of one task, whose episodes are of about one length: worlds that are over wait.
     Without noise, all episodes of a task that draws nothing are one, and it is recorded once.
     """
-    every = [
-        (task, first + i, i)
-        for i in range(episodes)
-        for task in plan.tasks
-        if i == 0 or plan.noise or task not in spawn.DETERMINISTIC
-    ]
-    return [Batch(plan, tuple(every[i : i + A_SHARD])) for i in range(0, len(every), A_SHARD)]
+    made = []
+    for task in plan.tasks:
+        alike = not plan.noise and task in spawn.DETERMINISTIC
+        mine = [(task, first + i, i) for i in range(1 if alike else episodes)]
+        made += [Batch(plan, tuple(mine[i : i + A_SHARD])) for i in range(0, len(mine), A_SHARD)]
+    return made
 
 
 def make(batch: Batch, path: Path) -> int:
