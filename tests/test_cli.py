@@ -73,7 +73,7 @@ def test_a_process_of_its_own_says_the_same() -> None:
     assert (done.stdout, done.stderr) == (here.stdout, here.stderr)
 
 
-@pytest.mark.parametrize("module", ["tune", "train"])
+@pytest.mark.parametrize("module", ["tune", "train", "data"])
 @pytest.mark.parametrize("args", [["--help"], ["debug", "sac.tau=2"]])
 def test_help_and_config_errors_import_nothing_heavy(module: str, args: list[str]) -> None:
     code = (

@@ -89,6 +89,11 @@ def _policy(text: str) -> str:
     return text if text.startswith(_REGISTRY) else _absolute(_home(_without_variables(text)))
 
 
+def _folder(text: str) -> str:
+    """A folder that is there when the config is read."""
+    return _absolute(_home(_without_variables(text)))
+
+
 def _cache(text: str) -> str:
     """A folder that every machine has for itself: below its own ``~``."""
     whole = _without_variables(text)
@@ -126,6 +131,7 @@ def _database(text: str) -> str:
 _SETTLED: dict[tuple[str, ...], Callable[[str], str]] = {
     ("storage",): storage_name,
     ("start_from",): _policy,
+    ("replay", "demonstrations"): _folder,
     ("tune", "study_url"): _address,
     ("tracking", "mlflow", "uri"): _address,
     ("models", "uri"): _address,

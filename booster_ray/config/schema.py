@@ -349,6 +349,16 @@ class SAC(Section):
         return self
 
 
+class Offline(Section):
+    """Demonstrations to learn from (docs/data.md)."""
+
+    demonstrations: Annotated[Text, Field(min_length=1)] | None = None
+    """Folder of a Minari dataset: part of what SAC's batches hold, and all that `stage: clone`
+    learns from; null: none."""
+    demonstration_share: Annotated[float, Field(gt=0, lt=1)] = 0.5
+    """Part of each of SAC's batches that is demonstrations (RLPD: 0.5)."""
+
+
 class Training(Section):
     """How long to train; a control step of one world is one env step."""
 
@@ -519,8 +529,9 @@ class Config(Section):
     storage: Annotated[Text, Field(min_length=1)] = "results"
     """Folder that holds the runs, or remote storage: `s3://…`, `gs://…`, `/Volumes/…`. In paths,
     `~` and `$NAME` are replaced, and relative ones begin where the command is typed."""
-    stage: Literal["pretrain", "finetune"] = "pretrain"
-    """`pretrain`: SAC in JAX (settings under sac); `finetune`: DDPG in torch (ddpg)."""
+    stage: Literal["pretrain", "clone", "finetune"] = "pretrain"
+    """`pretrain`: SAC in JAX (settings under sac); `clone`: its actor alone, from a dataset
+    (replay.demonstrations); `finetune`: DDPG in torch (ddpg)."""
     start_from: Annotated[Text, Field(min_length=1)] | None = None
     """Checkpoint, folder of a run or sweep, or model in a registry (`models:/NAME@ALIAS`,
     `wandb:ENTITY/PROJECT/NAME:ALIAS`) whose policy is finetuned; null: from scratch."""
@@ -544,6 +555,8 @@ class Config(Section):
     """Domain randomization."""
     sac: SAC = SAC()
     """The learner of pretraining; the actor's network in both stages."""
+    replay: Offline = Offline()
+    """Demonstrations from a dataset."""
     imitation: Imitation = Imitation()
     """Whose demonstrations the actor learns in pretraining, in place of SAC's updates."""
     ddpg: DDPG = DDPG()
@@ -662,7 +675,7 @@ class Config(Section):
         ),
         Rule(
             ("ddpg.pretrain_share", "imitation.demonstrator", "stage"),
-            lambda share, who, stage: not share or who is None or stage == "pretrain",
+            lambda share, who, stage: not share or who is None or stage != "finetune",
             "pretrain_share {0} with demonstrator {1}, expected 0 (what was kept does not tell "
             "what it would have done)",
         ),
@@ -670,6 +683,16 @@ class Config(Section):
             ("ddpg.replay_size", "world.num_envs"),
             lambda size, worlds: size >= worlds,
             "replay_size {0} cannot hold one step of {1} worlds, expected more",
+        ),
+        Rule(
+            ("replay.demonstrations", "stage"),
+            lambda path, stage: stage == "pretrain" or (path is None) == (stage == "finetune"),
+            "demonstrations {0} with stage {1}, expected a dataset to clone, null to finetune",
+        ),
+        Rule(
+            ("replay.demonstrations", "imitation.demonstrator", "stage"),
+            lambda path, who, stage: path is None or who is None or stage == "finetune",
+            "demonstrations {0} with imitation.demonstrator {1}, expected one of the two",
         ),
         *FINETUNING_RULES,
     )
@@ -693,7 +716,7 @@ class Config(Section):
         if not self.trainer.use_gpu:
             return 0.0
         # A team's workers have a GPU each.
-        devices = self.sac.devices if self.stage == "pretrain" else 1
+        devices = self.sac.devices if self.stage != "finetune" else 1
         return devices * self.trainer.gpu_fraction
 
     def trains_like(self, other: Config) -> bool:

@@ -72,10 +72,20 @@ class OfficialWorld:
         self._seeds = np.random.default_rng(0)
         self._next = np.zeros(num_envs, np.int64)
 
-    def reset(self, seed: int) -> np.ndarray:
-        """Start every episode anew; float32 (num_envs, observation_size)."""
+    @property
+    def native(self) -> NativeWorld:
+        """The worlds beside the package's, in the same states."""
+        return self._native
+
+    def reset(self, seed: int, *, env_seeds: Sequence[int] | None = None) -> np.ndarray:
+        """Start every episode anew; float32 (num_envs, observation_size).
+
+        ``env_seeds``: (num_envs) instead of those that are drawn, as ``env.reset(seed=…)`` takes
+        them.
+        """
         self._seeds = np.random.default_rng(seed)
         seeds = [int(s) for s in self._seeds.integers(0, 2**31, self.num_envs)]
+        seeds = seeds if env_seeds is None else [int(s) for s in env_seeds]
         first = self._native.reset(seed, env_seeds=seeds).copy()
         for i, env_seed in enumerate(seeds):
             first[i, : game.OBSERVATION_SIZE] = self._reset(i, env_seed)

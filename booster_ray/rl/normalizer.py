@@ -6,6 +6,7 @@ from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 
 CLIP = 10.0
 """Normalized observations are clipped to ±CLIP (Brax clips nothing, SB3 clips at 10)."""
@@ -39,6 +40,15 @@ def update(state: Normalizer, batch: jax.Array) -> Normalizer:
         square=state.square
         + jnp.sum((batch - mean) ** 2, axis=0)
         + delta**2 * state.seen * n / count,
+    )
+
+
+def of(observation: np.ndarray) -> Normalizer:
+    """Statistics of (n, obs) that are all there at once, summed in float64."""
+    mean = observation.mean(axis=0, dtype=np.float64)
+    square = observation.var(axis=0, dtype=np.float64) * len(observation)
+    return Normalizer(
+        *(jnp.asarray(part, jnp.float32) for part in (len(observation), mean, square))
     )
 
 

@@ -22,7 +22,9 @@ OWN = Path("/proc/self/cgroup")
 
 
 def transitions(config: Config) -> int:
-    """Replay capacity of one worker."""
+    """Replay capacity of one worker; cloning has none, and holds its dataset."""
+    if config.stage == "clone":
+        return 0
     if config.stage == "pretrain":
         return config.sac.replay_size
     return config.ddpg.replay_size // max(1, config.trainer.workers)

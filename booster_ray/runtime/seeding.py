@@ -18,14 +18,23 @@ from typing import Literal, get_args
 import numpy as np
 
 Stream = Literal[
-    "learner", "actor", "critics", "collector", "worlds", "replay", "population", "seeds"
+    "learner",
+    "actor",
+    "critics",
+    "collector",
+    "worlds",
+    "replay",
+    "population",
+    "seeds",
+    "demonstrations",
 ]
 """``learner``: SAC's parameters and the noise of its actions. ``actor``, ``critics``: the first
 parameters of a finetuning without a start. ``collector`` (rank): what a worker draws on the host:
 noise of actions, samples of its replay, noise on targets. ``worlds`` (rank, env steps): spawns,
 randomization, sensors and pushes. ``replay``: samples of a replay on the device. ``population``
 (generation): what becomes of a population's members. ``seeds`` (repeat): the seed of a trial's
-further runs, so that a sweep seeded with 1 repeats nothing of one that is seeded with 0."""
+further runs, so that a sweep seeded with 1 repeats nothing of one that is seeded with 0.
+``demonstrations`` (task, seed of the episode): noise on actions that are recorded."""
 
 STREAMS: tuple[Stream, ...] = get_args(Stream)
 

@@ -8,7 +8,11 @@ from typing import NamedTuple
 from booster_ray.config.models import Models, value
 
 LATEST, BEST, CHAMPION = "latest", "best", "champion"
-CANDIDATES = {"pretrain": "candidate-pretrain", "finetune": "candidate-finetuned"}
+CANDIDATES = {
+    "pretrain": "candidate-pretrain",
+    "clone": "candidate-cloned",
+    "finetune": "candidate-finetuned",
+}
 """Alias of the best version of each stage."""
 ALIASES = (LATEST, BEST, *CANDIDATES.values(), CHAMPION)
 

@@ -14,7 +14,7 @@ EPISODES_AVERAGED = 50
 """Ended episodes over which training metrics are averaged."""
 
 EPISODE_MEANS = {"pretrain": ("return", "seconds"), "finetune": ("return", "seconds", "score")}
-"""What of the records of ended episodes is a metric, by stage."""
+"""What of the records of ended episodes is a metric, by stage that plays some."""
 
 
 class Collector(Protocol):

@@ -166,6 +166,8 @@ def _line(config: Config, metrics: dict[str, Any]) -> str:
     if "episode_return" in metrics:
         parts.append(f"return {metrics['episode_return']:.1f}")
         parts.append(f"episode {metrics['episode_seconds']:.1f} s")
+    if "validation_loss" in metrics:
+        parts.append(f"validation loss {metrics['validation_loss']:.2e}")
     if "score" in metrics:
         official = "official score" if config.world.is_soccer else "score"
         parts.append(f"{official} {metrics['score']:.3f}")

@@ -20,8 +20,11 @@ from booster_ray.config.curriculum import reward_factors
 from booster_ray.envs.device import Dynamics, ScalableDynamics
 from booster_ray.envs.divided import DividedDynamics
 from booster_ray.envs.mjx import Outcome
+from booster_ray.rl import normalizer
 from booster_ray.rl.replay import FORMAT_1
+from booster_ray.rl.sac.device_demonstrations import ShownReplay
 from booster_ray.rl.sac.device_replay import DeviceReplay, Rings, Step
+from booster_ray.rl.sac.host import Shown, check_digest
 from booster_ray.rl.sac.losses import Batch, Metrics
 from booster_ray.rl.tree import from_tree, to_tree
 from booster_ray.runtime.programs import Programs
@@ -105,7 +108,7 @@ class Dispatch(NamedTuple):
     """
 
     learner: Learner
-    replay: DeviceReplay
+    replay: DeviceReplay | ShownReplay
     dynamics: Dynamics[Any]
     steps: int
     """Control steps."""
@@ -181,6 +184,8 @@ class DeviceCollector:
         replay: where transitions go; of ``dynamics.num_envs`` lanes.
         dynamics: its worlds.
         starts: env steps before the first update.
+        shown: demonstrations that batches hold besides; the normalization begins with what was
+            seen in them. None: none.
     """
 
     def __init__(
@@ -190,19 +195,23 @@ class DeviceCollector:
         replay: DeviceReplay,
         dynamics: Dynamics[Any],
         starts: int,
+        shown: Shown | None = None,
     ) -> None:
-        self._config, self._learner = config, learner
+        self._config, self._learner, self._shown = config, learner, shown
         self._replay, self._dynamics = replay, dynamics
+        state = learner.init(stream_seed(config.seed, "learner"))
+        if shown is not None:
+            state = state._replace(normalizer=normalizer.of(shown.demonstrations.observation))
         dispatch = Dispatch(
             learner,
-            replay,
+            replay if shown is None else ShownReplay(replay, shown.demonstrations, shown.share),
             dynamics,
             config.world.steps_per_dispatch,
             (config.sac.updates_per_step, config.sac.batch_size),
         )
         self.stride, self.action_size = dispatch.steps * dynamics.num_envs, dynamics.action_size
         carry = Carry(
-            learner=learner.init(stream_seed(config.seed, "learner")),
+            learner=state,
             worlds=dynamics.start(stream_seed(config.seed, "worlds", 0, 0)),
             rings=self._replay.init(),
             recent=Recent(
@@ -266,6 +275,7 @@ class DeviceCollector:
             "world": jax.tree.map(np.array, self._dynamics.tree(carry.worlds)),
             "replay": self._replay.state(carry.rings),
             "fused": to_tree(rest),
+            **({} if self._shown is None else {"demonstrations": self._shown.digest}),
         }
 
     def restore(self, tree: Tree, env_steps: int) -> None:
@@ -273,6 +283,8 @@ class DeviceCollector:
         carry = self._carry
         if "replay" not in tree:
             raise CheckpointError(FORMAT_1)
+        if self._shown is not None:
+            check_digest(tree, self._shown.digest)
         rest = {"recent": carry.recent, "key": carry.key, "before": carry.before}
         # Not of every release, nor of a run that counted other terms.
         new = ("recent.task", "recent.term_sums", "recent.lost", "recent.dropped")

@@ -19,9 +19,9 @@ def begin(sweep: Sweep, under_ray: bool = True) -> Path:
         under_ray: whether Ray's workers train, perhaps on other machines, and not this process.
 
     Raises:
-        ConfigError: the world or the expert cannot be made, the replay does not fit this machine,
-            the search space holds a setting that must be the same for all trials, or as
-            :func:`booster_ray.store.folder.begin`.
+        ConfigError: the world or the expert cannot be made, the demonstrations do not fit the run,
+            the replay does not fit this machine, the search space holds a setting that must be the
+            same for all trials, or as :func:`booster_ray.store.folder.begin`.
     """
     for key in sweep.space:
         if key.startswith(FIXED):
@@ -36,6 +36,10 @@ def begin(sweep: Sweep, under_ray: bool = True) -> Path:
 
             load_demonstrator(demonstrator)
     for config in variants:
+        if config.replay.demonstrations is not None:
+            from booster_ray.data.reading import check_demonstrations
+
+            check_demonstrations(config)
         if config.start_from is not None:
             from booster_ray.train.finetune_start import find
 

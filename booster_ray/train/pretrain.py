@@ -7,8 +7,9 @@ from typing import TYPE_CHECKING, Any
 
 from booster_ray.config import Config
 from booster_ray.envs.make import make_dynamics, make_world
+from booster_ray.rl.demonstrations import Demonstrations
 from booster_ray.rl.replay import Replay
-from booster_ray.rl.sac.host import HostSac
+from booster_ray.rl.sac.host import HostSac, Shown
 from booster_ray.runtime.memory import check_run
 from booster_ray.runtime.seeding import stream_seed
 from booster_ray.train.collector import Collector
@@ -35,7 +36,8 @@ def _on_host(config: Config) -> Collector:
     check_run(config, *sizes)
     replay = Replay(config.sac.replay_size, world.task, *sizes, **_replay_options(config))
     seed = stream_seed(config.seed, "learner")
-    sac = HostSac(make_learner(config, *sizes), replay, learning_starts(config), seed)
+    learning = make_learner(config, *sizes), replay, learning_starts(config), seed
+    sac = HostSac(*learning, shown=_shown(config))
     learner: Learner = sac
     expert = None
     if config.imitation.demonstrator is not None:
@@ -53,6 +55,21 @@ def _on_host(config: Config) -> Collector:
     return HostCollector(config, world, learner, expert=expert, seed_at=seed_at)
 
 
+def _shown(config: Config) -> Shown | None:
+    """The demonstrations of a config, as its own transitions."""
+    if config.replay.demonstrations is None:
+        return None
+    from booster_ray.data.dataset import TRAIN
+    from booster_ray.data.reading import demonstrations
+
+    found = demonstrations(config, TRAIN)
+    episodes = Demonstrations(
+        found.observation, found.action, found.reward, found.steps, found.terminated, found.task,
+        **_replay_options(config),
+    )  # fmt: skip
+    return Shown(episodes, config.replay.demonstration_share, found.digest)
+
+
 def _on_device(config: Config) -> Collector:
     from booster_ray.rl.sac.device_replay import DeviceReplay
     from booster_ray.train.device_collector import DeviceCollector
@@ -65,7 +82,8 @@ def _on_device(config: Config) -> Collector:
     )
     # A transition of several steps is in the replay only when the last of them is made.
     starts = learning_starts(config) + (config.sac.n_step - 1) * dynamics.num_envs
-    return DeviceCollector(config, make_learner(config, *sizes), replay, dynamics, starts)
+    learner = make_learner(config, *sizes)
+    return DeviceCollector(config, learner, replay, dynamics, starts, _shown(config))
 
 
 def _divided(config: Config) -> Dynamics[Any]:

@@ -30,6 +30,7 @@ Loop = Iterator[Report]
 
 RATES = {
     "pretrain": "sac.critic_lr and sac.actor_lr",
+    "clone": "imitation.lr",
     "finetune": "ddpg.critic_lr and the lr of ddpg.thawing",
 }
 """What to lower when a loss explodes, by stage."""

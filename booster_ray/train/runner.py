@@ -41,6 +41,10 @@ def make_collector(config: Config, restored: Tree | None = None) -> Collector:
         from booster_ray.train import finetune
 
         return finetune.make_collector(config, restored, current_team())
+    if config.stage == "clone":
+        from booster_ray.train import clone
+
+        return clone.make_collector(config)
     from booster_ray.train import pretrain
 
     return pretrain.make_collector(config)

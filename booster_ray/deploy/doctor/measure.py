@@ -16,7 +16,11 @@ from booster_ray.deploy.doctor.memory import MB, Measured, plan_memory
 from booster_ray.envs.make import sizes
 from booster_ray.runtime.memory import FLOAT
 
-TYPICAL = {"pretrain": (265.0, 585.0, 130.0), "finetune": (455.0, 585.0, 0.0)}
+TYPICAL = {
+    "pretrain": (265.0, 585.0, 130.0),
+    "clone": (265.0, 585.0, 130.0),
+    "finetune": (455.0, 585.0, 0.0),
+}
 """MB of process, first worlds and compilation, as measured in November 2026 on Linux (x86-64)."""
 
 

@@ -2,17 +2,28 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
-from booster_ray.rl import guards
+from booster_ray.rl import guards, normalizer
+from booster_ray.rl.demonstrations import Demonstrations, beside
 from booster_ray.rl.replay import Replay
 from booster_ray.rl.sac.learner import Sac, SacState
 from booster_ray.rl.sac.losses import Batch
 from booster_ray.rl.tree import from_tree, to_tree
+
+
+class Shown(NamedTuple):
+    """Demonstrations that take part in every update."""
+
+    demonstrations: Demonstrations
+    share: float
+    """Part of each batch."""
+    digest: str
+    """Of their contents: a run goes on with none but its own."""
 
 
 class HostSac:
@@ -23,11 +34,18 @@ class HostSac:
         replay: what it learns from.
         starts: transitions in ``replay`` before the first update.
         seed: of its parameters and its noise.
+        shown: demonstrations that its batches hold besides; the normalization begins with what was
+            seen in them. None: none.
     """
 
-    def __init__(self, sac: Sac, replay: Replay, starts: int, seed: int) -> None:
-        self._sac, self.replay, self.starts = sac, replay, starts
+    def __init__(
+        self, sac: Sac, replay: Replay, starts: int, seed: int, shown: Shown | None = None
+    ) -> None:
+        self._sac, self.replay, self.starts, self._shown = sac, replay, starts, shown
         self._state: SacState = sac.init(seed)
+        if shown is not None:
+            seen = normalizer.of(shown.demonstrations.observation)
+            self._state = self._state._replace(normalizer=seen)
         self._metrics: dict[str, jax.Array] = {}
 
     def act(self, observation: np.ndarray) -> np.ndarray:
@@ -64,17 +82,37 @@ class HostSac:
         )
 
     def _sampled(self, rng: np.random.Generator) -> Batch:
-        config = self._sac.config
-        return self.replay.sample((config.updates_per_step, config.batch_size), rng)
+        updates, size = self._sac.config.updates_per_step, self._sac.config.batch_size
+        if self._shown is None:
+            return self.replay.sample((updates, size), rng)
+        old = round(self._shown.share * size)
+        new = self.replay.sample((updates, size - old), rng)
+        return beside(new, self._shown.demonstrations.sample((updates, old), rng))
 
     def metrics(self) -> dict[str, float]:
         """Of the newest updates."""
         return {name: float(value) for name, value in self._metrics.items()}
 
     def state(self) -> dict[str, Any]:
-        """``learner``: everything that learning changes."""
-        return {"learner": to_tree(self._state)}
+        """``learner``: everything that learning changes; and which demonstrations took part."""
+        shown = {} if self._shown is None else {"demonstrations": self._shown.digest}
+        return {"learner": to_tree(self._state), **shown}
 
     def restore(self, tree: dict[str, Any]) -> None:
         """Go on where :meth:`state` was taken; raises ValueError where it does not fit."""
+        if self._shown is not None:
+            check_digest(tree, self._shown.digest)
         self._state = from_tree(self._state, tree["learner"])
+
+
+def check_digest(tree: dict[str, Any], digest: str) -> None:
+    """See that a run goes on with the demonstrations that it had.
+
+    Raises:
+        ValueError: they are others.
+    """
+    if (before := tree.get("demonstrations")) != digest:
+        raise ValueError(
+            f"replay.demonstrations is {digest} now; the run began with {before}: a changed "
+            "dataset needs a new run"
+        )

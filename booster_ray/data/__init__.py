@@ -1,0 +1,1 @@
+"""Demonstrations on disk, as Minari datasets: recorded, converted, read for training."""
