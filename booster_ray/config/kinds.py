@@ -22,6 +22,11 @@ class Kind(NamedTuple):
     """Whether it steps where the learner computes."""
     check: Callable[[str], None] | None = None
     """Refuses the name behind ``kind:``; None: the kind takes no name."""
+    kwargs: bool = False
+    """Whether its environments take ``world.kwargs``."""
+    foreign: bool = False
+    """Whether its environments are other people's code on the host: they are tried before anything
+    begins, and may step in processes of their own (``world.processes``)."""
 
 
 BRAX = (
@@ -38,6 +43,8 @@ def _check_gym(env_id: str) -> None:
     if colon:  # registered by importing a module, which is the world's business
         if not all(part.isidentifier() for part in module.split(".")):
             raise _wrong(f"gym:{env_id}", "expected gym:ENV_ID or gym:MODULE:ENV_ID")
+        return
+    if env_id.startswith("dm_control/"):  # registered by shimmy, which loads all of dm_control
         return
     import gymnasium
 
@@ -64,7 +71,7 @@ KINDS = {
     "native": Kind("native:NativeWorld", soccer=True),
     "mjx": Kind("mjx_world:MjxDynamics", soccer=True, on_device=True),
     "official": Kind("official_world:OfficialWorld", soccer=True),
-    "gym": Kind("gym_world:GymWorld", check=_check_gym),
+    "gym": Kind("gym_world:GymWorld", check=_check_gym, kwargs=True, foreign=True),
     "brax": Kind("brax_world:BraxDynamics", on_device=True, check=_check_brax),
 }
 """Every kind by the name that configs use, without what stands behind a colon."""

@@ -29,6 +29,7 @@ from booster_ray.config.section import (
     Widths,
     distinct,
     fits,
+    plain,
 )
 from booster_ray.config.tracking import Tracking, no_password
 from booster_ray.soccer.observation import FEATURES, describe_features, size
@@ -55,10 +56,15 @@ class World(Section):
     """Which simulator: `native` is C MuJoCo on CPU cores, `mjx` runs on a GPU with the learner,
     `official` is sai_mujoco itself, slow; `gym:ENV_ID` and `brax:NAME` (or `brax:NAME/BACKEND`)
     are other environments than the game."""
+    kwargs: Annotated[dict[str, Any], AfterValidator(plain)] = Field(default_factory=dict)
+    """Keyword arguments of the environment, as `gymnasium.make` takes them (gym)."""
     num_envs: Count = 64
     """Worlds stepped together; at least one per task."""
     threads: Natural = 0
     """Stepping threads; 0: one per CPU given to the run (native)."""
+    processes: Natural | None = None
+    """Processes beside the run's own that the environments are divided among; 0: none. An
+    environment that crashes takes its own process with it, not the run's (gym)."""
     episode_seconds: Annotated[float, Field(gt=0, le=10)] = 10.0
     """Longest episode, s (native, mjx)."""
     time_limit: Literal["auto", "terminates", "truncates"] = "auto"
@@ -69,6 +75,19 @@ class World(Section):
     """MJX's physics; `auto`: warp where CUDA and warp-lang are, else jax (mjx)."""
     steps_per_dispatch: Count = 16
     """Control steps made on the device between two looks of the host (mjx, brax)."""
+
+    rules: ClassVar[tuple[Rule, ...]] = (
+        Rule(
+            ("kwargs", "kind"),
+            lambda kwargs, kind: not kwargs or kind_of(kind)[0].kwargs,
+            "kwargs {0} with kind {1}, expected {{}} (only gym takes some)",
+        ),
+        Rule(
+            ("processes", "kind"),
+            lambda processes, kind: processes is None or kind_of(kind)[0].foreign,
+            "processes {0} with kind {1}, expected null (only gym's environments take some)",
+        ),
+    )
 
     @property
     def is_soccer(self) -> bool:

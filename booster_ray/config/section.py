@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Annotated, Any, ClassVar, Self
@@ -32,6 +33,28 @@ def printable(value: str) -> str:
     # A NUL in a path or in the environment raises only once the run has started.
     if not value.isprintable():
         raise PydanticCustomError("unprintable", "has a control character, expected plain text")
+    return value
+
+
+def plain(value: Any) -> Any:
+    """The value, if it is text, a finite number, a boolean, null, or lists or mappings of them."""
+    parts: list[Any] = [value]
+    while parts:
+        part = parts.pop()
+        if isinstance(part, dict):
+            strange = [key for key in part if not isinstance(key, str)]
+            parts += part.values()
+        elif isinstance(part, (list, tuple)):
+            strange = []
+            parts += part
+        else:
+            known = part is None or isinstance(part, (bool, int, float, str))
+            finite = not isinstance(part, float) or math.isfinite(part)
+            strange = [] if known and finite else [part]
+        if strange:
+            told = {"value": repr(strange[0])[:60]}
+            text = "has {value}, expected plain values (text, finite numbers, booleans, null)"
+            raise PydanticCustomError("plain", text, told)
     return value
 
 

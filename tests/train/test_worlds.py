@@ -139,6 +139,28 @@ def test_a_wrong_world_is_one_line_before_anything_begins(
     assert not (tmp_path / "runs").exists()
 
 
+@pytest.mark.parametrize(
+    ("world", "said"),
+    [
+        ("{kind: gym:Ant-v5, kwargs: {legs: 6}}", "kwargs: Ant-v5 cannot be made: TypeError"),
+        ("{kind: gym:Ant-v5, kwargs: [6]}", "world.kwargs: is a list of 1, expected a mapping"),
+        (
+            "{kind: gym:Ant-v5, kwargs: {legs: .inf}}",
+            "kwargs: has inf, expected plain values",
+        ),
+        ("{kind: brax:ant, kwargs: {legs: 6}}", "only gym takes some"),
+        ("{kind: mjx, processes: 2}", "world.processes: processes 2 with kind mjx, expected null"),
+    ],
+)
+def test_wrong_keyword_arguments_are_one_line_before_anything_begins(
+    world: str, said: str, tmp_path: Path
+) -> None:
+    with pytest.raises(ConfigError) as caught:
+        begin(load(DEBUG, [f"world={world}", f"storage={tmp_path / 'runs'}"]))
+    assert said in str(caught.value) and "\n" not in str(caught.value)
+    assert not (tmp_path / "runs").exists()
+
+
 def test_a_diverged_run_names_its_last_good_checkpoint(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
