@@ -14,7 +14,7 @@ from booster_ray.config import yaml12
 from booster_ray.config.errors import hint
 from booster_ray.config.finetune import DDPG, FINETUNING_RULES, Schedule
 from booster_ray.config.imitation import Imitation
-from booster_ray.config.kinds import SOCCER, check_kind, kind_of
+from booster_ray.config.kinds import SOCCER, check_kind, kind_of, task_names
 from booster_ray.config.models import Models, Monitor
 from booster_ray.config.section import (
     REPLAY_RULES,
@@ -54,8 +54,8 @@ class World(Section):
 
     kind: Annotated[Text, AfterValidator(check_kind)] = "native"
     """Which simulator: `native` is C MuJoCo on CPU cores, `mjx` runs on a GPU with the learner,
-    `official` is sai_mujoco itself, slow; `gym:ENV_ID` and `brax:NAME` (or `brax:NAME/BACKEND`)
-    are other environments than the game."""
+    `official` is sai_mujoco itself, slow; `gym:ENV_ID`, `brax:NAME` (or `brax:NAME/BACKEND`) and
+    `metaworld:MT10` (or `metaworld:TASK,TASK`) are other environments than the game."""
     kwargs: Annotated[dict[str, Any], AfterValidator(plain)] = Field(default_factory=dict)
     """Keyword arguments of the environment, as `gymnasium.make` takes them (gym)."""
     num_envs: Count = 64
@@ -64,7 +64,8 @@ class World(Section):
     """Stepping threads; 0: one per CPU given to the run (native)."""
     processes: Natural | None = None
     """Processes beside the run's own that the environments are divided among; 0: none. An
-    environment that crashes takes its own process with it, not the run's (gym)."""
+    environment that crashes takes its own process with it, not the run's. null: 0 for gym; for
+    metaworld one per CPU given to the run, of several (gym, metaworld)."""
     episode_seconds: Annotated[float, Field(gt=0, le=10)] = 10.0
     """Longest episode, s (native, mjx)."""
     time_limit: Literal["auto", "terminates", "truncates"] = "auto"
@@ -85,7 +86,12 @@ class World(Section):
         Rule(
             ("processes", "kind"),
             lambda processes, kind: processes is None or kind_of(kind)[0].foreign,
-            "processes {0} with kind {1}, expected null (only gym's environments take some)",
+            "processes {0} with kind {1}, expected null (only gym and metaworld take some)",
+        ),
+        Rule(
+            ("num_envs", "kind"),
+            lambda worlds, kind: worlds >= len(task_names(kind)),
+            "num_envs {0} leaves a task of {1} without a world, expected at least one per task",
         ),
     )
 
@@ -93,6 +99,18 @@ class World(Section):
     def is_soccer(self) -> bool:
         """Whether tasks, rewards, control and randomization mean anything here."""
         return kind_of(self.kind)[0].soccer
+
+    @property
+    def task_names(self) -> tuple[str, ...]:
+        """The tasks of worlds that are not the game and have several, by their numbers."""
+        return task_names(self.kind)
+
+    def process_count(self, cpus: int) -> int:
+        """Processes that the environments are divided among, of a run that has so many CPUs."""
+        kind = kind_of(self.kind)[0]
+        if self.processes is not None or not kind.foreign:
+            return self.processes or 0
+        return cpus if kind.tasks and cpus > 1 else 0
 
     @property
     def on_device(self) -> bool:
@@ -558,7 +576,8 @@ class Config(Section):
                 workers <= 1
                 or (
                     worlds % workers == 0
-                    and worlds // workers >= (len(tasks) if kind in SOCCER else 1)
+                    and worlds // workers
+                    >= (len(tasks) if kind in SOCCER else max(1, len(task_names(kind))))
                 )
             ),
             "num_envs {1} does not divide among {0} workers with a world for each task",
@@ -601,7 +620,8 @@ class Config(Section):
         Rule(
             ("stage", "world.kind"),
             lambda stage, kind: stage == "pretrain" or not _on_device(kind),
-            "stage {0} with world.kind {1}, expected worlds on the host (native, official, gym)",
+            "stage {0} with world.kind {1}, expected worlds on the host (native, official, gym, "
+            "metaworld)",
         ),
         Rule(
             ("imitation.demonstrator", "world.kind", "control.mode"),

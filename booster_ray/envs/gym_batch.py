@@ -85,8 +85,8 @@ class GymBatch:
             WorldError: the environment raises, or gives no observation of its space.
         """
         seeds = seeds_of(seed, self.num_envs) if env_seeds is None else env_seeds
-        self._returns[:] = 0.0
-        self._steps[:] = 0
+        for array in self._kept().values():
+            array[:] = 0
         return np.stack(
             [self._reset(env, int(s)) for env, s in zip(self._envs, seeds, strict=True)]
         )
@@ -121,8 +121,8 @@ class GymBatch:
         self._returns += reward
         ended = terminated | truncated
         episodes = self._records(ended, cut)
-        self._returns[ended] = 0.0
-        self._steps[ended] = 0
+        for array in self._kept().values():
+            array[ended] = 0
         return StepResult(first, final, reward.astype(np.float32), terminated, truncated, episodes)
 
     def _step(
@@ -207,6 +207,7 @@ class GymBatch:
             return None, kept
 
     def _kept(self) -> Kept:
+        """What is known of the episodes under way; 0 where one begins."""
         return {"returns": self._returns, "steps": self._steps}
 
     def put_back(self, envs: Sequence[gym_state.Tree], kept: Kept) -> None:

@@ -114,6 +114,8 @@ def _write(now: Any, saved: dict[str, Any]) -> Any:
         case "number":
             return content[()]
         case "generator":
+            if not isinstance(now, np.random.Generator):  # of what makes one when it first draws
+                now = np.random.Generator(getattr(np.random, content["bit_generator"])())
             now.bit_generator.state = content
             return now
         case "mujoco":

@@ -40,14 +40,14 @@ class GymWorld(GymBatch):
 
     @classmethod
     def from_config(
-        cls, config: Config, num_envs: int, *, max_steps: int | None, **_: Any
+        cls, config: Config, num_envs: int, *, threads: int, max_steps: int | None, **_: Any
     ) -> GymWorld | ProcessWorld:
         """The environments that a config names. Raises ConfigError: they cannot be made."""
         world = config.world
         make = partial(cls, kind_of(world.kind)[1], max_steps=max_steps, kwargs=world.kwargs)
         try:
-            if world.processes:
-                return ProcessWorld(world.kind, make, num_envs, world.processes)
+            if processes := world.process_count(threads):
+                return ProcessWorld(world.kind, make, num_envs, processes)
             return make(num_envs)
         except BadArguments as error:
             raise ConfigError("world.kwargs", str(error)) from None

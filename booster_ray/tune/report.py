@@ -28,6 +28,7 @@ from booster_ray.tune.leaderboard import (
     seeded,
     seeds_text,
     short_names,
+    tasks_of,
     value,
 )
 from booster_ray.tune.records import TrialRecord, finite, rank
@@ -89,7 +90,7 @@ def write_report(
         gated=any(record.gates for record in ranked),
         several=seeded(ranked),
         names=short_names(key for record in ranked for key in record.params),
-        tasks=TASKS,
+        tasks=tasks_of(ranked),
         comparison=comparison and comparison_rows(comparison["untrained"], comparison["trained"]),
         metrics=METRICS,
         sections=_sections(ranked, importances),

@@ -127,7 +127,10 @@ def test_the_command_trains_a_gym_environment(tmp_path: Path) -> None:
         ("gym:no.such.module:X-v0", "gymnasium cannot make"),
         ("brax:ants", "did you mean 'brax:ant'?"),
         ("brax:ant/sprig", "did you mean 'brax:ant/spring'?"),
-        ("nativ", "official, gym:ENV_ID or brax:NAME; did you mean 'native'?"),
+        ("metaworld:reach-v2", "did you mean 'reach-v3'?"),
+        ("metaworld:MT1:reach-v3,push-v3", "expected one task, or metaworld:reach-v3,push-v3"),
+        ("metaworld:push-v3,push-v3", "expected each task once"),
+        ("nativ", "gym:ENV_ID, brax:NAME or metaworld:TASKS; did you mean 'native'?"),
     ],
 )
 def test_a_wrong_world_is_one_line_before_anything_begins(
