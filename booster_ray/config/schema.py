@@ -284,6 +284,8 @@ class SAC(Section):
     """Temperature at the start."""
     target_entropy: float = 0.0
     """Entropy that the temperature steers to, nats."""
+    task_temperature: bool = False
+    """A temperature of its own for each task, as in multi-task SAC (Yu et al. 2020) (metaworld)."""
     log_std_min: float = -5.0
     """Lower bound of the policy's log standard deviation."""
     log_std_max: float = 2.0
@@ -606,6 +608,11 @@ class Config(Section):
             ("sac.symmetry", "world.kind"),
             lambda symmetry, kind: symmetry == "none" or kind in SOCCER,
             "symmetry {0} is the game's, expected none with world.kind {1}",
+        ),
+        Rule(
+            ("sac.task_temperature", "world.kind"),
+            lambda each, kind: not each or len(task_names(kind)) > 1,
+            "task_temperature with world.kind {1}, expected false (of metaworld's several tasks)",
         ),
         Rule(
             ("randomization.level", "world.kind"),

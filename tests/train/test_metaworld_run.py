@@ -83,7 +83,7 @@ def test_a_killed_run_in_processes_ends_as_one_that_was_not(tmp_path: Path) -> N
     """SIGKILL takes the processes of the environments with it; their number may change."""
     wanted = [
         "mt10_debug", *SMALL, f"storage={tmp_path}", "tracking.listeners=[]",
-        "training.env_steps=6000", "checkpoint.every_env_steps=600", "evaluation.every=6000",
+        "training.env_steps=2400", "checkpoint.every_env_steps=600", "evaluation.every=2400",
     ]  # fmt: skip
     wanted.remove("world.processes=0")
     whole = driving.run(*wanted, "name=whole", "world.processes=2", module="train")
@@ -92,7 +92,7 @@ def test_a_killed_run_in_processes_ends_as_one_that_was_not(tmp_path: Path) -> N
     run = subprocess.Popen(command, cwd=driving.ROOT, stdout=subprocess.PIPE, text=True)
     assert run.stdout is not None
     for line in run.stdout:
-        if line.startswith("3,000/"):
+        if line.startswith("1,200/"):
             break
     children = Path(f"/proc/{run.pid}/task/{run.pid}/children").read_text().split()
     run.send_signal(signal.SIGKILL)
@@ -101,7 +101,7 @@ def test_a_killed_run_in_processes_ends_as_one_that_was_not(tmp_path: Path) -> N
     assert resumed[0] == 0, resumed[1]
     assert "begin anew" not in resumed[1]
     one, other = (
-        checkpoint.load(tmp_path / name / f"step_{6000:012d}")[0] for name in ("whole", "killed")
+        checkpoint.load(tmp_path / name / f"step_{2400:012d}")[0] for name in ("whole", "killed")
     )
     assert differing(one, other) == []
     assert not [child for child in children if Path(f"/proc/{child}").exists()]
