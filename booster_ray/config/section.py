@@ -43,6 +43,9 @@ def plain(value: Any) -> Any:
         part = parts.pop()
         if isinstance(part, dict):
             strange = [key for key in part if not isinstance(key, str)]
+            if "search" in part:
+                text = "has a search inside, expected plain values, which are not searched"
+                raise PydanticCustomError("plain", text)
             parts += part.values()
         elif isinstance(part, (list, tuple)):
             strange = []

@@ -233,7 +233,9 @@ def _answer(pipe: Connection, call: Callable[[], Any]) -> None:
     try:
         answer: tuple[str, Any] = "done", call()
     except (ValueError, WorldError) as error:
-        answer = "raised", type(error)(str(error))
+        # Of other people's classes nobody knows what they are made of.
+        own = type(error).__module__.startswith("booster_ray.")
+        answer = "raised", (type(error) if own else ValueError)(str(error))
     except Exception as error:
         answer = "failed", "".join(traceback.format_exception(error))
     pipe.send_bytes(pickle.dumps(answer, pickle.HIGHEST_PROTOCOL))

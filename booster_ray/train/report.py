@@ -47,7 +47,7 @@ class WorldDiverged(TrainingDiverged):
     """A world gave a reward or an observation that is not finite; no learning rate mends that."""
 
     def __init__(self, kind: str, what: str, env_steps: int) -> None:
-        environment = kind.startswith(("gym:", "brax:"))
+        environment = kind.startswith(("gym:", "brax:", "metaworld:"))
         fix = "mend the environment" if environment else "check the reward weights"
         RuntimeError.__init__(
             self, f"world.kind {kind} gives {what} after {env_steps} env steps; {fix}"

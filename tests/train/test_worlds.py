@@ -151,6 +151,7 @@ def test_a_wrong_world_is_one_line_before_anything_begins(
             "{kind: gym:Ant-v5, kwargs: {legs: .inf}}",
             "kwargs: has inf, expected plain values",
         ),
+        ("{kind: gym:Ant-v5, kwargs: {g: {search: choice, values: [1]}}}", "kwargs: has a search"),
         ("{kind: brax:ant, kwargs: {legs: 6}}", "only gym takes some"),
         ("{kind: mjx, processes: 2}", "world.processes: processes 2 with kind mjx, expected null"),
     ],
