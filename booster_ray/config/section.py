@@ -10,6 +10,8 @@ from typing import Annotated, Any, ClassVar, Self
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, model_validator
 from pydantic_core import PydanticCustomError
 
+from booster_ray.config.errors import show
+
 
 def fits(value: int) -> int:
     """The value, if 64 bits hold it."""
@@ -51,11 +53,12 @@ def plain(value: Any) -> Any:
             strange = []
             parts += part
         else:
-            known = part is None or isinstance(part, (bool, int, float, str))
-            finite = not isinstance(part, float) or math.isfinite(part)
-            strange = [] if known and finite else [part]
+            known = part is None or isinstance(part, (bool, str))
+            number = isinstance(part, float) and math.isfinite(part)
+            whole = isinstance(part, int) and abs(part) < 2**63
+            strange = [] if known or number or whole else [part]
         if strange:
-            told = {"value": repr(strange[0])[:60]}
+            told = {"value": show(strange[0])}
             text = "has {value}, expected plain values (text, finite numbers, booleans, null)"
             raise PydanticCustomError("plain", text, told)
     return value
