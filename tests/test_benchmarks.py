@@ -52,3 +52,18 @@ def test_an_unknown_part_is_named(tmp_path: Path) -> None:
     )
     assert done.returncode == 2
     assert "unknown part 'warmth'" in done.stderr
+
+
+@pytest.mark.slow
+def test_tasks_are_compared_at_a_small_size() -> None:
+    pytest.importorskip("metaworld", reason="Meta-World is not installed (extra metaworld)")
+    small = "--tasks reach-v3,push-v3 --envs 2 --processes 2 --steps 10 --rounds 1 --hidden 16"
+    small += " --loop-steps 40 --loops 1 --starts 40 --batch 8"
+    done = subprocess.run(
+        [sys.executable, "benchmarks/tasks.py", *small.split()],
+        cwd=driving.ROOT, capture_output=True, text=True, timeout=600, check=False,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stdout + done.stderr
+    found = json.loads(done.stdout.splitlines()[-1])
+    assert found["env_steps_vs_plain"] > 0
+    assert found["end_to_end_vs_sbx"] is None or found["end_to_end_vs_sbx"] > 0

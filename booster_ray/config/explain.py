@@ -40,7 +40,7 @@ def explain(error: ErrorDetails) -> str:
     match error["type"]:
         case "extra_forbidden":
             return _unknown(loc)
-        case "rule" | "kind" | "repeated" | "too_large" | "unprintable":
+        case "rule" | "kind" | "plain" | "repeated" | "too_large" | "unprintable":
             return error["msg"]
         case "invalid_key":
             return "a key is not a name, expected a string"

@@ -28,6 +28,13 @@ class Kind(NamedTuple):
     """Whether it steps where the learner computes."""
     check: Callable[[str], None] | None = None
     """Refuses the name behind ``kind:``; None: the kind takes no name."""
+    kwargs: bool = False
+    """Whether its environments take ``world.kwargs``."""
+    foreign: bool = False
+    """Whether its environments are other people's code on the host: they are tried before anything
+    begins, and may step in processes of their own (``world.processes``)."""
+    tasks: Callable[[str], tuple[str, ...]] | None = None
+    """The tasks behind ``kind:``; None: they are the game's, or there is but one without a name."""
 
 
 BRAX = (
@@ -38,12 +45,41 @@ BRAX = (
 BACKENDS = ("generalized", "positional", "spring", "mjx")
 """Brax's physics, for `brax:NAME/BACKEND`."""
 
+_MT10 = (
+    "reach-v3", "push-v3", "pick-place-v3", "door-open-v3", "drawer-open-v3", "drawer-close-v3",
+    "button-press-topdown-v3", "peg-insert-side-v3", "window-open-v3", "window-close-v3",
+)  # fmt: skip
+_MT25 = (
+    *_MT10,
+    "coffee-pull-v3", "pick-out-of-hole-v3", "disassemble-v3", "pick-place-wall-v3",
+    "basketball-v3", "stick-pull-v3", "button-press-wall-v3", "faucet-open-v3", "door-lock-v3",
+    "lever-pull-v3", "sweep-into-v3", "faucet-close-v3", "coffee-button-v3",
+    "button-press-topdown-wall-v3", "dial-turn-v3",
+)  # fmt: skip
+_MT50 = (
+    "assembly-v3", "basketball-v3", "bin-picking-v3", "box-close-v3", "button-press-topdown-v3",
+    "button-press-topdown-wall-v3", "button-press-v3", "button-press-wall-v3", "coffee-button-v3",
+    "coffee-pull-v3", "coffee-push-v3", "dial-turn-v3", "disassemble-v3", "door-close-v3",
+    "door-lock-v3", "door-open-v3", "door-unlock-v3", "hand-insert-v3", "drawer-close-v3",
+    "drawer-open-v3", "faucet-open-v3", "faucet-close-v3", "hammer-v3", "handle-press-side-v3",
+    "handle-press-v3", "handle-pull-side-v3", "handle-pull-v3", "lever-pull-v3",
+    "pick-place-wall-v3", "pick-out-of-hole-v3", "pick-place-v3", "plate-slide-v3",
+    "plate-slide-side-v3", "plate-slide-back-v3", "plate-slide-back-side-v3",
+    "peg-insert-side-v3", "peg-unplug-side-v3", "soccer-v3", "stick-push-v3", "stick-pull-v3",
+    "push-v3", "push-wall-v3", "push-back-v3", "reach-v3", "reach-wall-v3", "shelf-place-v3",
+    "sweep-into-v3", "sweep-v3", "window-open-v3", "window-close-v3",
+)  # fmt: skip
+METAWORLD = {"MT10": _MT10, "MT25": _MT25, "MT50": _MT50}
+"""Meta-World's sets of tasks (Yu et al. 2020; version 3), written out as Brax's names are."""
+
 
 def _check_gym(env_id: str) -> None:
     module, colon, _ = env_id.rpartition(":")
     if colon:  # registered by importing a module, which is the world's business
         if not all(part.isidentifier() for part in module.split(".")):
             raise _wrong(f"gym:{env_id}", "expected gym:ENV_ID or gym:MODULE:ENV_ID")
+        return
+    if env_id.startswith("dm_control/"):  # registered by shimmy, which loads all of dm_control
         return
     import gymnasium
 
@@ -62,6 +98,26 @@ def _check_brax(name: str) -> None:
         raise _wrong(f"brax:{name}", f"expected a backend of {', '.join(BACKENDS)}{near}")
 
 
+def _metaworld_tasks(name: str) -> tuple[str, ...]:
+    """Of ``MT10``, ``MT1:NAME``, ``NAME`` or ``NAME,NAME``."""
+    if name in METAWORLD:
+        return METAWORLD[name]
+    return tuple(part.strip() for part in name.removeprefix("MT1:").split(","))
+
+
+def _check_metaworld(name: str) -> None:
+    tasks = _metaworld_tasks(name)
+    for i, task in enumerate(tasks):
+        if task not in _MT50:
+            near = hint(task, (*_MT50, *METAWORLD))
+            text = f"has {show(task)}, expected MT10, MT25, MT50, MT1:TASK or TASK,TASK{near}"
+            raise PydanticCustomError("kind", "{text}", {"text": text})
+        if task in tasks[:i]:
+            raise _wrong(f"metaworld:{name}", "expected each task once")
+    if name.startswith("MT1:") and len(tasks) > 1:
+        raise _wrong(f"metaworld:{name}", f"expected one task, or metaworld:{name[4:]}")
+
+
 def _wrong(kind: str, expected: str) -> PydanticCustomError:
     return PydanticCustomError("kind", "{text}", {"text": f"is {show(kind)}, {expected}"})
 
@@ -70,8 +126,11 @@ KINDS = {
     "native": Kind("native:NativeWorld", soccer=True),
     "mjx": Kind("mjx_world:MjxDynamics", soccer=True, on_device=True),
     "official": Kind("official_world:OfficialWorld", soccer=True),
-    "gym": Kind("gym_world:GymWorld", check=_check_gym),
+    "gym": Kind("gym_world:GymWorld", check=_check_gym, kwargs=True, foreign=True),
     "brax": Kind("brax_world:BraxDynamics", on_device=True, check=_check_brax),
+    "metaworld": Kind(
+        "metaworld_world:MetaWorld", check=_check_metaworld, foreign=True, tasks=_metaworld_tasks
+    ),
 }
 """Every kind by the name that configs use, without what stands behind a colon."""
 
@@ -111,6 +170,12 @@ def _added(family: str) -> Kind:
     return found
 
 
+def task_names(text: str) -> tuple[str, ...]:
+    """The tasks of a checked ``world.kind`` that has several of its own, which is not the game."""
+    kind, name = kind_of(text)
+    return kind.tasks(name) if kind.tasks else ()
+
+
 def check_kind(text: str) -> str:
     """The kind itself; raises pydantic's error where there is no such environment."""
     family, colon, name = text.partition(":")
@@ -123,8 +188,8 @@ def check_kind(text: str) -> str:
             raise PydanticCustomError("kind", "{text}", {"text": fault + blame(error)}) from None
     if kind is None or (kind.check is None) != (not colon) or (colon and not name):
         plain = [known for known, kind in KINDS.items() if kind.check is None] + list(ADDED)
-        expected = f"expected {', '.join(plain)}, gym:ENV_ID or brax:NAME"
-        near = hint(text, (*plain, f"gym:{name}", f"brax:{name}"))
+        expected = f"expected {', '.join(plain)}, gym:ENV_ID, brax:NAME or metaworld:TASKS"
+        near = hint(text, (*plain, f"gym:{name}", f"brax:{name}", f"metaworld:{name}"))
         raise _wrong(text, expected + near)
     if kind.check is not None:
         kind.check(name)

@@ -22,7 +22,7 @@ from booster_ray.config import yaml12
 from booster_ray.config.errors import blame, hint
 from booster_ray.config.finetune import DDPG, FINETUNING_RULES, Schedule
 from booster_ray.config.imitation import Imitation
-from booster_ray.config.kinds import ADDED, SOCCER, check_kind, kind_of
+from booster_ray.config.kinds import ADDED, SOCCER, check_kind, kind_of, task_names
 from booster_ray.config.models import Models, Monitor
 from booster_ray.config.section import (
     REPLAY_RULES,
@@ -37,6 +37,7 @@ from booster_ray.config.section import (
     Widths,
     distinct,
     fits,
+    plain,
 )
 from booster_ray.config.tracking import Tracking, no_password
 from booster_ray.soccer.entry_points import PROBLEMS
@@ -70,12 +71,18 @@ class World(Section):
         Text, AfterValidator(check_kind), Field(json_schema_extra=_with_added_kinds)
     ] = "native"
     """Which simulator: `native` is C MuJoCo on CPU cores, `mjx` runs on a GPU with the learner,
-    `official` is sai_mujoco itself, slow; `gym:ENV_ID` and `brax:NAME` (or `brax:NAME/BACKEND`)
-    are other environments than the game."""
+    `official` is sai_mujoco itself, slow; `gym:ENV_ID`, `brax:NAME` (or `brax:NAME/BACKEND`) and
+    `metaworld:MT10` (or `metaworld:TASK,TASK`) are other environments than the game."""
+    kwargs: Annotated[dict[str, Any], AfterValidator(plain)] = Field(default_factory=dict)
+    """Keyword arguments of the environment, as `gymnasium.make` takes them (gym)."""
     num_envs: Count = 64
     """Worlds stepped together; at least one per task."""
     threads: Natural = 0
     """Stepping threads; 0: one per CPU given to the run (native)."""
+    processes: Natural | None = None
+    """Processes beside the run's own that the environments are divided among; 0: none. An
+    environment that crashes takes its own process with it, not the run's. null: 0 for gym; for
+    metaworld one per CPU given to the run, of several (gym, metaworld)."""
     episode_seconds: Annotated[float, Field(gt=0, le=10)] = 10.0
     """Longest episode, s (native, mjx)."""
     time_limit: Literal["auto", "terminates", "truncates"] = "auto"
@@ -90,10 +97,40 @@ class World(Section):
     steps_per_dispatch: Count = 16
     """Control steps made on the device between two looks of the host (mjx, brax)."""
 
+    rules: ClassVar[tuple[Rule, ...]] = (
+        Rule(
+            ("kwargs", "kind"),
+            lambda kwargs, kind: not kwargs or kind_of(kind)[0].kwargs,
+            "kwargs {0} with kind {1}, expected {{}} (only gym takes some)",
+        ),
+        Rule(
+            ("processes", "kind"),
+            lambda processes, kind: processes is None or kind_of(kind)[0].foreign,
+            "processes {0} with kind {1}, expected null (only gym and metaworld take some)",
+        ),
+        Rule(
+            ("num_envs", "kind"),
+            lambda worlds, kind: worlds >= len(task_names(kind)),
+            "num_envs {0} leaves a task of {1} without a world, expected at least one per task",
+        ),
+    )
+
     @property
     def is_soccer(self) -> bool:
         """Whether tasks, rewards, control and randomization mean anything here."""
         return kind_of(self.kind)[0].soccer
+
+    @property
+    def task_names(self) -> tuple[str, ...]:
+        """The tasks of worlds that are not the game and have several, by their numbers."""
+        return task_names(self.kind)
+
+    def process_count(self, cpus: int) -> int:
+        """Processes that the environments are divided among, of a run that has so many CPUs."""
+        kind = kind_of(self.kind)[0]
+        if self.processes is not None or not kind.foreign:
+            return self.processes or 0
+        return cpus if kind.tasks and cpus > 1 else 0
 
     @property
     def on_device(self) -> bool:
@@ -308,6 +345,8 @@ class SAC(Section):
     """Temperature at the start."""
     target_entropy: float = 0.0
     """Entropy that the temperature steers to, nats."""
+    task_temperature: bool = False
+    """A temperature of its own for each task, as in multi-task SAC (Yu et al. 2020) (metaworld)."""
     log_std_min: float = -5.0
     """Lower bound of the policy's log standard deviation."""
     log_std_max: float = 2.0
@@ -613,7 +652,8 @@ class Config(Section):
                 workers <= 1
                 or (
                     worlds % workers == 0
-                    and worlds // workers >= (len(tasks) if kind in SOCCER else 1)
+                    and worlds // workers
+                    >= (len(tasks) if kind in SOCCER else max(1, len(task_names(kind))))
                 )
             ),
             "num_envs {1} does not divide among {0} workers with a world for each task",
@@ -644,6 +684,11 @@ class Config(Section):
             "symmetry {0} is the game's, expected none with world.kind {1}",
         ),
         Rule(
+            ("sac.task_temperature", "world.kind"),
+            lambda each, kind: not each or len(task_names(kind)) > 1,
+            "task_temperature with world.kind {1}, expected false (of metaworld's several tasks)",
+        ),
+        Rule(
             ("randomization.level", "world.kind"),
             lambda level, kind: level == 0 or kind != "official",
             "level {0} with world.kind {1}, expected 0 (sai_mujoco randomizes nothing)",
@@ -661,7 +706,8 @@ class Config(Section):
         Rule(
             ("stage", "world.kind"),
             lambda stage, kind: stage == "pretrain" or not _on_device(kind),
-            "stage {0} with world.kind {1}, expected worlds on the host (native, official, gym)",
+            "stage {0} with world.kind {1}, expected worlds on the host (native, official, gym, "
+            "metaworld)",
         ),
         Rule(
             ("imitation.demonstrator", "world.kind", "control.mode"),

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Annotated, Any, ClassVar, Self
 
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, model_validator
 from pydantic_core import PydanticCustomError
+
+from booster_ray.config.errors import show
 
 
 def fits(value: int) -> int:
@@ -32,6 +35,32 @@ def printable(value: str) -> str:
     # A NUL in a path or in the environment raises only once the run has started.
     if not value.isprintable():
         raise PydanticCustomError("unprintable", "has a control character, expected plain text")
+    return value
+
+
+def plain(value: Any) -> Any:
+    """The value, if it is text, a finite number, a boolean, null, or lists or mappings of them."""
+    parts: list[Any] = [value]
+    while parts:
+        part = parts.pop()
+        if isinstance(part, dict):
+            strange = [key for key in part if not isinstance(key, str)]
+            if "search" in part:
+                text = "has a search inside, expected plain values, which are not searched"
+                raise PydanticCustomError("plain", text)
+            parts += part.values()
+        elif isinstance(part, (list, tuple)):
+            strange = []
+            parts += part
+        else:
+            known = part is None or isinstance(part, (bool, str))
+            number = isinstance(part, float) and math.isfinite(part)
+            whole = isinstance(part, int) and abs(part) < 2**63
+            strange = [] if known or number or whole else [part]
+        if strange:
+            told = {"value": show(strange[0])}
+            text = "has {value}, expected plain values (text, finite numbers, booleans, null)"
+            raise PydanticCustomError("plain", text, told)
     return value
 
 

@@ -1,1 +1,3 @@
-"""What steps: the contract, the game in C MuJoCo, MJX and sai_mujoco, gymnasium and Brax."""
+"""What steps: the contract, the game in C MuJoCo, MJX and sai_mujoco, gymnasium, Brax and
+Meta-World.
+"""

@@ -30,11 +30,15 @@ _UNSET = frozenset({"dof_island", "tree_island"})
 """Arrays that MuJoCo does not fill where it has nothing to say: they hold what memory held."""
 
 
+Tree = dict[str, Any]
+"""Of one environment."""
+
+
 class Unreadable(Exception):
     """Something is neither data nor known to be constant."""
 
 
-def read(env: gymnasium.Env) -> dict[str, Any]:
+def read(env: gymnasium.Env) -> Tree:
     """The state of an environment and its wrappers, outermost first.
 
     Raises:
@@ -46,7 +50,7 @@ def read(env: gymnasium.Env) -> dict[str, Any]:
     }
 
 
-def write(env: gymnasium.Env, state: dict[str, Any]) -> None:
+def write(env: gymnasium.Env, state: Tree) -> None:
     """Put ``state`` back into an environment made in the same way, after a reset.
 
     Raises:
@@ -110,6 +114,8 @@ def _write(now: Any, saved: dict[str, Any]) -> Any:
         case "number":
             return content[()]
         case "generator":
+            if not isinstance(now, np.random.Generator):  # of what makes one when it first draws
+                now = np.random.Generator(getattr(np.random, content["bit_generator"])())
             now.bit_generator.state = content
             return now
         case "mujoco":

@@ -2,289 +2,123 @@
 
 from __future__ import annotations
 
-import logging
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Mapping, Sequence
+from copy import deepcopy
+from functools import partial
+from importlib.util import find_spec
 from typing import Any
 
 import gymnasium
-import numpy as np
-from gymnasium.spaces import Box
+from gymnasium.spaces import Dict, Space, Tuple
+from gymnasium.wrappers import FlattenObservation
 
 from booster_ray.config import Config, ConfigError
-from booster_ray.config.errors import blame, show
+from booster_ray.config.errors import blame
 from booster_ray.config.kinds import kind_of
-from booster_ray.envs import gym_state
-from booster_ray.envs.contract import StepResult, WorldError
+from booster_ray.envs.gym_batch import GymBatch, image
+from booster_ray.envs.processes import ProcessWorld
 
-_log = logging.getLogger(__name__)
-
-_WHOLE = 2.0**53
-"""Up to here float64 holds every integer."""
-_UNBOUNDED = float(np.finfo(np.float32).max)
-"""A bound from here on stands for none."""
-_STEP = "(observation, reward, terminated, truncated, info)"
+DM_CONTROL = "dm_control/"
+"""What begins the ids of dm_control's environments, which shimmy registers."""
 
 
-class GymWorld:
-    """Copies of one environment, with same-step autoreset, on the calling thread.
+class GymWorld(GymBatch):
+    """Copies of one environment; there is one task, 0, and an episode's score is its return.
 
-    Observations are flattened to float32 and copied, so that an environment may use one buffer
-    again and again. Actions in [-1, 1] span the environment's own bounds; those of an integer Box
-    are divided into equal parts, one for each value. Rewards are the environment's. There is one
-    task, 0, and no official score.
+    Observations that are a Dict or a Tuple become one array (``FlattenObservation``).
 
     Args:
         env_id: what ``gymnasium.make`` takes; ``module:id`` imports the module first.
-        num_envs: copies.
-        max_steps: control steps after which an episode is truncated, besides the environment's
-            own limit; its record then has ``cut`` 1, and 0 otherwise. None: no limit, no ``cut``.
+        copies: how many, or their places in a batch that is divided.
+        max_steps: see :class:`GymBatch`.
+        kwargs: keyword arguments of the environment.
 
     Raises:
-        ValueError: there is no such environment, making it raises, its copies differ, or its
-            observations or actions are not what a Gaussian policy can serve: a Box of at least
-            one number, bounded in the case of actions.
+        BadArguments: making it raises a TypeError on keyword arguments.
+        ValueError: there is no such environment; besides see :class:`GymBatch`.
     """
 
     @classmethod
     def from_config(
-        cls, config: Config, num_envs: int, *, max_steps: int | None, **_: Any
-    ) -> GymWorld:
+        cls, config: Config, num_envs: int, *, threads: int, max_steps: int | None, **_: Any
+    ) -> GymWorld | ProcessWorld:
         """The environments that a config names. Raises ConfigError: they cannot be made."""
+        world = config.world
+        make = partial(cls, kind_of(world.kind)[1], max_steps=max_steps, kwargs=world.kwargs)
         try:
-            return cls(kind_of(config.world.kind)[1], num_envs, max_steps)
+            if processes := world.process_count(threads):
+                return ProcessWorld(world.kind, make, num_envs, processes)
+            return make(num_envs)
+        except BadArguments as error:
+            raise ConfigError("world.kwargs", str(error)) from None
         except ValueError as error:
             raise ConfigError("world.kind", str(error)) from None
 
-    def __init__(self, env_id: str, num_envs: int, max_steps: int | None = None) -> None:
-        self._name, self._max_steps = env_id, max_steps
-        self._envs: list[gymnasium.Env] = []
-        try:
-            for _ in range(num_envs):
-                self._envs.append(_make(env_id))
-            self._observed, actions = _spaces(env_id, self._envs)
-            self._span = _spanning(env_id, actions)
-        except ValueError:
-            self.close()
-            raise
-        self._shape = num_envs, *actions.shape
-        self.num_envs = num_envs
-        self.observation_size = int(np.prod(self._observed))
-        self.action_size = int(np.prod(actions.shape))
-        self.task = np.zeros(num_envs, np.int32)
-        self._seconds = _step_seconds(self._envs[0])
-        self._returns = np.zeros(num_envs)
-        self._steps = np.zeros(num_envs, np.int64)
-
-    def reset(self, seed: int) -> np.ndarray:
-        """Start every episode anew, each copy with its own stream; float32 (num_envs, obs).
-
-        Raises:
-            WorldError: the environment raises, or gives no observation of its space.
-        """
-        seeds = np.random.SeedSequence(seed).generate_state(self.num_envs)
-        self._returns[:] = 0.0
-        self._steps[:] = 0
-        return np.stack(
-            [self._reset(env, int(s)) for env, s in zip(self._envs, seeds, strict=True)]
-        )
-
-    def step(self, action: np.ndarray) -> StepResult:
-        """Advance one control step; see :class:`booster_ray.envs.contract.World`.
-
-        Raises:
-            WorldError: the environment raises, or gives something else than a finite reward and
-                an observation of its space.
-        """
-        if np.shape(action) != (self.num_envs, self.action_size):
-            expected = self.num_envs, self.action_size
-            raise ValueError(f"action has shape {np.shape(action)}; expected {expected}")
-        if not np.isfinite(action).all():
-            raise ValueError("action is not finite; expected numbers in [-1, 1]")
-        played = self._span(np.clip(action, -1.0, 1.0).reshape(self._shape))
-        first = np.empty((self.num_envs, self.observation_size), np.float32)
-        final, reward = np.empty_like(first), np.zeros(self.num_envs)
-        terminated, truncated = np.zeros((2, self.num_envs), bool)
-        self._steps += 1
-        cut = np.zeros(self.num_envs, bool)
-        if self._max_steps is not None:
-            cut = self._steps >= self._max_steps
-        for i, env in enumerate(self._envs):
-            final[i], reward[i], terminated[i], truncated[i] = self._step(env, played[i])
-            cut[i] &= not (terminated[i] or truncated[i])
-            # An episode that ends in both ways has no value beyond.
-            truncated[i] = (truncated[i] or cut[i]) and not terminated[i]
-            over = terminated[i] or truncated[i]
-            first[i] = self._reset(env) if over else final[i]
-        self._returns += reward
-        ended = terminated | truncated
-        episodes = self._records(ended, cut)
-        self._returns[ended] = 0.0
-        self._steps[ended] = 0
-        return StepResult(first, final, reward.astype(np.float32), terminated, truncated, episodes)
-
-    def _step(self, env: gymnasium.Env, action: np.ndarray) -> tuple[np.ndarray, float, bool, bool]:
-        """One step of one copy, its observation (obs,) copied."""
-        with self._blamed("step"):
-            told: Any = env.step(np.asarray(action))
-            if not isinstance(told, tuple) or len(told) != 5:
-                raise WorldError(f"gym:{self._name}: step gives {show(told)}, expected {_STEP}")
-            observation, reward, terminated, truncated, _ = told
-            number = float(np.asarray(reward, np.float64).reshape(()))
-            if not abs(number) < _UNBOUNDED:
-                text = f"reward {number:g} after {self._steps.max()} steps of an episode"
-                raise WorldError(f"gym:{self._name}: step gives a {text}, expected a finite one")
-            return self._row("step", observation), number, bool(terminated), bool(truncated)
-
-    def _reset(self, env: gymnasium.Env, seed: int | None = None) -> np.ndarray:
-        """The first observation (obs,) of a new episode of one copy."""
-        with self._blamed("reset"):
-            told: Any = env.reset() if seed is None else env.reset(seed=seed)
-            if not isinstance(told, tuple) or len(told) != 2:
-                text = f"reset gives {show(told)}, expected (observation, info)"
-                raise WorldError(f"gym:{self._name}: {text}")
-            return self._row("reset", told[0])
-
-    def _row(self, what: str, observation: Any) -> np.ndarray:
-        """An observation of the environment's as float32 (obs,), in memory of its own."""
-        seen = np.asarray(observation)
-        if seen.shape != self._observed:
-            text = f"an observation of shape {seen.shape}, its space says {self._observed}"
-            raise WorldError(f"gym:{self._name}: {what} gives {text}")
-        with np.errstate(over="ignore"):  # beyond float32 is not finite, and refused
-            row: np.ndarray = seen.astype(np.float32).reshape(-1)
-        if not np.isfinite(row).all():
-            text = "an observation that is not finite, which nothing can be learnt from"
-            raise WorldError(f"gym:{self._name}: {what} gives {text}")
-        return row
-
-    @contextmanager
-    def _blamed(self, what: str) -> Iterator[None]:
-        """Whatever the environment raises, sys.exit() included, as one line that names it."""
-        try:
-            yield
-        except WorldError:
-            raise
-        except (Exception, SystemExit) as error:
-            raise WorldError(f"gym:{self._name}: {what} raises {blame(error)}") from error
-
-    def _records(self, over: np.ndarray, cut: np.ndarray) -> list[dict[str, float]]:
-        return [
-            {
-                "env": int(i),
-                "task": 0,
-                "return": float(self._returns[i]),
-                "seconds": float(self._steps[i] * self._seconds),
-                "score": float(self._returns[i]),
-                **({} if self._max_steps is None else {"cut": float(cut[i])}),
-            }
-            for i in np.flatnonzero(over)
-        ]
-
-    def state(self) -> dict[str, Any]:
-        """Every copy's state, generators included; empty where some of it cannot be read."""
-        try:
-            envs = [gym_state.read(env) for env in self._envs]
-        except gym_state.Unreadable:
-            return {}
-        together = gym_state.together(envs)
-        return {"envs": together, "returns": self._returns.copy(), "steps": self._steps.copy()}
-
-    def restore(self, state: dict[str, Any]) -> None:
-        """Go on where ``state`` was taken.
-
-        Raises:
-            ValueError: it is of another number of copies or another environment.
-        """
-        saved = len(state["returns"])
-        if saved != self.num_envs:
-            raise ValueError(f"world state is of {saved} copies; here are {self.num_envs}")
-        self.reset(0)  # so that everything that a reset creates is there to be written
-        for i, env in enumerate(self._envs):
-            gym_state.write(env, gym_state.apart(state["envs"], i))
-        self._returns = np.array(state["returns"])
-        self._steps = np.array(state["steps"])
-
-    def close(self) -> None:
-        """Close the copies; what that raises is logged, for nothing depends on it any more."""
-        for env in self._envs:
-            try:
-                env.close()
-            except (Exception, SystemExit) as error:
-                _log.warning("gym:%s: close raises %s", self._name, blame(error))
-        self._envs = []
+    def __init__(
+        self,
+        env_id: str,
+        copies: int | Sequence[int],
+        max_steps: int | None = None,
+        kwargs: Mapping[str, Any] | None = None,
+    ) -> None:
+        places = range(copies) if isinstance(copies, int) else copies
+        super().__init__(f"gym:{env_id}", lambda _: _make(env_id, kwargs or {}), places, max_steps)
 
 
-# -- what an environment is ------------------------------------------------------------------------
+class BadArguments(ValueError):
+    """An environment does not take the keyword arguments that it was given."""
 
 
-def _make(env_id: str) -> gymnasium.Env:
+def _make(env_id: str, kwargs: Mapping[str, Any]) -> gymnasium.Env:
+    if env_id.startswith(DM_CONTROL):
+        _load_shimmy(env_id)
     try:
-        env = gymnasium.make(env_id, disable_env_checker=True)
+        env = gymnasium.make(env_id, **{"disable_env_checker": True, **deepcopy(dict(kwargs))})
     except (gymnasium.error.Error, ImportError) as error:
         raise ValueError(f"gymnasium cannot make {env_id!r}: {error}") from error
     except (Exception, SystemExit) as error:  # whatever its module or its constructor raises
-        raise ValueError(f"{env_id} cannot be made: {blame(error)}") from error
-    return env
+        kind = BadArguments if kwargs and isinstance(error, TypeError) else ValueError
+        raise kind(f"{env_id} cannot be made: {blame(error)}") from error
+    return _flat(env_id, env)
 
 
-def _spaces(env_id: str, envs: list[gymnasium.Env]) -> tuple[tuple[int, ...], Box]:
-    """The shape of an observation, and the space of actions; see :class:`GymWorld`."""
+def _load_shimmy(env_id: str) -> None:
+    """Register dm_control's environments.
+
+    Raises:
+        ValueError: shimmy or dm_control is not installed, or cannot be loaded.
+    """
+    missing = [name for name in ("shimmy", "dm_control") if find_spec(name) is None]
+    if missing:
+        text = "pip install 'booster_ray[dm_control]'"
+        raise ValueError(f"{env_id} needs {' and '.join(missing)}: {text}")
     try:
-        pairs = [(env.observation_space, env.action_space) for env in envs]
-    except (Exception, SystemExit) as error:
-        raise ValueError(f"{env_id} names no spaces: {blame(error)}") from error
-    seen, done = pairs[0]
-    if not isinstance(seen, Box):
-        raise ValueError(f"{env_id} is seen through a {type(seen).__name__}; expected a Box")
-    if not (isinstance(done, Box) and _bounded(done)):
-        kind = "an unbounded Box" if isinstance(done, Box) else f"a {type(done).__name__}"
-        raise ValueError(f"{env_id} takes actions from {kind}; expected a bounded Box")
-    for what, space in (("observations", seen), ("actions", done)):
-        if 0 in space.shape:
-            raise ValueError(f"{env_id} has {what} of shape {space.shape}; expected some numbers")
-        if np.dtype(space.dtype).kind not in "fiu":
-            raise ValueError(f"{env_id} has {what} of {space.dtype}; expected numbers")
-    if any(pair != pairs[0] for pair in pairs[1:]):
-        raise ValueError(f"{env_id} has other spaces each time it is made; expected the same")
-    return seen.shape, done
+        import shimmy
+    except Exception as error:
+        raise ValueError(f"{env_id} cannot be made: shimmy: {blame(error)}") from error
+    gymnasium.register_envs(shimmy)
 
 
-def _bounded(space: Box) -> bool:
-    """Whether every bound is a number to be reached: the largest of its type means none."""
-    limit = _UNBOUNDED
-    if (kind := np.dtype(space.dtype)).kind == "f":
-        limit = min(limit, float(np.finfo(kind).max))
-    bounds = np.abs(np.stack([space.low, space.high]).astype(np.float64))
-    return bool(space.is_bounded() and (bounds < limit).all())
-
-
-def _spanning(env_id: str, space: Box) -> Callable[[np.ndarray], np.ndarray]:
-    """From [-1, 1] to the bounds of a Box; arrays (n, *shape), the result of the Box's type."""
-    low, high = space.low.astype(np.float64), space.high.astype(np.float64)
-    kind = np.dtype(space.dtype)
-    if kind.kind == "f":
-        # Halved before they are added: the sum of two bounds need not fit their type.
-        centre = (0.5 * high + 0.5 * low).astype(kind)
-        reach = (0.5 * high - 0.5 * low).astype(kind)
-        # In the type of both, so that the ends are reached; rounding may go a bit beyond.
-        return lambda unit: np.clip(centre + reach * unit, space.low, space.high).astype(kind)
-    if max(np.abs(low).max(), np.abs(high).max()) >= _WHOLE:
-        raise ValueError(f"{env_id} takes integers beyond 2^53; expected a smaller Box")
-    values = high - low + 1.0
-
-    def choose(unit: np.ndarray) -> np.ndarray:
-        chosen = low + np.floor(0.5 * (unit.astype(np.float64) + 1.0) * values)
-        return np.minimum(chosen, high).astype(kind)
-
-    return choose
-
-
-def _step_seconds(env: gymnasium.Env) -> float:
-    """Seconds that one step lasts, where the environment says so, else 1."""
+def _flat(env_id: str, env: gymnasium.Env) -> gymnasium.Env:
+    """The environment with one array in place of a Dict or Tuple of observations."""
     try:
-        rate = (env.metadata or {}).get("render_fps")
-        seconds = float(getattr(env.unwrapped, "dt", 1.0 / rate if rate else 1.0))
-    except Exception:  # neither is promised by gymnasium: a dt may be anything
-        return 1.0
-    return seconds if 0.0 < seconds < float("inf") else 1.0
+        space = env.observation_space
+    except (Exception, SystemExit):  # told where all spaces are looked at
+        return env
+    if not isinstance(space, (Dict, Tuple)):
+        return env
+    picture = next((name for name, part in _parts(space) if image(part)), None)
+    if picture is not None:
+        raise ValueError(f"{env_id} is seen through images ({picture}); expected numbers")
+    strange = next((n for n, part in _parts(space) if not part.is_np_flattenable), None)
+    if strange is not None:
+        raise ValueError(f"{env_id} is seen through {strange}, which has no fixed size")
+    return FlattenObservation(env)
+
+
+def _parts(space: Space[Any], name: str = "") -> list[tuple[str, Space[Any]]]:
+    """Every space within, by its keys."""
+    if isinstance(space, (Dict, Tuple)):
+        items = space.items() if isinstance(space, Dict) else enumerate(space.spaces)
+        return [one for key, part in items for one in _parts(part, f"{name}/{key}".lstrip("/"))]
+    return [(name, space)]

@@ -62,8 +62,7 @@ def _env(config: Config) -> Any:
 
 
 def check_world(config: Config) -> tuple[int, int] | None:
-    """Refuse an environment of gymnasium's, or a world of another package's, that cannot be played,
-    before anything is begun.
+    """Refuse an environment of other people's that cannot be played, before anything is begun.
 
     It is made, reset and stepped once. JAX is not loaded: what MJX and Brax lack shows when they
     are made.
@@ -78,19 +77,21 @@ def check_world(config: Config) -> tuple[int, int] | None:
     family, _, _ = config.world.kind.partition(":")
     if family in ADDED:
         return _check_added(config, ADDED[family])
-    if family != "gym":
+    if not kind_of(config.world.kind)[0].foreign:
         return None
     from booster_ray.envs.contract import WorldError
 
-    world = make_world(config, threads=1, num_envs=1)
+    world = None
     try:
+        world = make_world(config, threads=1, num_envs=1)
         world.reset(config.seed)
         world.step(np.zeros((1, world.action_size), np.float32))
         return world.observation_size, world.action_size
     except WorldError as error:
         raise ConfigError("world.kind", str(error)) from None
     finally:
-        world.close()
+        if world is not None:
+            world.close()
 
 
 def _check_added(config: Config, source: Added) -> tuple[int, int] | None:

@@ -137,42 +137,49 @@ class Evaluator:
 
 
 class ReturnEvaluator:
-    """Plays ``episodes`` greedy episodes in a fresh copy of a config's own worlds.
+    """Plays ``episodes`` greedy episodes a task in a fresh copy of a config's own worlds.
 
-    ``score`` is their mean return, ``survival`` their mean length in s. Episodes that have not
-    ended after ``evaluation.max_steps`` are cut there and count as they are; ``cut`` is the share
-    of these. No return is the worst of all worlds: an episode whose physics was lost counts as the
-    worst of those that were played with it.
+    ``score`` is the mean of what their records say, which is the return or, of tasks that can be
+    solved, the success; ``survival`` is their mean length in s. Worlds of several tasks have them
+    for each, and the score is the mean over tasks. Episodes that have not ended after
+    ``evaluation.max_steps`` are cut there and count as they are; ``cut`` is the share of these. No
+    return is the worst of all worlds: an episode whose physics was lost counts as the worst of
+    those that were played with it.
     """
 
     def __init__(self, config: Config, episodes: int, threads: int) -> None:
-        self._kind = config.world.kind
+        self._kind, self._tasks = config.world.kind, config.world.task_names
         self._max_steps, self._warned = config.evaluation.max_steps, False
-        self._world = make_world(config, threads, episodes, self._max_steps)
+        count = episodes * max(1, len(self._tasks))
+        self._world = make_world(config, threads, count, self._max_steps)
 
     def __call__(self, policy: Policy) -> TaskScores:
-        """The means, under the name of the worlds' kind."""
-        return {self._kind: self._play(policy)[0]}
+        """The means of each task; where there is but one, under the name of the worlds' kind."""
+        return self._scores(self._play(policy)[0])
 
     def metrics(self, policy: Policy, interrupt: threading.Event | None = None) -> dict[str, float]:
         """The means, how the policy moved, and ``evaluation_seconds``.
+
+        Of several tasks ``score`` and ``success``, the means over them, and ``score/TASK``,
+        ``success/TASK``, ``return/TASK``, ``survival/TASK``.
 
         Raises:
             Interrupted: ``interrupt`` was set before the last episode had ended.
         """
         began = time.monotonic()
-        scores, behaviour = self._play(policy, interrupt)
-        return scores | behaviour.metrics() | _took(began)
+        episodes, behaviour = self._play(policy, interrupt)
+        scores = self._scores(episodes)
+        told = dict(scores[self._kind]) if not self._tasks else _over_tasks(scores)
+        return told | lost_metric(episodes) | behaviour.metrics() | _took(began)
 
     def _play(
         self, policy: Policy, interrupt: threading.Event | None = None
-    ) -> tuple[dict[str, float], Behaviour]:
+    ) -> tuple[list[dict[str, float]], Behaviour]:
         first = self._world.reset(RETURNS_SEED)
         episodes, behaviour = _play(self._world, policy, first, interrupt)
         worst = min((e["score"] for e in episodes), default=0.0)
         episodes = [e | {"score": worst} if e.get("lost") else e for e in episodes]
-        scores = task_means(episodes, task=0) | lost_metric(episodes)
-        if scores.get("cut") and not self._warned:
+        if any(e.get("cut") for e in episodes) and not self._warned:
             self._warned = True
             _log.warning(
                 "%s: evaluation episodes are cut after %d steps (evaluation.max_steps) and count "
@@ -180,7 +187,16 @@ class ReturnEvaluator:
                 self._kind,
                 self._max_steps,
             )
-        return scores, behaviour
+        return episodes, behaviour
+
+    def _scores(self, episodes: Sequence[dict[str, float]]) -> TaskScores:
+        def means(task: int) -> dict[str, float]:
+            mine = [e["return"] for e in episodes if e["task"] == task]
+            return task_means(episodes, task) | {"return": float(np.mean(mine))}
+
+        if not self._tasks:
+            return {self._kind: task_means(episodes, task=0)}
+        return {task: means(i) for i, task in enumerate(self._tasks)}
 
     def close(self) -> None:
         """Free the worlds."""
@@ -238,6 +254,15 @@ def lost_metric(episodes: Sequence[dict[str, float]]) -> dict[str, float]:
     """``evaluation/lost``: the episodes whose physics was lost, where records tell."""
     told = [e["lost"] for e in episodes if "lost" in e]
     return {"evaluation/lost": float(sum(told))} if told else {}
+
+
+def _over_tasks(scores: TaskScores) -> dict[str, float]:
+    """``NAME/TASK`` of each task's means, and of ``score`` and ``success`` the mean over tasks."""
+    told = {f"{name}/{task}": v for task, means in scores.items() for name, v in means.items()}
+    for name in ("score", "success"):
+        if all(name in means for means in scores.values()):
+            told[name] = float(np.mean([means[name] for means in scores.values()]))
+    return told
 
 
 def flat_metrics(scores: TaskScores) -> dict[str, float]:

@@ -23,6 +23,7 @@ Stream = Literal[
     "critics",
     "collector",
     "worlds",
+    "goals",
     "replay",
     "population",
     "seeds",
@@ -31,7 +32,8 @@ Stream = Literal[
 """``learner``: SAC's parameters and the noise of its actions. ``actor``, ``critics``: the first
 parameters of a finetuning without a start. ``collector`` (rank): what a worker draws on the host:
 noise of actions, samples of its replay, noise on targets. ``worlds`` (rank, env steps): spawns,
-randomization, sensors and pushes. ``replay``: samples of a replay on the device. ``population``
+randomization, sensors and pushes. ``goals``: those that Meta-World's tasks have, in training and
+in evaluation alike. ``replay``: samples of a replay on the device. ``population``
 (generation): what becomes of a population's members. ``seeds`` (repeat): the seed of a trial's
 further runs, so that a sweep seeded with 1 repeats nothing of one that is seeded with 0.
 ``demonstrations`` (task, seed of the episode): noise on actions that are recorded."""

@@ -58,16 +58,37 @@ class Collector(Protocol):
         """Free threads and memory."""
 
 
+def episodes_averaged(tasks: int) -> int:
+    """Ended episodes over which metrics are averaged where worlds have so many tasks."""
+    return max(EPISODES_AVERAGED, 5 * tasks)
+
+
 def episode_metrics(
-    records: Sequence[Mapping[str, float]], names: Iterable[str]
+    records: Sequence[Mapping[str, float]], names: Iterable[str], tasks: Sequence[str] = ()
 ) -> dict[str, float]:
     """Metrics of ended episodes: means of their records.
 
     Args:
         records: the newest; see ``StepResult.episodes``. Of none there are no metrics.
         names: of the numbers in the records; reward terms come by themselves.
+        tasks: of worlds that are not the game: then ``episode_return/TASK`` and, where records
+            tell, ``episode_success`` and ``episode_success/TASK`` are among the metrics.
     """
     if not records:
         return {}
     means = {f"episode_{name}": float(np.mean([r[name] for r in records])) for name in names}
-    return means | reward_metrics(records)
+    return means | reward_metrics(records) | (_of_tasks(records, tasks) if tasks else {})
+
+
+def _of_tasks(records: Sequence[Mapping[str, float]], tasks: Sequence[str]) -> dict[str, float]:
+    told: dict[str, float] = {}
+    for name in ("return", "success"):
+        by_task = {
+            task: [r[name] for r in records if r["task"] == i and name in r]
+            for i, task in enumerate(tasks)
+        }
+        means = {task: float(np.mean(mine)) for task, mine in by_task.items() if mine}
+        told |= {f"episode_{name}/{task}": mean for task, mean in means.items()}
+        if name == "success" and means:  # every task counts alike, however many have ended
+            told["episode_success"] = float(np.mean(list(means.values())))
+    return told

@@ -17,7 +17,7 @@ from booster_ray.rl.replay import Replay
 from booster_ray.rl.sac.losses import Batch
 from booster_ray.runtime.seeding import stream_generator
 from booster_ray.store.checkpoint import Tree
-from booster_ray.train.collector import EPISODE_MEANS, EPISODES_AVERAGED, episode_metrics
+from booster_ray.train.collector import EPISODE_MEANS, episode_metrics, episodes_averaged
 from booster_ray.train.expert import Expert
 from booster_ray.train.report import RATES, TrainingDiverged, check_given
 
@@ -109,7 +109,9 @@ class HostCollector:
         self.stride, self.action_size = world.num_envs, world.action_size
         self._seed_at, self._expert, self._reward = seed_at, expert, reward
         self._thread = ThreadPoolExecutor(1, "update")
-        self._episodes: deque[dict[str, float]] = deque(maxlen=EPISODES_AVERAGED)
+        self._episodes: deque[dict[str, float]] = deque(
+            maxlen=episodes_averaged(len(config.world.task_names))
+        )
         self._lost = 0
         """Episodes whose physics was lost, since the run's begin."""
         self._rng = stream_generator(config.seed, "collector", rank)
@@ -176,9 +178,9 @@ class HostCollector:
 
     def metrics(self) -> dict[str, float]:
         """See :class:`Collector`."""
-        names = EPISODE_MEANS[self._config.stage]
+        names, tasks = EPISODE_MEANS[self._config.stage], self._config.world.task_names
         lost = {"episodes_lost": float(self._lost)}
-        return self.learner.metrics() | episode_metrics(self._episodes, names) | lost
+        return self.learner.metrics() | episode_metrics(self._episodes, names, tasks) | lost
 
     # -- checkpoint --------------------------------------------------------------------------
 

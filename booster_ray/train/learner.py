@@ -17,7 +17,8 @@ def make_learner(config: Config, observation_size: int, action_size: int) -> Sac
     mirror = None
     if config.world.is_soccer:
         mirror = Mirror(observation.image(config.observation.features), symmetry.ACTION)
-    return Sac(config.sac, observation_size, action_size, mirror)
+    tasks = len(config.world.task_names)
+    return Sac(config.sac, observation_size, action_size, mirror, tasks)
 
 
 def learning_starts(config: Config) -> int:

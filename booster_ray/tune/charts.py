@@ -10,8 +10,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from booster_ray.soccer.game import TASKS
-from booster_ray.tune.leaderboard import short_names, value
+from booster_ray.tune.leaderboard import short_names, tasks_of, value
 from booster_ray.tune.records import TrialRecord, finite
 
 Chart = dict[str, Any]
@@ -176,9 +175,11 @@ def _of_best(
     best = next((record for record in ranked if record.best_score is not None), None)
     if best is None:
         return _chart("", "", "", [])
-    curves = {task: _thinned(best.curve(f"{metric}/{task}")) for task in TASKS}
+    curves = [(task, _thinned(best.curve(f"{metric}/{task}"))) for task in tasks_of(ranked)]
     known = [
-        _line(task, slot, curves[task]) for slot, task in enumerate(TASKS) if len(curves[task])
+        _line(task, slot if slot < COLOURS else MUTED, curve) | {"showlegend": True}
+        for slot, (task, curve) in enumerate(curves)
+        if len(curve)
     ]
     title = f"{title} of the best trial, {best.label}"
     return _chart(title, STEPS, unit, known[::-1], legend=True, **more)

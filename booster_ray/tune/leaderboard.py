@@ -32,6 +32,9 @@ STYLES = {
 }
 """rich style of each trial status."""
 
+COLUMNS = 4
+"""Tasks that a table on a terminal, or the survival in a file, has room for."""
+
 METRICS = {
     "score": ("score", ".2f"),
     "survival": ("survival s", ".1f"),
@@ -54,7 +57,9 @@ def leaderboard_table(records: Iterable[TrialRecord]) -> Table:
     )
     table.add_column("#", justify="right", no_wrap=True)
     table.add_column("trial\nstatus", overflow="fold")
-    for heading in ("score", *(task.replace("_to_", " to\n") for task in TASKS), "env steps"):
+    tasks = tasks_of(ranked)
+    shown = tasks if len(tasks) <= COLUMNS else ()
+    for heading in ("score", *(task.replace("_to_", " to\n") for task in shown), "env steps"):
         table.add_column(heading.replace("env ", "env\n"), justify="right", no_wrap=True)
     table.add_column("params", overflow="fold")
     for place, record in enumerate(ranked, start=1):
@@ -64,7 +69,7 @@ def leaderboard_table(records: Iterable[TrialRecord]) -> Table:
             Text(_objectives(record, bool(front)), style="bold"),
             *(
                 f"{number(scores['score'], '.2f')}\n{number(scores['survival'], '.1f')}"
-                for scores in best_scores(record).values()
+                for scores in best_scores(record, shown).values()
             ),
             count(record.env_steps),
             Text("\n".join(f"{names[key]} {value(v)}" for key, v in record.settings.items())),
@@ -138,7 +143,7 @@ def _objectives(record: TrialRecord, both: bool) -> str:
 def leaderboard_json(records: Iterable[TrialRecord]) -> list[dict[str, Any]]:
     """Ranked trials as strict JSON data; what is unknown is None."""
     ranked = rank(records)
-    front = pareto_front(ranked)
+    front, tasks = pareto_front(ranked), tasks_of(ranked)
     return [
         {
             "rank": place,
@@ -154,7 +159,7 @@ def leaderboard_json(records: Iterable[TrialRecord]) -> list[dict[str, Any]]:
             "best_env_steps": json_ready(record.best_report.get("env_steps")),
             "env_steps": record.env_steps,
             "target_env_steps": record.target_env_steps,
-            "tasks": best_scores(record),
+            "tasks": best_scores(record, tasks),
             "params": json_ready(record.params),
             "checkpoint": record.checkpoint,
             "error": record.error,
@@ -184,7 +189,9 @@ def leaderboard_markdown(records: Iterable[TrialRecord]) -> str:
     header += ["robustness", "front"] if front else []
     several = seeded(ranked)
     header += ["seeds", "IQM of seeds"] if several else []
-    header += [f"{task} {unit}" for task in TASKS for unit in ("score", "survival s")]
+    tasks = tasks_of(ranked)
+    metrics = ("score", "survival") if len(tasks) <= COLUMNS else ("score",)
+    header += [f"{task} {METRICS[metric][0]}" for task in tasks for metric in metrics]
     gated = any(record.gates for record in ranked)
     header += [*(["gates"] if gated else []), "env steps", *names.values()]
     rows = [
@@ -198,8 +205,8 @@ def leaderboard_markdown(records: Iterable[TrialRecord]) -> str:
             *([seeds_text(record), iqm_text(record)] if several else []),
             *(
                 number(scores[metric], METRICS[metric][1])
-                for scores in best_scores(record).values()
-                for metric in ("score", "survival")
+                for scores in best_scores(record, tasks).values()
+                for metric in metrics
             ),
             *([record.gates or BLANK] if gated else []),
             f"{record.env_steps:,}",
@@ -243,7 +250,19 @@ def comparison_rows(untrained: Scores, trained: Scores) -> list[list[str]]:
     return [*rows, ["mean", *(number(_mean(values), form) for form, values in columns)]]
 
 
-def best_scores(record: TrialRecord) -> dict[str, dict[str, float | None]]:
+def tasks_of(records: Iterable[TrialRecord]) -> tuple[str, ...]:
+    """The tasks that best reports tell scores of; before there is one, the game's."""
+    for record in records:
+        for run in record.runs:
+            told = [k.removeprefix("score/") for k in run.history.best if k.startswith("score/")]
+            if told and not {*told} & {*TASKS}:
+                return tuple(told)
+    return TASKS
+
+
+def best_scores(
+    record: TrialRecord, tasks: Sequence[str] = TASKS
+) -> dict[str, dict[str, float | None]]:
     """`Scores` of the trial's best report, with None for what it lacks; the mean over its seeds."""
     bests = [run.history.best for run in record.runs if run.history.best]
     return {
@@ -251,7 +270,7 @@ def best_scores(record: TrialRecord) -> dict[str, dict[str, float | None]]:
             metric: _mean([finite(best.get(f"{metric}/{task}")) for best in bests])
             for metric in METRICS
         }
-        for task in TASKS
+        for task in tasks
     }
 
 

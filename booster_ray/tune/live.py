@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from types import TracebackType
 from typing import Self
 
@@ -13,8 +13,7 @@ from rich.live import Live
 from rich.table import Table
 from rich.text import Text
 
-from booster_ray.soccer.game import TASKS
-from booster_ray.tune.leaderboard import BLANK, STYLES, count, number
+from booster_ray.tune.leaderboard import BLANK, COLUMNS, STYLES, count, number, tasks_of
 from booster_ray.tune.records import TrialRecord
 
 ACTIVITY = ("RUNNING", "PAUSED", "PENDING", "TERMINATED", "STOPPED", "ERROR")
@@ -101,7 +100,9 @@ def live_table(records: Iterable[TrialRecord], max_rows: int, wide: bool = False
     )
     table.add_column("trial", no_wrap=True)
     table.add_column("status", no_wrap=True)
-    more = ("updates/s", *(task.replace("_to_", " to ") for task in TASKS)) if wide else ()
+    tasks = tasks_of(ordered)
+    tasks = tasks if len(tasks) <= COLUMNS else ()
+    more = ("updates/s", *(task.replace("_to_", " to ") for task in tasks)) if wide else ()
     for heading in ("env steps", "steps/s", "ETA", *more, "score", "best", "lost"):
         table.add_column(heading, justify="right", no_wrap=True)
     for record in ordered[:max_rows]:
@@ -111,7 +112,7 @@ def live_table(records: Iterable[TrialRecord], max_rows: int, wide: bool = False
             _progress(record),
             number(record.steps_per_second, ",.0f"),
             duration(record.eta_seconds),
-            *_more(record, wide),
+            *(_more(record, tasks) if wide else ()),
             number(record.last_score, ".3f"),
             Text(number(record.best_score, ".3f"), style="bold"),
             Text(str(record.interrupted or ""), style="yellow"),
@@ -123,10 +124,8 @@ def _any_lost(records: Iterable[TrialRecord]) -> bool:
     return any(record.interrupted for record in records)
 
 
-def _more(record: TrialRecord, wide: bool) -> list[str]:
-    if not wide:
-        return []
-    scores = record.last_scores().values()
+def _more(record: TrialRecord, tasks: Sequence[str]) -> list[str]:
+    scores = record.last_scores(tasks).values()
     return [number(record.updates_per_second, ",.0f"), *(number(s, ".2f") for s in scores)]
 
 

@@ -11,7 +11,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 from booster_ray.config.experiments import EXPERIMENT
-from booster_ray.soccer.game import TASKS
 from booster_ray.store.progress import History
 
 Status = Literal["PENDING", "RUNNING", "TERMINATED", "STOPPED", "ERROR", "PAUSED"]
@@ -147,9 +146,9 @@ class TrialRecord:
         """Newest gradient updates per second."""
         return self._latest("updates_per_second")
 
-    def last_scores(self) -> dict[str, float | None]:
-        """Official score of the newest evaluation of each task."""
-        return {task: self._latest(f"score/{task}") for task in TASKS}
+    def last_scores(self, tasks: Iterable[str]) -> dict[str, float | None]:
+        """Score of the newest evaluation of each task."""
+        return {task: self._latest(f"score/{task}") for task in tasks}
 
     def _latest(self, key: str) -> float | None:
         known = (run.history.latest(key) for run in reversed(self.runs))

@@ -13,7 +13,6 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from booster_ray.soccer.game import TASKS
 from booster_ray.tune.charts import sections
 from booster_ray.tune.details import Details
 from booster_ray.tune.leaderboard import (
@@ -26,6 +25,7 @@ from booster_ray.tune.leaderboard import (
     seeded,
     seeds_text,
     short_names,
+    tasks_of,
     value,
 )
 from booster_ray.tune.records import TrialRecord, finite, rank
@@ -66,7 +66,7 @@ def write_report(
         several=seeded(ranked),
         named=any(record.experiment for record in ranked),
         names=short_names(key for record in ranked for key in record.settings),
-        tasks=TASKS,
+        tasks=tasks_of(ranked),
         comparison=comparison and comparison_rows(comparison["untrained"], comparison["trained"]),
         metrics=METRICS,
         sections=sections(ranked, importances, interrupted),

@@ -9,10 +9,10 @@ import gymnasium
 import numpy as np
 import pytest
 import quirks
-from gymnasium.spaces import Box
+from gymnasium.spaces import Box, Dict, Discrete, MultiBinary, Sequence, Tuple
 
 from booster_ray.envs.contract import StepResult, WorldError
-from booster_ray.envs.gym_world import GymWorld
+from booster_ray.envs.gym_world import BadArguments, GymWorld
 from booster_ray.store import checkpoint
 
 SEED = 3
@@ -358,3 +358,96 @@ def test_what_an_environment_holds_is_saved_whole_or_not_at_all(held: str, tmp_p
     for action, result in zip(actions(other, 9)[4:], expected, strict=True):
         assert_equal(other.step(action), result)
     assert repr(other._envs[0].unwrapped.held) == repr(quirks.HELD[held]())
+
+
+# -- dicts, images, keyword arguments --------------------------------------------------------------
+
+
+class Seen(Quirky):
+    """Looks through the space that it is given."""
+
+    def __init__(self, space: gymnasium.Space[Any]) -> None:
+        super().__init__()
+        self.observation_space = space
+        space.seed(0)
+
+    def seen(self) -> Any:
+        return self.observation_space.sample()
+
+
+def looking(space: gymnasium.Space[Any]) -> GymWorld:
+    gymnasium.registry.pop("Seen-v0", None)
+    gymnasium.register("Seen-v0", Seen, kwargs={"space": space}, order_enforce=False)
+    return GymWorld("Seen-v0", 2)
+
+
+def test_dicts_of_observations_become_one_array(tmp_path: Path) -> None:
+    arm = {"angle": Box(-1.0, 1.0, (2, 2), np.float64), "held": MultiBinary(2)}
+    space = Dict({"arm": Dict(arm), "gear": Discrete(3), "both": Tuple((Box(0, 9, (1,), int),))})
+    world = looking(space)
+    assert world.observation_size == 4 + 2 + 3 + 1
+    first = world.reset(SEED)
+    assert first.shape == (2, 10) and first.dtype == np.float32
+    # In the order of the keys: angles, what is held, the number, one-hot of the gear.
+    assert set(first[:, 4:6].ravel()) <= {0.0, 1.0} and (first[:, 7:].sum(axis=1) == 1.0).all()
+    checkpoint.save(tmp_path / "saved", {"world": world.state()})
+    again = looking(space)
+    again.restore(checkpoint.load(tmp_path / "saved")[0]["world"])
+    assert again.step(np.zeros((2, 1))).observation.shape == (2, 10)
+
+
+@pytest.mark.parametrize(
+    ("space", "wrong"),
+    [
+        (Box(0, 255, (84, 84, 3), np.uint8), r"images of shape \(84, 84, 3\); expected numbers"),
+        (Box(0, 255, (210, 160), np.uint8), "images of shape"),
+        (Box(0.0, 1.0, (3, 64, 64), np.float32), "images of shape"),
+        (Dict({"eye": Dict({"left": Box(0, 255, (64, 64, 3), np.uint8)})}), r"images \(eye/left\)"),
+        (Dict({"words": Sequence(Discrete(2))}), "seen through words, which has no fixed size"),
+    ],
+)
+def test_what_has_no_numbers_to_learn_from_is_refused(
+    space: gymnasium.Space[Any], wrong: str
+) -> None:
+    with pytest.raises(ValueError, match=wrong):
+        looking(space)
+
+
+def test_stacked_rows_of_numbers_are_no_image() -> None:
+    assert looking(Box(-1.0, 1.0, (20, 17), np.float32)).observation_size == 340
+
+
+def test_keyword_arguments_reach_the_environment() -> None:
+    plain = GymWorld("Ant-v5", 1)
+    bare = GymWorld("Ant-v5", 1, kwargs={"include_cfrc_ext_in_observation": False})
+    assert plain.observation_size - bare.observation_size == 78
+    short = GymWorld("Pendulum-v1", 1, kwargs={"max_episode_steps": 2, "g": 5.0})
+    short.reset(SEED)
+    assert [bool(short.step(np.zeros((1, 1))).truncated[0]) for _ in range(2)] == [False, True]
+    assert short._envs[0].unwrapped.g == 5.0
+    with pytest.raises(BadArguments, match="unexpected keyword argument 'legs'"):
+        GymWorld("Ant-v5", 1, kwargs={"legs": 6})
+
+
+def test_dm_control_is_had_by_its_own_names(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("booster_ray.envs.gym_world.find_spec", lambda name: None)
+    needs = r"needs shimmy and dm_control: pip install 'booster_ray\[dm_control\]'"
+    with pytest.raises(ValueError, match=needs):
+        GymWorld("dm_control/cartpole-swingup-v0", 1)
+
+
+def test_dm_control_keeps_time_apart_from_endings() -> None:
+    pytest.importorskip("shimmy", reason="shimmy is not installed")
+    pytest.importorskip("dm_control", reason="dm_control is not installed")
+    task = {"task_kwargs": {"time_limit": 0.05}}
+    world = GymWorld("dm_control/cartpole-swingup-v0", 2, kwargs=task)
+    assert (world.observation_size, world.action_size) == (5, 1)
+    first = world.reset(SEED)
+    results = [world.step(np.ones((2, 1))) for _ in range(5)]
+    assert [r.truncated.all() for r in results] == [False] * 4 + [True]
+    assert not any(r.terminated.any() for r in results)
+    assert results[-1].episodes[0]["seconds"] == pytest.approx(0.05)
+    np.testing.assert_array_equal(world.reset(SEED), first)  # seeded, though by its own generator
+    assert world.state() == {}
+    with pytest.raises(ValueError, match="cannot make 'dm_control/walker-fly-v0'"):
+        GymWorld("dm_control/walker-fly-v0", 1)

@@ -127,7 +127,10 @@ def test_the_command_trains_a_gym_environment(tmp_path: Path) -> None:
         ("gym:no.such.module:X-v0", "gymnasium cannot make"),
         ("brax:ants", "did you mean 'brax:ant'?"),
         ("brax:ant/sprig", "did you mean 'brax:ant/spring'?"),
-        ("nativ", "official, gym:ENV_ID or brax:NAME; did you mean 'native'?"),
+        ("metaworld:reach-v2", "did you mean 'reach-v3'?"),
+        ("metaworld:MT1:reach-v3,push-v3", "expected one task, or metaworld:reach-v3,push-v3"),
+        ("metaworld:push-v3,push-v3", "expected each task once"),
+        ("nativ", "gym:ENV_ID, brax:NAME or metaworld:TASKS; did you mean 'native'?"),
     ],
 )
 def test_a_wrong_world_is_one_line_before_anything_begins(
@@ -135,6 +138,29 @@ def test_a_wrong_world_is_one_line_before_anything_begins(
 ) -> None:
     with pytest.raises(ConfigError, match=r"world\.kind: ") as caught:
         begin(load(DEBUG, [f"world={kind}", f"storage={tmp_path / 'runs'}"]))
+    assert said in str(caught.value) and "\n" not in str(caught.value)
+    assert not (tmp_path / "runs").exists()
+
+
+@pytest.mark.parametrize(
+    ("world", "said"),
+    [
+        ("{kind: gym:Ant-v5, kwargs: {legs: 6}}", "kwargs: Ant-v5 cannot be made: TypeError"),
+        ("{kind: gym:Ant-v5, kwargs: [6]}", "world.kwargs: is a list of 1, expected a mapping"),
+        (
+            "{kind: gym:Ant-v5, kwargs: {legs: .inf}}",
+            "kwargs: has inf, expected plain values",
+        ),
+        ("{kind: gym:Ant-v5, kwargs: {g: {search: choice, values: [1]}}}", "kwargs: has a search"),
+        ("{kind: brax:ant, kwargs: {legs: 6}}", "only gym takes some"),
+        ("{kind: mjx, processes: 2}", "world.processes: processes 2 with kind mjx, expected null"),
+    ],
+)
+def test_wrong_keyword_arguments_are_one_line_before_anything_begins(
+    world: str, said: str, tmp_path: Path
+) -> None:
+    with pytest.raises(ConfigError) as caught:
+        begin(load(DEBUG, [f"world={world}", f"storage={tmp_path / 'runs'}"]))
     assert said in str(caught.value) and "\n" not in str(caught.value)
     assert not (tmp_path / "runs").exists()
 

@@ -152,3 +152,20 @@ def test_an_experiment_stands_beside_its_trial_and_not_among_its_settings() -> N
     shown.print(leaderboard_table(records))
     text = shown.file.getvalue()  # type: ignore[attr-defined]
     assert "plain" in text and "experiment" not in text
+
+
+def test_tasks_of_another_world_are_its_own() -> None:
+    names = [f"task-{i}" for i in range(10)]
+    report = {"env_steps": 1e5, "score": 0.35} | {
+        f"score/{n}": 0.1 * i for i, n in enumerate(names)
+    }
+    report |= {f"survival/{n}": 6.25 for n in names}
+    records = [trial(0), trial(1, report)]
+    shown = text(leaderboard_table(records))
+    assert "0.350" in shown and "task-" not in shown and "goalie" not in shown  # no room for ten
+    best, _ = leaderboard_json(records)
+    assert list(best["tasks"]) == names and best["tasks"]["task-3"]["score"] == 0.1 * 3
+    header, _, first, *_ = leaderboard_markdown(records).splitlines()
+    assert "task-9 score" in header and "survival" not in header and "0.90" in first
+    few = {"env_steps": 1e5, "score": 0.5, "score/reach-v3": 0.5, "survival/reach-v3": 6.25}
+    assert "reach-v3" in text(leaderboard_table([trial(0, few)]))

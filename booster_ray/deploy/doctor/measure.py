@@ -112,7 +112,7 @@ def _play(config: Config) -> list[Any]:
     evaluator(lambda seen: np.zeros((len(seen), action), np.float32))
     if config.world.on_device:
         return [evaluator]
-    count = len(config.tasks) if config.world.is_soccer else 1
+    count = len(config.tasks if config.world.is_soccer else config.world.task_names) or 1
     world = make_world(config, threads, num_envs=count)
     world.reset(config.seed)
     world.step(np.zeros((count, action), np.float32))

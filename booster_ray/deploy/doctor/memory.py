@@ -18,6 +18,8 @@ RANDOMIZED = {"goalie": 1.08, "obstacle": 8.55, "kick_to_target": 0.70}
 """MB of a native world; from randomization level 1 on each has a model of its own."""
 OFFICIAL = 170.0
 """MB of an environment of sai_mujoco's."""
+METAWORLD, PROCESS = 27.0, 100.0
+"""MB of an environment of Meta-World's, and of a process that holds some, without them."""
 MJX_STATE, MJX_TEMPORARY = 0.044, 0.062
 """MB of an MJX world between steps, and besides within one (impl jax, on a CPU).
 
@@ -175,8 +177,24 @@ def _worlds(config: Config, on_gpu: bool) -> Iterator[Part]:
         size = sum(max(0, n) * table[task] for task, n in more.items())
         how = f"{count} native worlds, randomization level {config.randomization.level}"
         yield Part("worlds", size, how=how)
+    elif config.world.task_names:
+        yield _metaworld(config, "worlds", count)
     elif kind == "official":
         yield Part("worlds", count * OFFICIAL, how=f"{count} of sai_mujoco's environments")
+
+
+def _metaworld(config: Config, name: str, count: int) -> Part:
+    """Environments of Meta-World's, but those that the first worlds are where all is one process.
+
+    A process is not begun of which there is no environment.
+    """
+    processes = config.world.process_count(config.world.threads or config.trainer.cpus)
+    if processes:
+        processes = min(processes, count)
+        how = f"{count} of Meta-World's environments in {processes} processes"
+        return Part(name, count * METAWORLD + processes * PROCESS, how=how)
+    size = max(0, count - len(config.world.task_names)) * METAWORLD
+    return Part(name, size, how=f"{count} of Meta-World's environments")
 
 
 def _playing(config: Config, count: int, index: int) -> int:
@@ -185,9 +203,11 @@ def _playing(config: Config, count: int, index: int) -> int:
 
 
 def _evaluation(config: Config) -> Part:
+    episodes = config.evaluation.episodes_per_task
+    if tasks := config.world.task_names:
+        return _metaworld(config, "evaluation", episodes * len(tasks))
     if not config.world.is_soccer:
         return Part("evaluation")
-    episodes = config.evaluation.episodes_per_task
     size = (episodes - 1) * sum(NATIVE.values())
     return Part("evaluation", size, how=f"{episodes * len(game.TASKS)} native worlds")
 

@@ -34,6 +34,7 @@ class SacState(NamedTuple):
     critic: Params
     target_critic: Params
     log_alpha: jax.Array
+    """(), or (tasks,)."""
     actor_opt: optax.OptState
     critic_opt: optax.OptState
     alpha_opt: optax.OptState
@@ -111,15 +112,25 @@ class Sac:
         observation_size: numbers in an observation.
         action_size: numbers in an action, each in [-1, 1].
         mirror: the task's symmetry, where ``config.symmetry`` wants one.
+        tasks: how many have their one-hot at the observation's end; ``config.task_temperature``
+            needs several.
 
     Raises:
-        ValueError: fewer local devices than the config wants, or a mirror that is missing or
-            does not fit.
+        ValueError: fewer local devices than the config wants, a mirror that is missing or does
+            not fit, or too few tasks.
     """
 
     def __init__(
-        self, config: SAC, observation_size: int, action_size: int, mirror: Mirror | None = None
+        self,
+        config: SAC,
+        observation_size: int,
+        action_size: int,
+        mirror: Mirror | None = None,
+        tasks: int = 0,
     ) -> None:
+        if config.task_temperature and tasks < 2:
+            raise ValueError(f"a temperature for each of {tasks} tasks; expected several")
+        self._tasks = tasks if config.task_temperature else 0
         self.config = config
         self.numbers = numbers_of(config)
         self._sizes = observation_size, action_size
@@ -129,7 +140,7 @@ class Sac:
         self._actor = MLP(tuple(config.actor_hidden), 2 * action_size, *style, matmul=config.matmul)
         self._critic = TwinCritic(tuple(config.critic_hidden), *style, atoms, config.matmul)
         images = None if self._mirror is None else tuple(map(tuple, self._mirror))
-        self.structure: Hashable = (_structure(config), self._sizes, images)
+        self.structure: Hashable = (_structure(config), self._sizes, images, self._tasks)
         """What learners share that share their compiled functions."""
         self.functions = _PROGRAMS.of(self.structure, self._compiled)
 
@@ -198,6 +209,8 @@ class Sac:
         actor = self._actor.init(actor_key, observation)
         critic = self._critic.init(critic_key, observation, action)
         log_alpha = self.numbers.log_alpha
+        if self._tasks:
+            log_alpha = jnp.full(self._tasks, log_alpha)
         delayed = self.config.actor_every > 1
         return SacState(
             actor=actor,
@@ -282,6 +295,8 @@ class Sac:
     ) -> tuple[SacState, Metrics]:
         batch, noise = inputs
         alpha = jnp.exp(state.log_alpha)
+        if self._tasks:
+            alpha = alpha[self._task_of(batch)]
         critic, critic_opt, metrics = self._update_critic(state, alpha, batch, noise.critic)
 
         def update_actor(before: _ActorSide) -> _ActorSide:
@@ -312,7 +327,12 @@ class Sac:
             updates=state.updates + 1,
             actor_metrics=after.metrics if every > 1 else None,
         )
-        return new, {**metrics, **(after.metrics or {}), "alpha": alpha}
+        told = jnp.mean(alpha) if self._tasks else alpha
+        return new, {**metrics, **(after.metrics or {}), "alpha": told}
+
+    def _task_of(self, batch: Batch) -> jax.Array:
+        """(batch,): the tasks' numbers. Of a one-hot that is normalized, too, the 1 is largest."""
+        return jnp.argmax(batch.observation[:, -self._tasks :], axis=-1)
 
     def _update_critic(
         self, state: SacState, alpha: jax.Array, batch: Batch, noise: jax.Array
@@ -328,8 +348,9 @@ class Sac:
     def _update_actor(
         self, before: _ActorSide, critic: Params, alpha: jax.Array, batch: Batch, noise: jax.Array
     ) -> _ActorSide:
+        tasks = {"tasks": jax.nn.one_hot(self._task_of(batch), self._tasks)} if self._tasks else {}
         (loss, metrics), grads = jax.value_and_grad(losses.actor_loss, has_aux=True)(
-            before.actor, critic, alpha, batch, noise, **self._nets
+            before.actor, critic, alpha, batch, noise, **self._nets, **tasks
         )
         change, actor_opt = optimizer(self.numbers.actor).update(
             grads, before.actor_opt, before.actor
@@ -337,8 +358,9 @@ class Sac:
         actor = optax.apply_updates(before.actor, change)
         metrics |= {"actor_loss": loss, "actor_grad_norm": _norm(grads)}
 
-        log_prob = -metrics["entropy"]
-        grad = jax.grad(losses.alpha_loss)(before.log_alpha, log_prob, self.numbers.target_entropy)
+        alpha_loss = losses.task_alpha_loss if self._tasks else losses.alpha_loss
+        log_prob = -(metrics.pop("task_entropy") if self._tasks else metrics["entropy"])
+        grad = jax.grad(alpha_loss)(before.log_alpha, log_prob, self.numbers.target_entropy)
         change, alpha_opt = optimizer(self.numbers.alpha).update(
             grad, before.alpha_opt, before.log_alpha
         )

@@ -87,15 +87,20 @@ def actor_loss(
     actor_fn: ActorFn,
     critic_fn: CriticFn,
     head: ValueHead,
+    tasks: jax.Array | None = None,
 ) -> tuple[jax.Array, Metrics]:
     """E[α log π - Q] by reparameterization (eq. 7, 9); entropy and mean log standard deviation.
 
-    ``noise``: standard normal (batch, act), for the action.
+    ``alpha``: (), or (batch,) of each transition's task. ``noise``: standard normal (batch, act),
+    for the action. ``tasks``: one-hot (batch, tasks); then ``task_entropy``, (tasks,), is among the
+    metrics, NaN of a task that the batch has not.
     """
     mean, log_std = actor_fn(actor, batch.observation)
     action, log_prob = squashed(mean, log_std, noise)
     q = head.combine(head.value(critic_fn(critic, batch.observation, action)))
     metrics = {"entropy": -jnp.mean(log_prob), "log_std": jnp.mean(log_std)}
+    if tasks is not None:
+        metrics["task_entropy"] = -jnp.sum(log_prob[:, None] * tasks, 0) / jnp.sum(tasks, 0)
     return jnp.mean(alpha * log_prob - q), metrics
 
 
@@ -104,3 +109,15 @@ def alpha_loss(
 ) -> jax.Array:
     """Temperature loss -α (log π + H̄) (eq. 18)."""
     return -jnp.exp(log_alpha) * jax.lax.stop_gradient(log_prob + target_entropy)
+
+
+def task_alpha_loss(
+    log_alpha: jax.Array, log_prob: jax.Array, target_entropy: jax.Array | float
+) -> jax.Array:
+    """The sum of :func:`alpha_loss` over tasks, (tasks,); NaN: the batch does not tell of one.
+
+    Yu et al. 2020, "Meta-World", section 5: multi-task SAC learns a temperature for each task.
+    """
+    told = ~jnp.isnan(log_prob)
+    known = jnp.where(told, log_prob, 0.0)
+    return jnp.sum(jnp.where(told, alpha_loss(log_alpha, known, target_entropy), 0.0))

@@ -16,7 +16,15 @@ from booster_ray.config import Config, load
 from booster_ray.deploy.doctor.command import MEMORY, environment
 from booster_ray.deploy.doctor.findings import run_check
 from booster_ray.deploy.doctor.measure import as_measured, typical
-from booster_ray.deploy.doctor.memory import MB, checkpoint_mb, plan_memory, sweep_mb
+from booster_ray.deploy.doctor.memory import (
+    MB,
+    METAWORLD,
+    PROCESS,
+    Measured,
+    checkpoint_mb,
+    plan_memory,
+    sweep_mb,
+)
 
 FULL = (
     "training.env_steps=500_000", "training.report_every=50_000", "evaluation.every=1_000_000",
@@ -124,3 +132,17 @@ def test_trials_that_have_ended_are_counted_without_their_replay() -> None:
     for change in ("checkpoint.keep_replay=true", "tune.scheduler=pbt"):
         kept = load("default", ["sac.replay_size=2_097_152", change]).base()
         assert sweep_mb(kept, measured, 1000, 8) == pytest.approx(1000 * training)
+
+
+def test_environments_of_meta_world_and_their_processes_are_planned() -> None:
+    measured = Measured(100.0, 400.0, 100.0, 10.0, 20.0, observation=49, action=4)
+    parts = {p.name: p for p in plan_memory(load("mt10").base(), measured, gpu=False).parts}
+    # 20 environments to train in and 20 for an evaluation, each of both in two processes.
+    assert parts["worlds"].host == parts["evaluation"].host == 20 * METAWORLD + 2 * PROCESS
+    row = 4 * (2 * 49 + 4 + 3)
+    assert parts["replay"].host == pytest.approx(2_000_000 * row / MB)
+    here = load("mt10", ["world.processes=0"]).base()
+    parts = {p.name: p for p in plan_memory(here, measured, gpu=False).parts}
+    assert parts["worlds"].host == 10 * METAWORLD  # the first of each task is counted already
+    large = plan_memory(load("mt10_aggressive").base(), measured, gpu=False)
+    assert large.host > 10_000_000 * row / MB + 100 * METAWORLD
