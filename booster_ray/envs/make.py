@@ -9,7 +9,7 @@ import numpy as np
 
 from booster_ray.config import Config, ConfigError
 from booster_ray.config.errors import blame
-from booster_ray.config.kinds import ADDED, class_of
+from booster_ray.config.kinds import ADDED, class_of, kind_of
 from booster_ray.soccer import game, observation
 from booster_ray.soccer.entry_points import Added
 
