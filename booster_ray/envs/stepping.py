@@ -17,7 +17,12 @@ import llvmlite.binding as llvm
 import mujoco
 import numba
 import numpy as np
-from numba.types import ExternalFunction, int32, int64, void
+from numba.types import (  # type: ignore[attr-defined]
+    ExternalFunction,
+    int32,
+    int64,
+    void,
+)
 
 from booster_ray.soccer import game
 

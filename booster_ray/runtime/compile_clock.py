@@ -31,10 +31,10 @@ class CompileClock:
             self._listening = True
         jax.monitoring.register_event_duration_secs_listener(self._heard)
 
-    def _heard(self, event: str, duration: float, **_: Any) -> None:
+    def _heard(self, event: str, duration_secs: float, **_: Any) -> None:
         if event.startswith(EVENTS):
             now = time.monotonic()
-            self.add(now - duration, now)
+            self.add(now - duration_secs, now)
 
     def add(self, begin: float, end: float) -> None:
         """A span that has just ended."""

@@ -254,7 +254,8 @@ def _parallel(ranked: Sequence[TrialRecord]) -> Chart:
     if len(scored) < 3 or len(swept) < 2:
         return _chart("", "", "", [])
     names = [*short_names(swept).values(), "score"]
-    columns = [*([r.params[k] for r in scored] for k in swept), [r.best_score for r in scored]]
+    columns: list[list[object]] = [[r.params[k] for r in scored] for k in swept]
+    columns.append([r.best_score for r in scored])
     placed = [_axis(column) for column in columns]
     lines = []
     for at, record in enumerate(scored):

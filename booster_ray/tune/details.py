@@ -110,6 +110,7 @@ def _gates(root: Path, record: TrialRecord) -> Iterator[GateNumber]:
     for number, gate in (told or {"gates": {}})["gates"].items():
         title = f"{number} {gate['name']}"
         numbers, passed = gate["numbers"], gate["passed"]
+        rows: Iterable[tuple[str, str, str, bool | None]]
         if "max_difference" in numbers:
             rows = _differences(numbers)
         elif "tasks" in numbers:
