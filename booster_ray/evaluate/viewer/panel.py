@@ -29,6 +29,8 @@ from booster_ray.store.checkpoint import CheckpointError
 
 FRAME = 1 / 30
 """Seconds between two pictures."""
+UNSEEN = 1 / 4
+"""The same while no browser looks."""
 TOLD = 1 / 8
 """Seconds between two readings of the numbers."""
 LOOKED = 2.0
@@ -94,7 +96,8 @@ class Page:
             self._draw()
             self._tell(began)
             self._look(began)
-            time.sleep(max(0.001, FRAME - (time.perf_counter() - began)))
+            rest = FRAME if self.server.get_clients() else UNSEEN
+            time.sleep(max(0.001, rest - (time.perf_counter() - began)))
 
     def stop(self) -> None:
         """Close the page and free the match."""
