@@ -12,7 +12,7 @@ from install import locks
 SETS = {
     "cuda12": ["dependencies", "cuda12"],
     "cuda13": ["dependencies", "cuda13"],
-    "cpu": ["dependencies", "dev", "build"],
+    "cpu": ["dependencies", "dev", "view", "build"],
 }
 CPU_AND_CUDA = ("cuda12", "cuda13", "cpu", "torch-cuda", "pip")
 OF_TORCH = {"cuda12": {"torch"}}

@@ -221,8 +221,8 @@ class Match:
         for side in self.sides:
             while side.outcome is None and side.seconds < self.seconds - game.TIMESTEP / 2:
                 side.step()
-        if self.over and not self.disturbed:
-            outcomes = [side.outcome for side in self.sides if side.outcome is not None]
+        outcomes = [side.outcome for side in self.sides if side.outcome is not None]
+        if len(outcomes) == len(self.sides) and not self.disturbed:
             self.results.append((self.seed, outcomes))
 
     def push(self, forward: float, left: float) -> None:

@@ -29,6 +29,8 @@ from booster_ray.store.checkpoint import CheckpointError
 
 FRAME = 1 / 30
 """Seconds between two pictures."""
+UNSEEN = 1 / 4
+"""The same while no browser looks."""
 TOLD = 1 / 8
 """Seconds between two readings of the numbers."""
 LOOKED = 2.0
@@ -94,7 +96,8 @@ class Page:
             self._draw()
             self._tell(began)
             self._look(began)
-            time.sleep(max(0.001, FRAME - (time.perf_counter() - began)))
+            rest = FRAME if self.server.get_clients() else UNSEEN
+            time.sleep(max(0.001, rest - (time.perf_counter() - began)))
 
     def stop(self) -> None:
         """Close the page and free the match."""
@@ -118,7 +121,8 @@ class Page:
         if not self._playing.value or not self.server.get_clients():
             return
         if self.match.over:
-            return self._after_end()
+            self._after_end()
+            return
         self._budget += min(elapsed, 0.25) * self._speed
         deadline = time.perf_counter() + 2 * FRAME
         while self._budget >= STEP and not self.match.over:
@@ -176,7 +180,7 @@ class Page:
         if (found := checkpoints(self._watched)) != self._known:
             newer = bool(self._known) and bool(found) and found[0] not in self._known
             self._known = found
-            self._choices.options = [named(path) for path in found] or ["none yet"]
+            self._choices.options = tuple(named(path) for path in found) or ("none yet",)
             if newer and self._follow_newest.value:
                 self._load(found[0], at_once=False)
 
@@ -272,7 +276,9 @@ class Page:
     def _make_controls(self, gui: Any) -> None:
         self._playing = gui.add_checkbox("play", True, hint="space")
         step = gui.add_button_group("episode", ("step", "reset", "next"))
-        calls = {"step": self._single, "reset": self._begin, "next": self._next}
+        calls: dict[str, Callable[[], object]] = {
+            "step": self._single, "reset": self._begin, "next": self._next
+        }  # fmt: skip
         step.on_click(lambda event: self.do(calls[event.target.value]))
         self._task = gui.add_dropdown("task", game.TASKS, initial_value=self.match.task)
         self._task.on_update(lambda event: self.do(partial(self._choose, event.target.value)))
@@ -290,9 +296,9 @@ class Page:
             names = tuple(named(path) for path in self._known) or ("none yet",)
             self._choices = gui.add_dropdown("checkpoint", names)
             load = gui.add_button("play this one")
-            load.on_click(lambda _: self.do(partial(self._load_named, self._choices)))
+            load.on_click(self._later(partial(self._load_named, self._choices)))
             newest = gui.add_button("play the newest")
-            newest.on_click(lambda _: self.do(self._load_newest))
+            newest.on_click(self._later(self._load_newest))
             self._follow_newest = gui.add_checkbox("follow the run", True)
 
     def _make_commands(self, gui: Any) -> None:
@@ -305,7 +311,11 @@ class Page:
         ]
         for label, key, call in commands:
             made = gui.add_command(label, hotkey=key)
-            made.on_trigger(lambda _, call=call: self.do(call))
+            made.on_trigger(self._later(call))
+
+    def _later(self, call: Callable[[], object]) -> Callable[[Any], None]:
+        """A callback of viser's threads that has the match's thread make a call."""
+        return lambda _: self.do(call)
 
     def _toggle(self) -> None:
         self._playing.value = not self._playing.value
@@ -329,7 +339,8 @@ class Page:
     def _load_named(self, choices: Any) -> None:
         for path in self._known:
             if named(path) == choices.value:
-                return self._load(path)
+                self._load(path)
+                return
 
     def _load_newest(self) -> None:
         if self._watched is not None and (found := checkpoints(self._watched)):
