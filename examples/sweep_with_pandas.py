@@ -24,6 +24,6 @@ curves = {
     for folder in sorted((root / "trials").glob("[0-9]*"))
     if (folder / "progress.jsonl").exists()
 }
-scores = pd.concat({number: told["score"].dropna() for number, told in curves.items()}, axis=1)
+evaluated = {n: told["score"].dropna() for n, told in curves.items() if "score" in told}
 print("\nOfficial score over env steps, a column for each trial:")
-print(scores.to_string())
+print(pd.concat(evaluated, axis=1).to_string())

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import inspect
 from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -199,7 +200,7 @@ def object_target(text: str, settings: Settings | None = None) -> Target:
     from booster_ray.evaluate.predicting import is_policy, predicting_target
 
     found = import_object(text)
-    if not callable(found) and is_policy(found):
+    if not inspect.isclass(found) and is_policy(found):  # a torch module can be called, too
         return predicting_target(text, "object", found, settings)
     _tells_its_own(text, settings)
     return Target(text, "object", makes_players(text, found))
