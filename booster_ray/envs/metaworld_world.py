@@ -143,5 +143,6 @@ class GoalsOf(gymnasium.Wrapper[np.ndarray, np.ndarray, np.ndarray, np.ndarray])
 
     def step(self, action: np.ndarray) -> tuple[np.ndarray, Any, bool, bool, dict[str, Any]]:
         """One control step of 12.5 ms."""
-        observation, *told, info = self.env.step(action)
-        return np.concatenate([observation, self._one_hot]), *told, info
+        observation, reward, terminated, truncated, info = self.env.step(action)
+        seen = np.concatenate([observation, self._one_hot])
+        return seen, reward, terminated, truncated, info

@@ -19,6 +19,7 @@ import time
 import traceback
 from collections.abc import Callable, Sequence
 from contextlib import suppress
+from functools import partial
 from multiprocessing import Pipe
 from multiprocessing.connection import Connection
 from typing import Any
@@ -101,7 +102,7 @@ class ProcessWorld:
             for record in result.episodes
         ]
         episodes.sort(key=lambda record: record["env"])
-        return StepResult(*arrays, episodes)
+        return StepResult._make([*arrays, episodes])
 
     def state(self) -> dict[str, Any]:
         """Every environment's state; empty where some of it cannot be read."""
@@ -217,7 +218,7 @@ def serve(descriptor: int) -> None:
             _answer(pipe, made)
             while batch is not None:
                 what, arguments = pickle.loads(pipe.recv_bytes())
-                _answer(pipe, lambda b=batch, w=what, a=arguments: _done(b, w, a))
+                _answer(pipe, partial(_done, batch, what, arguments))
         finally:
             if batch is not None:
                 batch.close()
