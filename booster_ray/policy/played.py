@@ -122,7 +122,7 @@ class WithAction(nn.Module):
 class JointTargets(nn.Module):
     """The joint targets that :class:`Played` tracks, for players with a PD law of their own."""
 
-    def __init__(self, played: nn.Module) -> None:
+    def __init__(self, played: Played) -> None:
         super().__init__()
         self.played = played
 
