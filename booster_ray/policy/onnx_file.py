@@ -95,11 +95,11 @@ class _Elu(nn.Module):
         return torch.where(x > 0, x, torch.exp(torch.clamp(x, max=0.0)) - 1.0)
 
 
-def _without_elu(module: nn.Module) -> nn.Module:
-    """A copy of a module with :class:`_Elu` in place of torch's."""
-    module = copy.deepcopy(module)
-    for parent in list(module.modules()):
+def _without_elu(played: Played) -> Played:
+    """A copy with :class:`_Elu` in place of torch's."""
+    played = copy.deepcopy(played)
+    for parent in list(played.modules()):
         for name, child in list(parent.named_children()):
             if isinstance(child, nn.ELU):
                 setattr(parent, name, _Elu())
-    return module
+    return played

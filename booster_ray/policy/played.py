@@ -12,7 +12,6 @@ evaluation of thirty worlds and the competition's of two play the same episodes.
 # Annotations are evaluated here: TorchScript reads them.
 import copy
 import warnings
-from typing import Any
 
 import numpy as np
 import torch
@@ -123,9 +122,7 @@ class WithAction(nn.Module):
 class JointTargets(nn.Module):
     """The joint targets that :class:`Played` tracks, for players with a PD law of their own."""
 
-    played: Any
-
-    def __init__(self, played: nn.Module) -> None:
+    def __init__(self, played: Played) -> None:
         super().__init__()
         self.played = played
 
