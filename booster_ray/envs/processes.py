@@ -19,6 +19,7 @@ import time
 import traceback
 from collections.abc import Callable, Sequence
 from contextlib import suppress
+from functools import partial
 from multiprocessing import Pipe
 from multiprocessing.connection import Connection
 from typing import Any
@@ -94,14 +95,18 @@ class ProcessWorld:
             expected = self.num_envs, self.action_size
             raise ValueError(f"action has shape {np.shape(action)}; expected {expected}")
         results: list[StepResult] = self._ask("step", [(action[p],) for p in self._places])
-        arrays = [self._whole(parts) for parts in list(zip(*results, strict=True))[:-1]]
+        arrays: dict[str, Any] = {
+            name: self._whole([getattr(result, name) for result in results])
+            for name in StepResult._fields
+            if name != "episodes"
+        }
         episodes = [
             {**record, "env": int(places[int(record["env"])])}
             for places, result in zip(self._places, results, strict=True)
             for record in result.episodes
         ]
         episodes.sort(key=lambda record: record["env"])
-        return StepResult(*arrays, episodes)
+        return StepResult(**arrays, episodes=episodes)
 
     def state(self) -> dict[str, Any]:
         """Every environment's state; empty where some of it cannot be read."""
@@ -217,7 +222,7 @@ def serve(descriptor: int) -> None:
             _answer(pipe, made)
             while batch is not None:
                 what, arguments = pickle.loads(pipe.recv_bytes())
-                _answer(pipe, lambda b=batch, w=what, a=arguments: _done(b, w, a))
+                _answer(pipe, partial(_done, batch, what, arguments))
         finally:
             if batch is not None:
                 batch.close()
