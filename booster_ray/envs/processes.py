@@ -95,14 +95,18 @@ class ProcessWorld:
             expected = self.num_envs, self.action_size
             raise ValueError(f"action has shape {np.shape(action)}; expected {expected}")
         results: list[StepResult] = self._ask("step", [(action[p],) for p in self._places])
-        arrays = [self._whole(parts) for parts in list(zip(*results, strict=True))[:-1]]
+        arrays: dict[str, Any] = {
+            name: self._whole([getattr(result, name) for result in results])
+            for name in StepResult._fields
+            if name != "episodes"
+        }
         episodes = [
             {**record, "env": int(places[int(record["env"])])}
             for places, result in zip(self._places, results, strict=True)
             for record in result.episodes
         ]
         episodes.sort(key=lambda record: record["env"])
-        return StepResult._make([*arrays, episodes])
+        return StepResult(**arrays, episodes=episodes)
 
     def state(self) -> dict[str, Any]:
         """Every environment's state; empty where some of it cannot be read."""
