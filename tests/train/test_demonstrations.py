@@ -120,7 +120,7 @@ def test_on_the_device_a_run_that_is_cut_ends_the_same(
     in_process(tmp_path / "plain", plain)
     name = f"step_{config.training.env_steps:012d}"
     with_, without = (checkpoint.load(tmp_path / d / name)[0] for d in ("whole", "plain"))
-    assert any("learner.critic" in leaf for leaf in differing(with_, without))
+    assert any(leaf.startswith("learner/critic") for leaf in differing(with_, without))
 
 
 def test_cloning_learns_and_is_a_policy_like_any_other(dataset: Path, tmp_path: Path) -> None:
@@ -130,9 +130,9 @@ def test_cloning_learns_and_is_a_policy_like_any_other(dataset: Path, tmp_path: 
     )  # fmt: skip
     in_process(tmp_path / "run", config)
     reports = [json.loads(line) for line in (tmp_path / "run/progress.jsonl").open()]
-    assert len(reports) == 10 and reports[-1]["env_steps"] == 51_200
-    losses = [r["validation_loss"] for r in reports]
-    assert losses[-1] < 0.3 * losses[0]
+    assert [r["env_steps"] for r in reports] == list(range(0, 51_201, 5120))
+    assert reports[-1]["actor_loss"] < 0.3 * reports[1]["actor_loss"]
+    assert reports[-1]["validation_loss"] < reports[1]["validation_loss"]
     assert "score" in reports[-1]
     step = tmp_path / "run/step_000000051200"
     _, policy = load_policy(step)
