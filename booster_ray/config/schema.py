@@ -486,6 +486,8 @@ class Tune(Section):
     """Best trials that go through gates 2 and 3 at the end; the very best becomes the package."""
     gate_episodes: Count = 512
     """Episodes of each task that gate 3 plays at most in each world; below 14 it cannot pass."""
+    films: bool = True
+    """Film the best policy in each task at the end, for the report, where something can draw."""
     max_failures: Natural = 2
     """Retries of a trial that fails by itself; what a lost machine cuts short is not counted."""
     max_hours: Positive | None = None

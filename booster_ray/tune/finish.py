@@ -173,7 +173,7 @@ def _present(
     }
     console.print(comparison_table(comparison["untrained"], comparison["trained"]))
     best = write_best(root, winner, comparison["trained"])
-    if soccer:
+    if soccer and config.tune.films:
         _film(best, console)
     if soccer and config.tune.gate_trials:
         from booster_ray.tune.gating import gate_best  # torch
