@@ -17,7 +17,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from train.trees import differing
+from train.trees import CLOCKS, differing
 
 from booster_ray.config import SAC, Config, ConfigError, load
 from booster_ray.rl.sac.learner import Sac
@@ -48,10 +48,6 @@ OVERRIDES = [
     "randomization.level=3",
 ]
 SETTINGS = load(DEBUG, OVERRIDES).base()
-CLOCKS = {
-    "compile_seconds", "env_steps_per_second", "evaluation_seconds", "updates_per_second",
-    "wall_seconds",
-}  # fmt: skip
 LAST = "step_000000000420"
 
 CHILD = """

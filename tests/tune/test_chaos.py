@@ -14,6 +14,7 @@ from chaos import KINDS, Chaos, Machines
 from optuna.trial import TrialState
 from remote_chaos import REMOTE_KINDS, Disks, RemoteChaos
 from store import s3_server
+from train.trees import CLOCKS
 
 from booster_ray.store.attempts import read_attempts
 
@@ -58,12 +59,7 @@ def reports(sweep: Path) -> list[list[dict[str, Any]]]:
 
 def untimed(reports_of: Callable[[int], list[dict[str, float]]]) -> list[list[dict[str, Any]]]:
     """All that the trials reported in turn, but for times; a stop reports once more between."""
-    timing = (
-        "wall_seconds",
-        "env_steps_per_second",
-        "evaluation_seconds",
-        "preemption_save_seconds",
-    )
+    timing = {*CLOCKS, "preemption_save_seconds"}
     return [
         [
             {key: value for key, value in report.items() if key not in timing}

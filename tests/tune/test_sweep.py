@@ -11,6 +11,7 @@ import driving
 import optuna
 import pytest
 from optuna.trial import TrialState
+from train.trees import CLOCKS
 
 from booster_ray.store import checkpoint
 from booster_ray.store.attempts import read_attempts
@@ -68,11 +69,10 @@ def test_a_process_that_has_ended_a_trial_serves_the_next(debug: tuple[Path, str
     config = sweep / "trials/0001/config.yaml"
     code, output = driving.run(str(config), f"storage={alone}", "name=again", module="train")
     assert code == 0, output
-    clocks = {"wall_seconds", "env_steps_per_second", "evaluation_seconds"}
 
     def told(file: Path) -> list[dict[str, float]]:
         reports = map(json.loads, file.read_text().splitlines())
-        return [{k: v for k, v in report.items() if k not in clocks} for report in reports]
+        return [{k: v for k, v in report.items() if k not in CLOCKS} for report in reports]
 
     found = told(sweep / "trials/0001/progress.jsonl")
     assert found == told(alone / "again/progress.jsonl") and found[-1]["env_steps"] == 600
@@ -212,8 +212,7 @@ def test_the_same_trial_under_a_ray_train_worker(tmp_path: Path) -> None:
     code, output = driving.run("debug", "name=inline", *common)
     assert code == 0, output
     inline, worker = (driving.progress(tmp_path / name, 0) for name in ("inline", "worker"))
-    timing = ("wall_seconds", "env_steps_per_second", "evaluation_seconds")
-    assert [_without(m, timing) for m in inline] == [_without(m, timing) for m in worker]
+    assert [_without(m, CLOCKS) for m in inline] == [_without(m, CLOCKS) for m in worker]
 
 
 def _without(report: dict[str, float], names: tuple[str, ...]) -> dict[str, float]:
@@ -316,10 +315,9 @@ def test_a_trial_moves_to_a_ray_train_worker_and_survives_there(tmp_path: Path) 
         driving.named(process.pid, name)[0].kill()
     code, output = driving.finish(process, timeout=900)
     assert code == 0, output
-    timing = ("wall_seconds", "env_steps_per_second", "evaluation_seconds")
     calm, moved = (driving.progress(tmp_path / name, 0) for name in ("calm", "moved"))
     # A stop reports once more, out of turn; all that is in turn is the same.
     turns = {m["env_steps"] for m in calm}
-    assert [_without(m, timing) for m in calm] == [
-        _without(m, timing) for m in moved if m["env_steps"] in turns
+    assert [_without(m, CLOCKS) for m in calm] == [
+        _without(m, CLOCKS) for m in moved if m["env_steps"] in turns
     ]
