@@ -30,6 +30,7 @@ from booster_ray.config.section import (
     Fraction,
     Listed,
     Natural,
+    PlainDict,
     Positive,
     Rule,
     Section,
@@ -73,7 +74,7 @@ class World(Section):
     """Which simulator: `native` is C MuJoCo on CPU cores, `mjx` runs on a GPU with the learner,
     `official` is sai_mujoco itself, slow; `gym:ENV_ID`, `brax:NAME` (or `brax:NAME/BACKEND`) and
     `metaworld:MT10` (or `metaworld:TASK,TASK`) are other environments than the game."""
-    kwargs: Annotated[dict[str, Any], AfterValidator(plain)] = Field(default_factory=dict)
+    kwargs: Annotated[dict[str, Any], AfterValidator(plain)] = Field(default_factory=PlainDict)
     """Keyword arguments of the environment, as `gymnasium.make` takes them (gym)."""
     num_envs: Count = 64
     """Worlds stepped together; at least one per task."""

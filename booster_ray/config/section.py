@@ -38,6 +38,13 @@ def printable(value: str) -> str:
     return value
 
 
+class PlainDict(dict[str, Any]):
+    """A mapping of plain values in a frozen setting: configs are keys of what is compiled."""
+
+    def __hash__(self) -> int:  # type: ignore[override]
+        return hash(repr(sorted(self.items())))
+
+
 def plain(value: Any) -> Any:
     """The value, if it is text, a finite number, a boolean, null, or lists or mappings of them."""
     parts: list[Any] = [value]
@@ -61,7 +68,7 @@ def plain(value: Any) -> Any:
             told = {"value": show(strange[0])}
             text = "has {value}, expected plain values (text, finite numbers, booleans, null)"
             raise PydanticCustomError("plain", text, told)
-    return value
+    return PlainDict(value) if isinstance(value, dict) else value
 
 
 # YAML has lists, frozen settings want tuples; strict mode would refuse the one for the other.

@@ -34,6 +34,9 @@ def test_configs_are_frozen_and_hashable() -> None:
     with pytest.raises(ValidationError):
         config.seed = 1
     assert hash(config) == hash(Config())
+    world = {"kind": "gym:Ant-v5", "kwargs": {"healthy_z_range": [0.3, 1.0], "a": {"b": None}}}
+    one, other = (Config.model_validate({"world": world}) for _ in range(2))
+    assert hash(one) == hash(other) and one == other and hash(one) != hash(config)
 
 
 @pytest.mark.parametrize(
