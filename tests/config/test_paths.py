@@ -17,7 +17,7 @@ from booster_ray.store.database import sqlite_url
 
 DEFAULT = Path(__file__).parents[2] / "tune_configs/default.yaml"
 NO_PATHS = {
-    "name", "world.kind", "curriculum.terms", "imitation.demonstrator", "tracking.wandb.project",
+    "name", "world.kind", "world.kwargs", "curriculum.terms", "imitation.demonstrator", "tracking.wandb.project",
     "tracking.wandb.entity", "tracking.mlflow.experiment", "models.name", "runtime.xla_flags",
     "runtime.jax_platforms", "runtime.cuda_visible_devices",
 }  # fmt: skip
