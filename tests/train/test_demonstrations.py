@@ -132,7 +132,8 @@ def test_cloning_learns_and_is_a_policy_like_any_other(dataset: Path, tmp_path: 
     reports = [json.loads(line) for line in (tmp_path / "run/progress.jsonl").open()]
     assert [r["env_steps"] for r in reports] == list(range(0, 51_201, 5120))
     assert reports[-1]["actor_loss"] < 0.3 * reports[1]["actor_loss"]
-    assert reports[-1]["validation_loss"] < reports[1]["validation_loss"]
+    # Of one episode that is held out; with so few others it learns them by heart in the end.
+    assert np.sqrt(reports[-1]["validation_loss"]) < 0.2
     assert "score" in reports[-1]
     step = tmp_path / "run/step_000000051200"
     _, policy = load_policy(step)

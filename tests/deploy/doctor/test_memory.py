@@ -38,7 +38,7 @@ CASES = {
     "wide networks": (
         "sac.critic_hidden=[1024, 1024]", "sac.actor_hidden=[1024]", "sac.batch_size=2048",
         "sac.replay_size=4000", "world.num_envs=66", "training.env_steps=3000",
-        "evaluation.every=3000", "training.report_every=1000",
+        "evaluation.every=3000", "training.report_every=500",
     ),
     "trackers": ("tracking.listeners=[wandb, mlflow]",),
     "finetuning": (
