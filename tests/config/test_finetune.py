@@ -25,7 +25,7 @@ PRESETS = Path(__file__).parents[2] / "tune_configs"
         ("ddpg.pretrain_share=1.0", "ddpg.pretrain_share: is 1.0, expected a finite number"),
         ("ddpg.batch_size=1_000_000", "batch_size 1000000 is above replay_size 262144"),
         ("ddpg.replay_size=600", "learning_starts 4096 is above replay_size 600"),
-        ("stage=tune", "stage: is 'tune', expected pretrain, clone or finetune; did you mean 'finetune'"),
+        ("stage=tune", "is 'tune', expected pretrain, clone or finetune; did you mean 'finetune'"),
         (
             "start_from=here",
             "start_from: start_from is set with stage pretrain, expected stage fin",
