@@ -18,8 +18,8 @@ from booster_ray.store.database import sqlite_url
 DEFAULT = Path(__file__).parents[2] / "tune_configs/default.yaml"
 NO_PATHS = {
     "name", "world.kind", "world.kwargs", "curriculum.terms", "imitation.demonstrator",
-    "tracking.wandb.project", "tracking.wandb.entity", "tracking.mlflow.experiment", "models.name", "runtime.xla_flags",
-    "runtime.jax_platforms", "runtime.cuda_visible_devices",
+    "tracking.wandb.project", "tracking.wandb.entity", "tracking.mlflow.experiment", "models.name",
+    "runtime.xla_flags", "runtime.jax_platforms", "runtime.cuda_visible_devices",
 }  # fmt: skip
 """Settings that are free text, and no path."""
 
