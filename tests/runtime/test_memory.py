@@ -27,7 +27,7 @@ import numpy as np
 
 
 class Camera(gym.Env):
-    observation_space = gym.spaces.Box(0, 255, (96, 96, 3), np.uint8)
+    observation_space = gym.spaces.Box(0, 255, (96 * 96 * 3,), np.uint8)
     action_space = gym.spaces.Box(-1, 1, (3,), np.float32)
 
     def reset(self, *, seed=None, options=None):
@@ -45,7 +45,7 @@ NUMBERS = 96 * 96 * 3
 
 @pytest.fixture
 def camera(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> list[str]:
-    """Overrides for worlds that see images, kept in an empty folder."""
+    """Overrides for worlds that see an image as a row of numbers, kept in an empty folder."""
     (tmp_path / "booster_camera.py").write_text(CAMERA)
     monkeypatch.syspath_prepend(str(tmp_path))
     monkeypatch.delenv("RAY_ADDRESS", raising=False)
