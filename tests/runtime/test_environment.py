@@ -153,7 +153,9 @@ def test_a_command_that_begins_anew_begins_its_run_once(packages: Path, tmp_path
 
 def test_settings_that_are_left_alone_set_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(runtime, "pip_cuda_folders", lambda: ["/pip/nvidia/cudnn/lib"])
-    for name in ("XLA_FLAGS", "JAX_PLATFORMS", "JAX_COMPILATION_CACHE_DIR", "MUJOCO_GL"):
+    # Also what a command set that a fixture of other tests ran in this process.
+    for name in ("XLA_FLAGS", "JAX_PLATFORMS", "JAX_COMPILATION_CACHE_DIR", "MUJOCO_GL",
+                 "XLA_PYTHON_CLIENT_PREALLOCATE", "XLA_PYTHON_CLIENT_MEM_FRACTION"):  # fmt: skip
         monkeypatch.delenv(name, raising=False)
     plain = load("debug", ["runtime.compilation_cache=null"]).base()
     found = runtime.process_environment(plain, 2)
