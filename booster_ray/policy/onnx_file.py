@@ -34,23 +34,31 @@ def write_onnx(path: Path, actor: nn.Module, settings: Settings) -> None:
     Raises:
         Rejected: the file, loaded again, gives other torques.
     """
-    import onnxruntime
-
     # In float32: onnxruntime lacks some functions in float64.
     module = WithAction(Played(actor, settings, torch.float32)).eval()
     rng = np.random.default_rng(0)
     told = rng.standard_normal((7, settings.observation_size + 24)).astype(np.float32)
-    with quiet_exporters():
-        outputs = ["torque", "action"]
-        metadata = to_metadata(contract_of(settings))
-        export_onnx(path, module, told.shape[1], "told", outputs, metadata)
-    session = onnxruntime.InferenceSession(str(path), providers=["CPUExecutionProvider"])
-    torque = session.run(None, {"told": told})[0]
+    torque = _written(path, module, "told", told, ["torque", "action"], settings)
     with torch.no_grad():
         expected = Played(actor, settings)(torch.from_numpy(told)).numpy()
     gap = float(np.abs(torque - expected).max())
     if not gap < TOLERANCE:
         raise Rejected(f"{path.name}: gives torques that are off by {gap:.1e} N·m")
+
+
+def _written(
+    path: Path, module: nn.Module, name: str, seen: np.ndarray, outputs: list[str],
+    settings: Settings,
+) -> np.ndarray:  # fmt: skip
+    """Write a module with its contract; what the file, loaded again, first gives for ``seen``."""
+    import onnxruntime
+
+    with quiet_exporters():
+        metadata = to_metadata(contract_of(settings))
+        export_onnx(path, module, seen.shape[1], name, outputs, metadata)
+    session = onnxruntime.InferenceSession(str(path), providers=["CPUExecutionProvider"])
+    first: np.ndarray = session.run(None, {name: seen})[0]
+    return first
 
 
 def write_joint_targets(path: Path, actor: nn.Module, settings: Settings) -> bool:
@@ -66,20 +74,13 @@ def write_joint_targets(path: Path, actor: nn.Module, settings: Settings) -> boo
     Raises:
         Rejected: the file, loaded again, gives other targets.
     """
-    import onnxruntime
-
     if settings.mode != "pd":
         return False
     played = Played(actor, settings)
     module = JointTargets(_without_elu(played)).eval()
     seen = np.random.default_rng(0).standard_normal((7, settings.observation_size))
     seen = seen.astype(np.float32)
-    with quiet_exporters():
-        outputs = ["joint_target", "action"]
-        metadata = to_metadata(contract_of(settings))
-        export_onnx(path, module, seen.shape[1], "observation", outputs, metadata)
-    session = onnxruntime.InferenceSession(str(path), providers=["CPUExecutionProvider"])
-    target = session.run(None, {"observation": seen})[0]
+    target = _written(path, module, "observation", seen, ["joint_target", "action"], settings)
     with torch.no_grad():
         expected = JointTargets(played)(torch.from_numpy(seen))[0].numpy()
     gap = float(np.abs(target - expected).max())

@@ -116,14 +116,16 @@ class Runner:
         elapsed = time.monotonic() - started
         compiling = min(CLOCK.seconds_since(started), elapsed)
         training = max(elapsed - compiling, 1e-9)
+        rates = {
+            "env_steps_per_second": (self._env_steps - began) / training,
+            "compile_seconds": round(compiling, 3),
+        }
+        if self._config.stage == "clone" or self._config.imitation.demonstrator is not None:
+            return rates  # their updates do not follow the control steps as below
         learner: Any = self._config.ddpg if self._config.stage == "finetune" else self._config.sac
         learned = max(0, self._env_steps - max(began, learner.learning_starts))
         updates = learned * learner.updates_per_step / self._config.world.num_envs
-        return {
-            "env_steps_per_second": (self._env_steps - began) / training,
-            "updates_per_second": updates / training,
-            "compile_seconds": round(compiling, 3),
-        }
+        return rates | {"updates_per_second": updates / training}
 
     @property
     def finished(self) -> bool:
