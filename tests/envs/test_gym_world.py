@@ -9,24 +9,15 @@ import gymnasium
 import numpy as np
 import pytest
 import quirks
+from envs.batches import actions, assert_equal
 from gymnasium.spaces import Box, Dict, Discrete, MultiBinary, Sequence, Tuple
 
-from booster_ray.envs.contract import StepResult, WorldError
+from booster_ray.envs.contract import WorldError
 from booster_ray.envs.gym_world import BadArguments, GymWorld
 from booster_ray.store import checkpoint
 
 SEED = 3
 FULL = float(np.finfo(np.float32).max)
-
-
-def actions(world: GymWorld, steps: int) -> np.ndarray:
-    shape = steps, world.num_envs, world.action_size
-    return np.random.default_rng(0).uniform(-1, 1, shape).astype(np.float32)
-
-
-def assert_equal(one: StepResult, other: StepResult) -> None:
-    for mine, theirs in zip(one, other, strict=True):
-        np.testing.assert_array_equal(mine, theirs)
 
 
 def test_it_keeps_the_contract() -> None:

@@ -5,17 +5,16 @@ from __future__ import annotations
 import pickle
 from functools import partial
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pytest
+from envs.batches import actions, assert_equal
 
 pytest.importorskip("metaworld", reason="Meta-World is not installed (extra metaworld)")
 
 from booster_ray.config import Config
 from booster_ray.config.kinds import METAWORLD
 from booster_ray.envs import metaworld_world
-from booster_ray.envs.contract import StepResult
 from booster_ray.envs.make import make_world
 from booster_ray.envs.metaworld_world import GOALS, MetaWorld
 from booster_ray.envs.processes import ProcessWorld
@@ -30,16 +29,6 @@ def shortened(world: MetaWorld, steps: int) -> MetaWorld:
     for env in world._envs:
         env.unwrapped.max_path_length = steps
     return world
-
-
-def actions(world: Any, steps: int) -> np.ndarray:
-    shape = steps, world.num_envs, world.action_size
-    return np.random.default_rng(0).uniform(-1, 1, shape).astype(np.float32)
-
-
-def assert_equal(one: StepResult, other: StepResult) -> None:
-    for mine, theirs in zip(one, other, strict=True):
-        np.testing.assert_array_equal(mine, theirs)
 
 
 def test_the_tasks_are_metaworlds_own() -> None:

@@ -7,9 +7,10 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from envs.batches import assert_equal
 
 from booster_ray.config import ConfigError, load
-from booster_ray.envs.contract import StepResult, WorldError
+from booster_ray.envs.contract import WorldError
 from booster_ray.envs.gym_world import GymWorld
 from booster_ray.envs.processes import ProcessWorld, dealt
 from booster_ray.store import checkpoint
@@ -21,11 +22,6 @@ SEED, ENV = 3, "misbehaving:Misbehaving-v0"
 
 def divided(env_id: str, n: int, processes: int, **kwargs: object) -> ProcessWorld:
     return ProcessWorld(f"gym:{env_id}", partial(GymWorld, env_id, kwargs=kwargs), n, processes)
-
-
-def assert_equal(one: StepResult, other: StepResult) -> None:
-    for mine, theirs in zip(one, other, strict=True):
-        np.testing.assert_array_equal(mine, theirs)
 
 
 def test_places_are_dealt_back_and_forth() -> None:
