@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 import driving
+import gymnasium
 import pytest
 
 from booster_ray.__main__ import main
@@ -53,7 +54,11 @@ def cases(text: str) -> Iterator[Case]:
 def said(command: str) -> tuple[int, str, str]:
     """Exit code, output and error output of ``COMMAND …``, as the console script runs it."""
     out, err, argv, before = io.StringIO(), io.StringIO(), sys.argv, dict(os.environ)
+    known = dict(gymnasium.registry)
     try:
+        # What other tests registered (a class each) is nothing to suggest for a name.
+        for name in [n for n, spec in known.items() if callable(spec.entry_point)]:
+            del gymnasium.registry[name]
         sys.argv = ["booster-ray", *command.split(" ")]
         with redirect_stdout(out), redirect_stderr(err), pytest.raises(SystemExit) as end:
             main()
@@ -61,6 +66,7 @@ def said(command: str) -> tuple[int, str, str]:
         sys.argv = argv
         os.environ.clear()
         os.environ.update(before)
+        gymnasium.registry.update(known)
     return int(end.value.code or 0), out.getvalue(), err.getvalue()
 
 

@@ -139,12 +139,19 @@ class DDPG(Section):
         return begun[-1] if begun else None
 
 
-FINETUNING_RULES = tuple(
+SCHEDULES = (
+    "ddpg.dense", "ddpg.official", "ddpg.noise", "ddpg.anchor",
+    "imitation.own_share", "imitation.noise", "imitation.lr", "sac.lr_factor",
+)  # fmt: skip
+"""Every schedule of a config, but those of ``curriculum``."""
+
+SCHEDULE_RULES = tuple(
     Rule(
-        (f"ddpg.{name}", "training.env_steps"),
+        (name, "training.env_steps"),
         _ascending,
-        f"{name} has points out of order in a run of {{1}} env steps, expected each later",
+        f"{name.partition('.')[2]} has points out of order in a run of {{1}} env steps, expected "
+        "each later",
     )
-    for name in ("dense", "official", "noise", "anchor")
+    for name in SCHEDULES
 )
 """What the schedules owe the budget."""

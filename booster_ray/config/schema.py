@@ -20,7 +20,7 @@ from pydantic_core import PydanticCustomError
 
 from booster_ray.config import yaml12
 from booster_ray.config.errors import blame, hint
-from booster_ray.config.finetune import DDPG, FINETUNING_RULES, Schedule
+from booster_ray.config.finetune import DDPG, SCHEDULE_RULES, Schedule
 from booster_ray.config.imitation import Imitation
 from booster_ray.config.kinds import ADDED, SOCCER, check_kind, kind_of, task_names
 from booster_ray.config.models import Models, Monitor
@@ -306,6 +306,8 @@ class SAC(Section):
     """Actor's learning rate."""
     critic_lr: Fraction = 3e-4
     """Critics' learning rate."""
+    lr_factor: Schedule = ((0.0, 1.0),)
+    """Factor of actor_lr and critic_lr over the run: a late decay quiets the policy."""
     alpha_lr: Fraction = 3e-3
     """Temperature's learning rate; at 3e-4 the policy's entropy collapses before it recovers."""
     adam_b1: Annotated[float, Field(ge=0, lt=1)] = 0.9
@@ -743,7 +745,7 @@ class Config(Section):
             lambda path, who, stage: path is None or who is None or stage == "finetune",
             "demonstrations {0} with imitation.demonstrator {1}, expected one of the two",
         ),
-        *FINETUNING_RULES,
+        *SCHEDULE_RULES,
     )
 
     @model_validator(mode="before")

@@ -45,6 +45,9 @@ class Learner(Protocol):
     structure: Hashable
     """All the rest that compiled functions depend on."""
 
+    def numbers_at(self, env_steps: int) -> Any:
+        """``numbers`` after so many env steps."""
+
     def bound(self, numbers: Any) -> Learner:
         """This learner with other numbers, which may be traced."""
 
@@ -253,7 +256,8 @@ class DeviceCollector:
             factors = reward_factors(self._config, env_steps)
             worlds = self._dynamics.scale_rewards(self._carry.worlds, factors)
             self._take(self._carry._replace(worlds=worlds))
-        self._carry, self._metrics = self._dispatch(self._numbers, self._carry)
+        numbers = self._numbers._replace(learner=self._learner.numbers_at(env_steps))
+        self._carry, self._metrics = self._dispatch(numbers, self._carry)
         jax.block_until_ready(self._metrics)
 
     def metrics(self) -> dict[str, float]:

@@ -18,7 +18,8 @@ def make_learner(config: Config, observation_size: int, action_size: int) -> Sac
     if config.world.is_soccer:
         mirror = Mirror(observation.image(config.observation.features), symmetry.ACTION)
     tasks = len(config.world.task_names)
-    return Sac(config.sac, observation_size, action_size, mirror, tasks)
+    factor = scheduled(config, config.sac.lr_factor)
+    return Sac(config.sac, observation_size, action_size, mirror, tasks, factor)
 
 
 def learning_starts(config: Config) -> int:

@@ -10,6 +10,7 @@ import pytest
 
 from booster_ray.config import SAC
 from booster_ray.rl.replay import Replay
+from booster_ray.rl.sac.host import HostSac
 from booster_ray.rl.sac.learner import Sac, SacState, numbers_of
 from booster_ray.rl.sac.losses import Batch, critic_loss
 from booster_ray.rl.sac.optimizer import optimizer
@@ -134,6 +135,36 @@ def host(tree: Any) -> Any:
 
 def same(first: Any, second: Any) -> bool:
     return jax.tree.all(jax.tree.map(np.array_equal, first, second))
+
+
+# --- schedule of the learning rates ---
+
+
+def test_learning_rates_follow_their_factor() -> None:
+    """At 0 actor and critics stay; the temperature has a rate of its own."""
+    config = SAC(**BASE)
+
+    def factor(env_steps: int) -> float:
+        return {0: 1.0, 100: 0.5}.get(env_steps, 0.0)
+
+    sac = Sac(config, 2, 2, lr_factor=factor)
+    assert sac.structure == Sac(config, 2, 2).structure
+    whole, half = sac.numbers_at(0), sac.numbers_at(100)
+    jax.tree.map(np.testing.assert_array_equal, whole, sac.numbers)
+    assert (half.actor.lr, half.critic.lr) == (np.float32(1.5e-3), np.float32(1.5e-3))
+    assert half.alpha.lr == whole.alpha.lr
+    replay = Replay(64, np.zeros(1, int), 2, 2)
+    some = Batch(*(leaf[0] for leaf in batches(1)[:5]))
+    for i in range(64):
+        replay.add(Batch(*(leaf[i : i + 1] for leaf in some[:5])), np.zeros(1, bool))
+    host_sac = HostSac(sac, replay, 1, 0)
+    rng = np.random.default_rng(0)
+    for env_steps, moves in ((100, True), (200, False)):
+        before = from_tree(sac.init(0), host(host_sac.state()["learner"]))
+        host_sac.update(env_steps, rng)
+        after = from_tree(sac.init(0), host_sac.state()["learner"])
+        assert same(before.actor, after.actor) is same(before.critic, after.critic) is not moves
+        assert not same(before.log_alpha, after.log_alpha)
 
 
 # --- delayed actor ---

@@ -28,6 +28,7 @@ COMMON = [
     "randomization.level=1",
     "curriculum=[{terms: [costs], factor: [[0, 0.2], [1, 1]]}]",
     "sac.max_grad_norm=1.0",
+    "sac.lr_factor=[[0, 1], [1, 0.5]]",
     "sac.n_step=3",
     "sac.batch_size=16",
     "evaluation.episodes_per_task=1",

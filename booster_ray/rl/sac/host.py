@@ -73,7 +73,8 @@ class HostSac:
         JAX computes in threads of its own and waits for them where the next action is asked for:
         the update runs while the worlds step, and learns from transitions up to the step before.
         """
-        self._state, self._metrics = self._sac.update(self._state, self._sampled(rng))
+        sac = self._sac.bound(self._sac.numbers_at(env_steps))
+        self._state, self._metrics = sac.update(self._state, self._sampled(rng))
 
     def imitate(self, lr: float, rng: np.random.Generator) -> None:
         """As :meth:`update`, of the actor alone: towards the actions in ``replay``."""

@@ -114,6 +114,7 @@ class Sac:
         mirror: the task's symmetry, where ``config.symmetry`` wants one.
         tasks: how many have their one-hot at the observation's end; ``config.task_temperature``
             needs several.
+        lr_factor: of the actor's and critics' learning rates after so many env steps.
 
     Raises:
         ValueError: fewer local devices than the config wants, a mirror that is missing or does
@@ -127,12 +128,14 @@ class Sac:
         action_size: int,
         mirror: Mirror | None = None,
         tasks: int = 0,
+        lr_factor: Callable[[int], float] = lambda env_steps: 1.0,
     ) -> None:
         if config.task_temperature and tasks < 2:
             raise ValueError(f"a temperature for each of {tasks} tasks; expected several")
         self._tasks = tasks if config.task_temperature else 0
         self.config = config
         self.numbers = numbers_of(config)
+        self._lr_factor = lr_factor
         self._sizes = observation_size, action_size
         self._mirror = _checked(mirror, self._sizes) if config.symmetry == "augment" else None
         style = config.activation, config.layer_norm
@@ -149,6 +152,15 @@ class Sac:
         other = copy.copy(self)
         other.numbers = numbers
         return other
+
+    def numbers_at(self, env_steps: int) -> Numbers:
+        """This learner's numbers after so many env steps: its learning rates have a schedule."""
+        factor, config = self._lr_factor(env_steps), self.config
+        # Multiplied on the host: on the device it would be one more program to compile.
+        return self.numbers._replace(
+            actor=self.numbers.actor._replace(lr=jnp.float32(factor * config.actor_lr)),
+            critic=self.numbers.critic._replace(lr=jnp.float32(factor * config.critic_lr)),
+        )
 
     def init(self, seed: int) -> SacState:
         """The state that learning begins with."""
@@ -398,8 +410,9 @@ def numbers_of(config: SAC) -> Numbers:
 
 
 _NUMBERS = (
-    "actor_lr", "critic_lr", "alpha_lr", "adam_b1", "adam_b2", "weight_decay", "discount", "tau",
-    "init_alpha", "target_entropy", "log_std_min", "log_std_max", "v_min", "v_max",
+    "actor_lr", "critic_lr", "lr_factor", "alpha_lr", "adam_b1", "adam_b2", "weight_decay",
+    "discount", "tau", "init_alpha", "target_entropy", "log_std_min", "log_std_max",
+    "v_min", "v_max",
     # Of the loop and of the replay, which no compiled function of the learner knows.
     "n_step", "batch_size", "updates_per_step", "replay_size", "learning_starts", "task_shares",
 )  # fmt: skip
