@@ -64,3 +64,14 @@ def test_the_page_of_failures_names_tests_that_there_are() -> None:
     texts = {name: (ROOT / "tests" / name).read_text(encoding="utf-8") for name in files}
     for name in re.findall(r"`…?((?:test)?_\w+)`", page):
         assert any(f"{name}(" in text for text in texts.values()), name
+
+
+def test_functions_fit_on_a_screen() -> None:
+    long = [
+        f"{path.relative_to(ROOT)}:{node.lineno} {node.name}"
+        for path in sorted(PACKAGE.rglob("*.py"))
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8")))
+        if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef)
+        and (node.end_lineno or 0) - node.lineno >= 60
+    ]
+    assert not long

@@ -132,28 +132,22 @@ class SoccerEnv(Env):
         self.parts = mjx_parts(impl)
         self._tasks = np.array([game.TASKS.index(task) for task in tasks], np.int32)
         self._mode, self._decimation, self._episode_steps = mode, decimation, episode_steps
-        weights = dict(weights or {})
-        self.terms = tuple(counted(weights))
+        self.terms = tuple(counted(weights or {}))
         """Reward terms that count: those of a weight other than 0."""
         conditions = Conditions(
-            jnp.asarray(gains.default_pose, jnp.float32),
-            jnp.float32(gait_frequency),
-            jnp.int32(episode_steps),
-            jnp.float32(1.0),
-            jnp.bool_(limit_terminates),
-        )
-        paid = [weights[t] * (1.0 if TERMS[t].event else reward_seconds) for t in self.terms]
+            jnp.asarray(gains.default_pose, jnp.float32), jnp.float32(gait_frequency),
+            jnp.int32(episode_steps), jnp.float32(1.0), jnp.bool_(limit_terminates),
+        )  # fmt: skip
         self.numbers = Numbers(
             gains=Gains(*(jnp.asarray(part, jnp.float32) for part in gains)),
             conditions=conditions,
-            pay=jnp.asarray(np.array(paid, np.float32)),
+            pay=_pay(weights or {}, self.terms, reward_seconds),
             near_ball=jnp.float32(near_ball),
             **_randomization(randomization.LEVELS[level], decimation),
         )
         self._near_ball = near_ball > 0
-        self._unit: Any = 1.0
-        if mode == "newton_metres":
-            self._unit = jnp.asarray(gains.torque_limit, jnp.float32)
+        limit = jnp.asarray(gains.torque_limit, jnp.float32)
+        self._unit: Any = limit if mode == "newton_metres" else 1.0
         self._scaled = tuple(scaled_terms)
         self._features = tuple(features)
         self._deviation = jnp.asarray(noise(self._features), jnp.float32)
@@ -473,6 +467,12 @@ class SoccerEnv(Env):
 
         feet = jnp.stack([any_of(FOOT0), any_of(FOOT1)])
         return feet, any_of(ROBOT | BALL), any_of(BLOCKER | BALL)
+
+
+def _pay(weights: Mapping[str, float], terms: Sequence[str], reward_seconds: float) -> jax.Array:
+    """(terms,): what each is worth in a control step; an event's weight knows no time."""
+    paid = [weights[t] * (1.0 if TERMS[t].event else reward_seconds) for t in terms]
+    return jnp.asarray(np.array(paid, np.float32))
 
 
 def _randomization(level: randomization.Level, decimation: int) -> dict[str, Any]:

@@ -112,6 +112,16 @@ def _keeper_tables(steps: int) -> tuple[np.ndarray, np.ndarray]:
     return position, velocity
 
 
+def _check_counts(tasks: Sequence[str], num_envs: int, threads: int, gait_frequency: float) -> None:
+    if threads < 1 or gait_frequency <= 0:
+        raise ValueError(
+            f"threads is {threads} and gait_frequency {gait_frequency}; expected at least 1, "
+            "and above 0"
+        )
+    if num_envs < len(tasks):
+        raise ValueError(f"num_envs is {num_envs}; expected at least one for each of {tasks}")
+
+
 class NativeWorld:
     """All three tasks on CPU cores; world ``i`` always plays ``tasks[i % len(tasks)]``.
 
@@ -165,13 +175,7 @@ class NativeWorld:
     ) -> None:
         used = {name: weight for name, weight in (weights or {}).items() if weight}
         check_arguments(tasks, mode, level, decimation, episode_steps, weights or {}, features)
-        if threads < 1 or gait_frequency <= 0:
-            raise ValueError(
-                f"threads is {threads} and gait_frequency {gait_frequency}; expected at least 1, "
-                "and above 0"
-            )
-        if num_envs < len(tasks):
-            raise ValueError(f"num_envs is {num_envs}; expected at least one for each of {tasks}")
+        _check_counts(tasks, num_envs, threads, gait_frequency)
         log_warnings()  # a lost state ends its world and is counted
         self.num_envs = num_envs
         self.task = np.array([game.TASKS.index(tasks[i % len(tasks)]) for i in range(num_envs)])

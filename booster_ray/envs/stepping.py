@@ -105,8 +105,7 @@ def advance(
     record: np.ndarray,
     kind: int = STATE,
 ) -> None:
-    """Walk each world of ``which`` through its physics steps.
-    The torque is ``control.pd_torque``; a test compares them to the bit.
+    """Walk each world of ``which`` through its physics steps; torques as ``control.pd_torque``.
 
     Args:
         which: int64 (m,).
@@ -117,8 +116,7 @@ def advance(
         keeper_vel: (steps,) m/s, the same.
         torque: (worlds, k, 12) N·m, written: applied in each step.
         record: (worlds, k, width), written: one row a step.
-        kind: what MuJoCo calls :data:`STATE`; an argument, for a cached program must not keep the
-            number that it has in one release.
+        kind: :data:`STATE`, an argument: a cached program must not keep one release's number.
     """
     joint_pos, joint_vel, ctrl = np.empty(_SIZE), np.empty(_SIZE), np.empty(_SIZE)
     keeper, robot_qpos, robot_qvel = np.empty(2), 0, 1  # these parts of a row end in the joints
@@ -143,8 +141,7 @@ def advance(
                 wanted = law.command[i, j]
                 if law.pd:
                     wanted = (wanted - joint_pos[j]) * law.kp[i, j] - joint_vel[j] * law.kd[i, j]
-                    # NaN stays NaN, as in NumPy.
-                    wanted = law.limit[j] if wanted > law.limit[j] else wanted
+                    wanted = law.limit[j] if wanted > law.limit[j] else wanted  # NaN stays NaN
                     wanted = -law.limit[j] if wanted < -law.limit[j] else wanted
                 ctrl[j] = wanted
                 torque[i, k, j] = wanted

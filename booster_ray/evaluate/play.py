@@ -170,8 +170,7 @@ def play_native(
         progress: shown as it goes.
 
     Returns:
-        Episodes by task, in the order of the seeds; one whose physics was lost is marked so and
-        counts as the worst outcome.
+        Episodes by task, in the order of the seeds; one that was lost counts as the worst outcome.
 
     Raises:
         BadAction: a player gave something that is no action.

@@ -131,8 +131,7 @@ def judge(
     ended = terminated(frames) | lost
     last = _last_that_counts(ended, episode.steps, conditions.episode_steps)
     frame = Frame(*(_at(part, last) for part in frames))
-    ended, lost = _at(ended, last), _at(lost, last)
-    steps = episode.steps + last + 1
+    ended, lost, steps = _at(ended, last), _at(lost, last), episode.steps + last + 1
     truncated = (steps >= conditions.episode_steps) & ~ended
     score = running_score(frame)
     given = RewardInput(
@@ -148,20 +147,15 @@ def judge(
     )
     closing = truncated & conditions.limit_terminates
     total, summands = reward(given, weights, conditions.reward_seconds)
-    dense = xp.astype(xp.where(lost, 0.0, total), xp.float32)
     summands = {name: xp.where(lost, 0.0, value) for name, value in summands.items()}
     airborne = episode.air_time + game.TIMESTEP * (last + 1)[..., None]
+    airborne = xp.where(frame.foot_contact, 0.0, airborne)
+    after = episode._replace(
+        steps=steps, air_time=airborne, action=action, score=xp.where(lost, 0.0, score)
+    )
+    dense = xp.astype(xp.where(lost, 0.0, total), xp.float32)
     judgement = Judgement(
-        episode=episode._replace(
-            steps=steps,
-            hits=frame.ball_hits,
-            touching=frame.ball_contact,
-            air_time=xp.where(frame.foot_contact, 0.0, airborne),
-            action=action,
-            score=xp.where(lost, 0.0, score),
-            returns=episode.returns + dense,
-            term_sums={name: sums + summands[name] for name, sums in episode.term_sums.items()},
-        ),
+        episode=_added(after, frame, dense, summands),
         reward=dense,
         terminated=ended | closing,
         truncated=truncated & ~closing,
@@ -171,6 +165,16 @@ def judge(
         success=ball_in_goal(frame) & ~lost,
     )
     return judgement, frame
+
+
+def _added(episode: Episode, frame: Frame, dense: Array, summands: Mapping[str, Array]) -> Episode:
+    """With a step's touches of the ball, its reward, and that of each term."""
+    return episode._replace(
+        hits=frame.ball_hits,
+        touching=frame.ball_contact,
+        returns=episode.returns + dense,
+        term_sums={name: sums + summands[name] for name, sums in episode.term_sums.items()},
+    )
 
 
 def seen(frame: Frame, episode: Episode, features: Sequence[str], conditions: Conditions) -> Array:
