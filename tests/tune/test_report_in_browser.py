@@ -8,6 +8,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+import driving
 import imageio.v2 as imageio
 import numpy as np
 import pytest
@@ -35,10 +36,23 @@ def browser() -> Iterator[Any]:
         chromium.close()
 
 
-@pytest.fixture(scope="module")
-def page(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Twenty trials, some preempted, and a film of half a second."""
+@pytest.fixture(scope="module", params=["made", pytest.param("swept", marks=pytest.mark.slow)])
+def page(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The report of twenty trials."""
     folder = tmp_path_factory.mktemp("report")
+    return made(folder) if request.param == "made" else swept(folder)
+
+
+def swept(folder: Path) -> Path:
+    """Of a sweep, with its films."""
+    told = ("tune.trials=20", "tune.films=true", f"storage={folder}", "trainer.cpus=1")
+    code, output = driving.run("debug", "name=twenty", *told)
+    assert code == 0, output
+    return folder / "twenty" / "report.html"
+
+
+def made(folder: Path) -> Path:
+    """Some preempted, and a film of half a second."""
     film = folder / "film.mp4"
     frames = [np.full((64, 64, 3), 20 * i, np.uint8) for i in range(12)]
     imageio.mimwrite(film, frames, fps=25)
