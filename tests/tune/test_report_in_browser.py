@@ -64,7 +64,7 @@ def made(folder: Path) -> Path:
              "critic_loss": 1.0 / i, "episode_return": float(i), "survival/goalie": float(i)}
             for i in range(1, 9)
         ]  # fmt: skip
-        params: dict[str, object] = {"sac.actor_lr": 10.0 ** -rng.uniform(2, 5), "level": n % 3}
+        params: dict[str, object] = {"sac.critic_lr": 10.0 ** -rng.uniform(2, 5), "level": n % 3}
         records.append(
             TrialRecord(
                 f"{n:04d}", n, "TERMINATED", params, History(history), 800, None, None, True
@@ -74,7 +74,7 @@ def made(folder: Path) -> Path:
     details = Details(films={"goalie": film.read_bytes()}, interruptions=notices, config="a: 1\n")
     path = folder / "report.html"
     facts = {"seed": "0", "config": "0123456789ab" * 8}
-    write_report(path, "twenty trials", records, {"sac.actor_lr": 0.8}, None, facts, details)
+    write_report(path, "twenty trials", records, {"sac.critic_lr": 0.8}, None, facts, details)
     return path
 
 
@@ -114,7 +114,7 @@ def test_a_click_on_a_heading_sorts(browser: Any, page: Path) -> None:
                 [...table.tBodies[0].rows].map((row) => row.cells[column].textContent.trim())];
     }"""
     with opened(browser, page, LAPTOP, "light") as shown:
-        for heading in ("score", "actor_lr"):
+        for heading in ("score", "critic_lr"):
             order, cells = shown.evaluate(read, heading)
             assert order == "descending" and len(cells) == 20
             assert [float(c) for c in cells] == sorted(map(float, cells), reverse=True)
