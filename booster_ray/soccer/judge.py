@@ -18,7 +18,6 @@ from booster_ray.soccer.scoring import (
     ball_in_goal,
     fallen,
     official_score,
-    outlook,
     running_score,
     terminated,
     worst_score,
@@ -43,7 +42,7 @@ class Episode(NamedTuple):
     action: Array
     """(..., 12): the last action, in [-1, 1]."""
     score: Array
-    """(...): :func:`~booster_ray.soccer.scoring.outlook` after the last control step."""
+    """(...): :func:`~booster_ray.soccer.scoring.running_score` after the last control step."""
     returns: Array
     """(...): sum of the rewards."""
     term_sums: dict[str, Array]
@@ -134,9 +133,7 @@ def judge(
     frame = Frame(*(_at(part, last) for part in frames))
     ended, lost, steps = _at(ended, last), _at(lost, last), episode.steps + last + 1
     truncated = (steps >= conditions.episode_steps) & ~ended
-    over = ended | truncated
-    left = game.TIMESTEP * (conditions.episode_steps - steps)
-    score = xp.where(over, running_score(frame), outlook(frame, left))
+    score = running_score(frame)
     given = RewardInput(
         frame=frame,
         action=action,

@@ -61,8 +61,7 @@ class RewardInput(NamedTuple):
     air_time: Array
     """(..., 2) s for which each foot had been in the air before this step."""
     score: Array
-    """(...): what it will come to (:func:`~booster_ray.soccer.scoring.outlook`), at the episode's
-    end the running score."""
+    """(...): the running score (:func:`~booster_ray.soccer.scoring.running_score`)."""
     previous_score: Array
     """(...): the same one control step before; in an episode's first step that of now."""
 
@@ -264,10 +263,10 @@ def official(m: RewardInput) -> Array:
 
 @reward_term(event=True)
 def score_change(m: RewardInput) -> Array:
-    """What the step adds to the official score that is in prospect, by the ball's centre.
+    """What the step adds to the official score, were the episode to end, by the ball's centre.
 
-    Over an episode it sums to the score at its end (less the prospect of its first step): it is
-    dense at the moment of a kick, and cannot be earned twice.
+    Over an episode it sums to the score at its end (less that of its first step): it is dense at
+    the moment of a kick, and cannot be earned twice.
     """
     return m.score - m.previous_score
 

@@ -138,35 +138,6 @@ def running_score(frame: Frame) -> Array:
     return official_score(frame._replace(ball_vel=frame.ball_center_vel))
 
 
-NEAR_MISS = 1.0
-"""Metres beyond the target's radius at which a miss is worth 1/e of a hit in :func:`outlook`: a
-gradient over the misses of a robot that has yet to learn to aim."""
-
-
-def outlook(frame: Frame, seconds: Array) -> Array:
-    """What :func:`running_score` comes to if nobody touches the ball again, (...).
-
-    In the penalty tasks that is the running score: the ball loses no speed by rolling. In
-    KickToTarget it is the score where the ball will be nearest to the target on its straight way,
-    and part of the success, the nearer the more. Its change is a potential's (Ng et al. 1999,
-    "Policy invariance under reward transformations"): it pays for a kick in the moment of the kick.
-
-    Args:
-        frame: an instant of a running episode.
-        seconds: (...) until time is up.
-    """
-    xp = frame.ball_pos.__array_namespace__()
-    way = (frame.target_pos - frame.ball_pos)[..., :2]
-    velocity = frame.ball_center_vel[..., :2]
-    moving = xp.maximum(xp.sum(velocity**2, axis=-1), 1e-6 + 0.0 * seconds)
-    soonest = xp.clip(xp.sum(way * velocity, axis=-1) / moving, 0.0 * seconds, seconds)
-    nearest = norm(way - velocity * soonest[..., None], eps=1e-6)
-    hit = xp.exp(-xp.maximum(nearest - game.TARGET_RADIUS, 0.0 * nearest) / NEAR_MISS)
-    weights = TARGET_WEIGHTS
-    kick = weights["success"] * hit + weights["distance"] * xp.exp(-nearest) + weights["steps"]
-    return xp.where(frame.task == game.KICK_TO_TARGET, kick, running_score(frame))
-
-
 def official_score(frame: Frame) -> Array:
     """What the competition pays if the episode ends in this frame, by task. (...)."""
     xp = frame.ball_pos.__array_namespace__()

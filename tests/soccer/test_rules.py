@@ -25,7 +25,6 @@ def everything(m: RewardInput) -> dict[str, Any]:
     return {
         "observation": observe(f),
         "score": scoring.official_score(f),
-        "outlook": scoring.outlook(f, 0 * f.ball_pos[..., 0] + 5.0),
         "terminated": scoring.terminated(f),
         "fallen": scoring.fallen(f),
         "in goal": scoring.ball_in_goal(f),
@@ -155,40 +154,6 @@ def test_scores_of_doing_nothing() -> None:
         assert score(task, **down) == pytest.approx(-2.49, abs=0.005)
     assert score("kick_to_target") == pytest.approx(-0.3 + 0.5 * np.exp(-np.hypot(3, 0.11)))
     assert score("kick_to_target", **down) == score("kick_to_target")
-
-
-def outlook(seconds: float = 10.0, task: str = "kick_to_target", **changes: Any) -> float:
-    return float(scoring.outlook(reward_input(task, **changes).frame, np.float64(seconds)))
-
-
-def rolling(x: float, y: float) -> dict[str, list[float]]:
-    """A ball at the origin that rolls; its target stands 3 m along x."""
-    velocity = [x, y, 0.0]
-    return {"ball_pos": [0.0, 0.0, 0.0], "ball_center_vel": velocity, "target_pos": [3.0, 0.0, 0.0]}
-
-
-def test_what_a_kick_promises() -> None:
-    """KickToTarget's whole score where the ball is on its way to the target, less the farther
-    from it, in time, it will pass."""
-    at_rest = outlook(**rolling(0.0, 0.0))
-    assert at_rest == pytest.approx(-0.3 + 0.5 * np.exp(-3.0) + 2.0 * np.exp(-2.6), abs=1e-3)
-    straight = outlook(**rolling(2.0, 0.0))
-    assert straight == pytest.approx(2.2, abs=1e-3)
-    assert outlook(**rolling(0.5, 0.0)) == pytest.approx(straight, abs=1e-3)  # it has the time
-    # In 1 s it comes as near as 1 m; 45 degrees off it passes at 3 m · sin 45°.
-    assert outlook(1.0, **rolling(2.0, 0.0)) == pytest.approx(
-        -0.3 + 0.5 * np.exp(-1.0) + 2.0 * np.exp(-0.6), abs=1e-3
-    )
-    missed = 3.0 * np.sin(np.pi / 4)
-    assert outlook(**rolling(2.0, 2.0)) == pytest.approx(
-        -0.3 + 0.5 * np.exp(-missed) + 2.0 * np.exp(0.4 - missed), abs=1e-3
-    )
-    assert outlook(**rolling(-2.0, 0.0)) == pytest.approx(at_rest)
-    for task in ("goalie", "obstacle"):
-        frame = reward_input(task, ball_center_vel=[-4.0, 1.0, 0.0]).frame
-        assert outlook(task=task, ball_center_vel=[-4.0, 1.0, 0.0]) == float(
-            scoring.running_score(frame)
-        )
 
 
 def test_scores_of_events() -> None:
