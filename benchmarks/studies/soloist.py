@@ -13,7 +13,6 @@ from __future__ import annotations
 import argparse
 import json
 import os
-import statistics
 import subprocess
 import sys
 from pathlib import Path
@@ -70,7 +69,7 @@ def measured(run: Path) -> dict[str, Any]:
 
 def curve(run: Path) -> dict[str, Any]:
     """Env steps and seconds of the run, and until its own evaluations first reached each bar."""
-    reports = list(read_progress(run))
+    reports = read_progress(run)
     found: dict[str, Any] = {
         "env_steps": reports[-1]["env_steps"], "seconds": reports[-1]["wall_seconds"]
     }  # fmt: skip
@@ -81,17 +80,14 @@ def curve(run: Path) -> dict[str, Any]:
 
 
 def unseen(told: dict[str, Any]) -> dict[str, Any]:
-    """Of the episodes that were played."""
-    episodes = told["episodes"]
-
-    def mean(task: str, name: str) -> float:
-        return statistics.mean(float(e[name]) for e in episodes if e["task"] == task)
-
-    found = {task: mean(task, "score") for task in game.TASKS}
-    found["score"] = statistics.mean(found.values())
+    """Means over the episodes of each task that were played."""
+    found = {"score": told["score"]["mean"]}
+    found |= {task: told["tasks"][task]["score"]["mean"] for task in game.TASKS}
     for task in game.TASKS[:2]:
-        found[f"goal_speed/{task}"] = mean(task, "goal_speed")
-    return found | {f"success/{task}": mean(task, "success") for task in game.TASKS}
+        found[f"goal_speed/{task}"] = told["tasks"][task]["goal_speed"]["mean"]
+    return found | {
+        f"success/{task}": told["tasks"][task]["success"]["mean"] for task in game.TASKS
+    }
 
 
 def main() -> None:
