@@ -10,6 +10,7 @@ from typing import Any
 
 import jax
 import pytest
+from train.trees import differing
 
 from booster_ray.config import Config, load
 from booster_ray.store.checkpoint import Tree
@@ -108,13 +109,15 @@ def test_numbers_compile_nothing(kind: str) -> None:
     assert other.sac.discount != config.sac.discount and other.control.kp != config.control.kp
     with compilations() as first:
         middle = run(config, stop=60 if kind == "native" else 24)
-        run(config)
+        whole = run(config)
     assert first
     with compilations() as second:
         end = run(other)
     assert end["env_steps"] == config.training.env_steps
     assert second == []
     with compilations() as resumed:
-        run(config, middle)
+        continued = run(config, middle)
     # Transitions are put back into the memory of the replay, which a run from the begin never does.
     assert set(resumed) <= {"jit(_put)"}
+    # The learning rates' schedule goes on where it was.
+    assert differing(whole, continued) == []
